@@ -1,0 +1,42 @@
+"""
+The character rules of RFC 9110 and RFC 9112, compiled once.
+
+Strict on purpose: what two HTTP implementations can read differently is how requests are smuggled, so nothing is
+repaired here. Every pattern is used with `fullmatch`.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+TOKEN: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+"""RFC 9110 §5.6.2: methods and field names."""
+
+FIELD_LINE: Final = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[ \t]*([^\x00-\x08\x0a-\x1f\x7f]*?)[ \t]*")
+"""
+RFC 9112 §5: name, colon, value without the white space around it.
+
+No space before the colon, no folding, no CR, LF, NUL or other control character in the value.
+"""
+
+REQUEST_TARGET: Final = re.compile(rb"[^\x00-\x20\x7f#]+")
+"""RFC 9112 §3.2, widened to bytes above 0x7F, which pass as they are, as nginx lets them."""
+
+HTTP_VERSION: Final = re.compile(rb"HTTP/([0-9])\.([0-9])")
+"""RFC 9112 §2.3."""
+
+STATUS_LINE: Final = re.compile(rb"HTTP/1\.([0-9]) ([1-9][0-9][0-9])(?: ([^\x00-\x08\x0a-\x1f\x7f]*))?")
+"""RFC 9112 §4; the space before an empty reason may be missing, as some servers leave it out."""
+
+CONTENT_LENGTH: Final = re.compile(rb"[0-9]{1,18}")
+"""RFC 9110 §8.6, kept below 2**63."""
+
+HOST: Final = re.compile(rb"(?:\[[0-9A-Za-z:.%\-_~]+\]|[0-9A-Za-z\-._~!$&'()*+;=%]*)(?::[0-9]*)?")
+"""RFC 9110 §7.2: uri-host with an optional port."""
+
+CHUNK_LINE: Final = re.compile(rb"([0-9A-Fa-f]{1,15})(?:[ \t]*;[^\x00-\x08\x0a-\x1f\x7f]*)?")
+"""RFC 9112 §7.1: a chunk's size and its extensions; no sign, no prefix, no underscore, no space after the size."""
+
+BARE_LINE_FEED: Final = re.compile(rb"(?<!\r)\n")
+"""RFC 9112 §2.2: a line feed that no carriage return precedes."""

@@ -1,0 +1,155 @@
+"""How a connection to the upstream is opened: names resolved anew, addresses raced, the egress proxy asked, TLS."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from typing import TYPE_CHECKING, Any, Final
+
+from proxy.core.errors import UpstreamConnectError
+from proxy.core.http.problems import Problem
+from proxy.http1.upstream import UpstreamConnection
+
+if TYPE_CHECKING:
+    from proxy.core.config import RouteSettings, TlsSettings
+
+_HAPPY_EYEBALLS_DELAY: Final = 0.25
+"""Seconds before the next address is tried beside the first (RFC 8305 §5 recommends 250 ms)."""
+
+
+class ResumingContext(ssl.SSLContext):
+    """A TLS context that offers the last session of its one upstream again, which spares a full handshake."""
+
+    session: ssl.SSLSession | None = None
+
+    def wrap_bio(
+        self,
+        incoming: ssl.MemoryBIO,
+        outgoing: ssl.MemoryBIO,
+        server_side: bool = False,  # noqa: FBT001, FBT002 - the signature is the standard library's
+        server_hostname: str | bytes | None = None,
+        session: ssl.SSLSession | None = None,
+    ) -> ssl.SSLObject:
+        """Wrap as the standard library does, with the session that is remembered."""
+        return super().wrap_bio(incoming, outgoing, server_side, server_hostname, session or self.session)
+
+
+def make_tls_context(settings: TlsSettings) -> ResumingContext:
+    """
+    Return a context that verifies certificate and host name, at TLS 1.2 or later.
+
+    Raises OSError (ssl.SSLError among them) where a file of `settings` cannot be used.
+    """
+    context = ResumingContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["http/1.1"])
+    if settings.ca_file is not None:
+        context.load_verify_locations(cafile=settings.ca_file)
+    else:
+        context.load_default_certs(ssl.Purpose.SERVER_AUTH)
+    if settings.client_certificate_file is not None:
+        context.load_cert_chain(settings.client_certificate_file, settings.client_key_file)
+    return context
+
+
+class Connector:
+    """Opens connections to one route's upstream. Every failure is an UpstreamConnectError that says what to look at."""
+
+    def __init__(self, *, route: RouteSettings) -> None:
+        self._route = route
+        upstream = route.upstream
+        self._place = f"{upstream.host}:{upstream.port}"
+        self._server_name = route.tls.server_name or upstream.host
+        self._tls = make_tls_context(route.tls) if upstream.scheme == "https" else None
+
+    async def open(self) -> UpstreamConnection:
+        """Open one connection. Raises UpstreamConnectError."""
+        timeouts = self._route.timeouts
+        try:
+            async with asyncio.timeout(timeouts.connect):
+                connected = await self._connect()
+        except TimeoutError:
+            raise UpstreamConnectError(
+                Problem.UPSTREAM_CONNECT_TIMEOUT,
+                f"{self._place} did not accept a connection within {timeouts.connect:g} seconds",
+            ) from None
+        loop = asyncio.get_running_loop()
+        connection = UpstreamConnection(now=loop.time())
+        try:
+            if self._tls is None:
+                await loop.create_connection(lambda: connection, sock=connected)
+            else:
+                await self._start_tls(connection, connected, self._tls, timeouts.tls_handshake)
+        except BaseException:
+            connected.close()
+            raise
+        return connection
+
+    async def _connect(self) -> socket.socket:
+        # Imported here: the first connection is opened long after start-up.
+        from aiohappyeyeballs import start_connection  # noqa: PLC0415
+
+        host, port = self._route.upstream.host, self._route.upstream.port
+        loop = asyncio.get_running_loop()
+        try:
+            # Asked anew for each connection, so that an upstream that moves is followed.
+            addresses = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        except socket.gaierror as error:
+            raise UpstreamConnectError(
+                Problem.UPSTREAM_NAME_UNKNOWN, f"the name {host} cannot be resolved: {error.strerror}"
+            ) from None
+        try:
+            connected = await start_connection(
+                addresses, happy_eyeballs_delay=_HAPPY_EYEBALLS_DELAY, interleave=1, loop=loop
+            )
+        except ConnectionRefusedError:
+            raise UpstreamConnectError(
+                Problem.UPSTREAM_REFUSED, f"{self._place} refused the connection; is it running and is the port right?"
+            ) from None
+        except OSError as error:
+            raise UpstreamConnectError(
+                Problem.UPSTREAM_UNREACHABLE, f"{self._place} cannot be reached: {_reason(error)}"
+            ) from None
+        connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return connected
+
+    async def _start_tls(
+        self, connection: UpstreamConnection, connected: socket.socket, context: ssl.SSLContext, timeout: float
+    ) -> None:
+        options: dict[str, Any] = {"ssl_handshake_timeout": timeout}
+        try:
+            await asyncio.get_running_loop().create_connection(
+                lambda: connection, sock=connected, ssl=context, server_hostname=self._server_name, **options
+            )
+        except ssl.SSLCertVerificationError as error:
+            raise UpstreamConnectError(
+                Problem.UPSTREAM_CERTIFICATE,
+                f"the certificate of {self._place} was not accepted for {self._server_name}: {error.verify_message}",
+            ) from None
+        except ssl.SSLError as error:
+            raise UpstreamConnectError(
+                Problem.UPSTREAM_TLS, f"no TLS session with {self._place}: {error.reason or 'handshake failed'}"
+            ) from None
+        except TimeoutError:
+            raise UpstreamConnectError(
+                Problem.UPSTREAM_CONNECT_TIMEOUT,
+                f"{self._place} did not finish the TLS handshake within {timeout:g} seconds",
+            ) from None
+        except OSError as error:
+            raise UpstreamConnectError(
+                Problem.UPSTREAM_TLS,
+                f"{self._place} closed the connection during the TLS handshake: {_reason(error)}",
+            ) from None
+
+    def remember_session(self, connection: UpstreamConnection) -> None:
+        """Keep a connection's TLS session for the next handshake (RFC 8446 §2.2); tickets come after the first bytes."""
+        if self._tls is not None:
+            tls_object = connection.transport.get_extra_info("ssl_object")
+            session = tls_object.session if tls_object is not None else None
+            if session is not None and session.has_ticket:
+                self._tls.session = session
+
+
+def _reason(error: OSError) -> str:
+    return error.strerror or str(error) or type(error).__name__

@@ -1,0 +1,72 @@
+"""
+Has a client that ended its side gone away, or does it still wait for its answer?
+
+Both look the same on the wire: a FIN. But the clients are on this machine, and its kernel knows: a socket that was shut
+down is still somebody's, one that was closed is nobody's. The question is put to it over netlink (`sock_diag(7)`), for
+the one socket at the other end. Where it cannot be put (another machine, another system), the client is taken to wait,
+as RFC 9112 §9.6 has it; whether it is gone then shows at the first write.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    import asyncio
+
+_NETLINK_SOCK_DIAG: Final = 4
+_SOCK_DIAG_BY_FAMILY: Final = 20
+_NLM_F_REQUEST: Final = 1
+_NLMSG_ERROR: Final = 2
+_ENOENT: Final = 2
+_ALL_STATES: Final = 0xFFFFFFFF
+_NO_COOKIE: Final = 0xFFFFFFFF
+_NETLINK_HEADER: Final = struct.Struct("=IHHII")
+_INODE_OFFSET: Final = 16 + 68
+"""`idiag_inode` is the last of the 72 bytes of `struct inet_diag_msg`, after the 16 of the netlink header."""
+
+
+def has_departed(transport: asyncio.BaseTransport) -> bool:
+    """Say whether the socket at the other end of a loopback connection has been closed, not only shut down."""
+    ours = transport.get_extra_info("sockname")
+    theirs = transport.get_extra_info("peername")
+    family_number = getattr(socket, "AF_NETLINK", None)
+    # A socket that is not on this machine is unknown to its kernel, which says nothing about its owner.
+    if family_number is None or not ours or not theirs or not theirs[0].startswith(("127.", "::1")):
+        return False
+    try:
+        question = _question(theirs, ours)
+        with socket.socket(family_number, socket.SOCK_RAW, _NETLINK_SOCK_DIAG) as netlink:
+            netlink.setblocking(False)  # the kernel answers within `send`, so there is nothing to wait for
+            netlink.send(question)
+            return _is_nobodys(netlink.recv(1024))
+    except OSError:
+        return False
+
+
+def _question(local: tuple[str, int], remote: tuple[str, int]) -> bytes:
+    """Ask for the one TCP socket bound to `local` and connected to `remote` (`struct inet_diag_req_v2`)."""
+    family = socket.AF_INET6 if ":" in local[0] else socket.AF_INET
+    socket_id = struct.pack(
+        "!HH16s16sIII",
+        local[1],
+        remote[1],
+        socket.inet_pton(family, local[0]),
+        socket.inet_pton(family, remote[0]),
+        0,
+        _NO_COOKIE,
+        _NO_COOKIE,
+    )
+    body = struct.pack("=BBBxI", family, socket.IPPROTO_TCP, 0, _ALL_STATES) + socket_id
+    size = _NETLINK_HEADER.size + len(body)
+    return _NETLINK_HEADER.pack(size, _SOCK_DIAG_BY_FAMILY, _NLM_F_REQUEST, 0, 0) + body
+
+
+def _is_nobodys(answer: bytes) -> bool:
+    """Read the kernel's answer: no such socket, or one without an inode, belongs to no process any more."""
+    message_type = struct.unpack_from("=H", answer, 4)[0]
+    if message_type == _NLMSG_ERROR:
+        return -int(struct.unpack_from("=i", answer, 16)[0]) == _ENOENT
+    return message_type == _SOCK_DIAG_BY_FAMILY and struct.unpack_from("=I", answer, _INODE_OFFSET)[0] == 0

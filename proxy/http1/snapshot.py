@@ -1,0 +1,20 @@
+"""What a route is doing at one moment, as plain numbers: for the metrics and for tests."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RouteSnapshot:
+    """Gauges first, then totals since start."""
+
+    name: str
+    client_connections: int
+    exchanges_in_flight: int
+    upstream_idle: int
+    upstream_busy: int
+    waiting_for_upstream: int
+    upstream_connects: int
+    upstream_reuses: int
+    retries: int
