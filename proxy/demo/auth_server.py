@@ -12,18 +12,13 @@ import base64
 import json
 import math
 import secrets
-import ssl
-import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from proxy.demo import faults
-from proxy.demo.fake_server import FakeServer
+from proxy.demo.fake_server import FakeServer, wall_time
 from proxy.demo.faults import Fault, FaultScript, TokenFault
-from proxy.demo.messages import Answer, ReceivedRequest
 from proxy.demo.rate_limit import RateLimiter, Rule
 from proxy.demo.token_request import (
     TokenRequestRefusedError,
@@ -35,6 +30,13 @@ from proxy.demo.token_request import (
     required,
     unauthenticated,
 )
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Callable, Mapping, Sequence
+    from types import TracebackType
+
+    from proxy.demo.messages import Answer, ReceivedRequest
 
 SWITCH_AUDIENCE = "https://api.switchmarket.se"
 """The audience of tokens for the Switch API."""
@@ -94,7 +96,7 @@ class FakeAuthorizationServer:
         audience: str = SWITCH_AUDIENCE,
         permissions: str = SWITCH_PERMISSIONS,
         lifetime: float = 3600.0,
-        now: Callable[[], float] = time.time,
+        now: Callable[[], float] = wall_time,
         calls_per_minute: int | None = None,
         lockout_after: int | None = None,
         host: str = "127.0.0.1",
@@ -160,9 +162,9 @@ class FakeAuthorizationServer:
         """Return the list of what has been received; clear it at will."""
         return self._server.requests
 
-    async def wait_for_requests(self, count: int, *, timeout: float = 5.0) -> Sequence[ReceivedRequest]:
-        """Return the requests once `count` have come. Raises TimeoutError after `timeout` seconds."""
-        return await self._server.wait_for_requests(count, timeout)
+    async def wait_for_requests(self, count: int, *, within: float = 5.0) -> Sequence[ReceivedRequest]:
+        """Return the requests once `count` have come. Raises TimeoutError after `within` seconds."""
+        return await self._server.wait_for_requests(count, within=within)
 
     @property
     def client_id(self) -> str:

@@ -4,20 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import ssl
 import struct
-from collections.abc import AsyncIterator, Callable, Sequence
+import time
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from aiohttp import web
 
 from proxy.demo import faults
 from proxy.demo.messages import Answer, ReceivedRequest
 
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import AsyncIterator, Callable, Sequence
+
 Faults = tuple[object, ...]
 
 _MAX_BODY = 64 * 2**20
 """Bytes of request body: far more than any request to the Switch API, less than a small CI machine's memory."""
+
+
+def wall_time() -> float:
+    """Return Unix time (seconds): the fakes' clock unless they are given another."""
+    return time.time()  # noqa: TID251 - the fakes may not import proxy.clock
 
 
 class FakeServer:
@@ -90,14 +99,14 @@ class FakeServer:
         """Return scheme, host and port, without a slash at the end."""
         return f"{'https' if self._ssl_context else 'http'}://{self._host}:{self._port}"
 
-    async def wait_for_requests(self, count: int, timeout: float) -> Sequence[ReceivedRequest]:
+    async def wait_for_requests(self, count: int, *, within: float) -> Sequence[ReceivedRequest]:
         """Return the requests once `count` have come; raises TimeoutError, saying how many there were."""
         try:
-            async with asyncio.timeout(timeout):
+            async with asyncio.timeout(within):
                 while len(self.requests) < count:
                     await self._arrival.wait()
         except TimeoutError:
-            raise TimeoutError(f"{len(self.requests)} of {count} requests came within {timeout:g} s") from None
+            raise TimeoutError(f"{len(self.requests)} of {count} requests came within {within:g} s") from None
         return tuple(self.requests)
 
     async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:

@@ -16,10 +16,13 @@ Everything here is plain values; `fake_server` acts them out.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +62,7 @@ class Status:
     retry_after: int | str | None = None
 
     def __post_init__(self) -> None:
-        _require(200 <= self.code <= 599, "Status(code=…) must be a final status, 200 to 599")
+        _require(HTTPStatus.OK <= self.code <= _LAST_STATUS, "Status(code=…) must be a final status, 200 to 599")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,6 +165,8 @@ TokenFault = Lifetime | TokenField | WithoutTokenField
 
 Fault = Delay | Hang | Reset | Close | Status | Field | Body | TruncatedBody | StalledBody | SlowBody | CloseAfterwards
 """What can go wrong with any answer."""
+
+_LAST_STATUS = 599
 
 F = TypeVar("F")
 

@@ -12,21 +12,22 @@ from __future__ import annotations
 import json
 import math
 import re
-import ssl
-import time
-from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from http import HTTPStatus
-from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from proxy.demo import switch_data
-from proxy.demo.fake_server import FakeServer
+from proxy.demo.fake_server import FakeServer, wall_time
 from proxy.demo.faults import Fault, FaultScript
 from proxy.demo.messages import Answer, ReceivedRequest
 from proxy.demo.rate_limit import RateLimiter, Rule
 from proxy.demo.switch_data import InputInvalidError, Query
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Callable, Mapping, Sequence
+    from types import TracebackType
 
 _RULES = (Rule(requests=5, period=1.0), Rule(requests=20, period=60.0))
 """Of `POST /api/readings`, for each client; nothing else is limited."""
@@ -69,7 +70,7 @@ class FakeSwitchAPI:
         introspect: Callable[[str], Mapping[str, object]],
         audience: str = "https://api.switchmarket.se",
         organizations: Sequence[int] = (1,),
-        now: Callable[[], float] = time.time,
+        now: Callable[[], float] = wall_time,
         host: str = "127.0.0.1",
         port: int = 0,
         ssl_context: ssl.SSLContext | None = None,
@@ -120,9 +121,9 @@ class FakeSwitchAPI:
         """Return the list of what has been received; clear it at will."""
         return self._server.requests
 
-    async def wait_for_requests(self, count: int, *, timeout: float = 5.0) -> Sequence[ReceivedRequest]:
-        """Return the requests once `count` have come. Raises TimeoutError after `timeout` seconds."""
-        return await self._server.wait_for_requests(count, timeout)
+    async def wait_for_requests(self, count: int, *, within: float = 5.0) -> Sequence[ReceivedRequest]:
+        """Return the requests once `count` have come. Raises TimeoutError after `within` seconds."""
+        return await self._server.wait_for_requests(count, within=within)
 
     def __repr__(self) -> str:
         state = "serves" if self._server.is_running else "stopped"
@@ -292,7 +293,7 @@ def _require_json(request: ReceivedRequest) -> None:
 
 
 def _error(status: int, message: str) -> Answer:
-    if status < 400:
+    if status < HTTPStatus.BAD_REQUEST:
         return Answer(status=status)
     return _json(status, {"errors": [{"message": message, "code": _CODES.get(status, 2)}]})
 

@@ -6,11 +6,15 @@ import base64
 import binascii
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from http import HTTPStatus
+from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, unquote_plus
 
 from proxy.demo.messages import Answer, ReceivedRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 _FORM = "application/x-www-form-urlencoded"
 _MAX_FORM = 64 * 2**10
@@ -53,6 +57,7 @@ def read_form(request: ReceivedRequest) -> dict[str, str]:
 
 
 def required(form: Mapping[str, str], name: str) -> str:
+    """Return a parameter's value. Raises TokenRequestRefusedError where it was not sent."""
     if name not in form:
         raise TokenRequestRefusedError(400, "invalid_request", f"Missing required parameter: {name}")
     return form[name]
@@ -74,7 +79,7 @@ def read_basic_credentials(lines: Sequence[str]) -> tuple[str, str]:
 
 def refusal(status: int) -> Answer:
     """Return the error response that goes with a status a fault asks for."""
-    if status < 400:
+    if status < HTTPStatus.BAD_REQUEST:
         return replace(json_answer(status, {}), body=b"")
     names = {
         400: ("invalid_request", "The request is malformed"),
@@ -87,11 +92,12 @@ def refusal(status: int) -> Answer:
 
 
 def error_answer(status: int, error: str, description: str) -> Answer:
+    """Return an error response (RFC 6749 §5.2)."""
     return json_answer(status, {"error": error, "error_description": description})
 
 
 def json_answer(status: int, content: Mapping[str, object]) -> Answer:
-    # No cache may keep what a token endpoint answers (RFC 6749 §5.1).
+    """Return a response that no cache may keep (RFC 6749 §5.1)."""
     fields = (
         ("Content-Type", "application/json; charset=utf-8"),
         ("Cache-Control", "no-store"),

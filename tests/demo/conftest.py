@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
 
 import aiohttp
 import pytest
@@ -10,6 +10,9 @@ import pytest
 from proxy.demo.auth_server import FakeAuthorizationServer
 from proxy.demo.switch_api import FakeSwitchAPI
 from tests.demo.settable_time import SettableTime
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
 
 
 @pytest.fixture

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote_plus
 
-import aiohttp
 import pytest
 
 from proxy.demo.auth_server import SWITCH_AUDIENCE, SWITCH_PERMISSIONS, FakeAuthorizationServer
 from proxy.demo.faults import Lifetime, Status, TokenField, WithoutTokenField
-from tests.demo.settable_time import SettableTime
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import aiohttp
+
+    from tests.demo.settable_time import SettableTime
 
 FORM = "application/x-www-form-urlencoded"
 RIGHT = "grant_type=client_credentials&client_id=app&client_secret=s3cret&audience=https%3A%2F%2Fapi.switchmarket.se"
@@ -300,7 +304,7 @@ async def test_introspection_tells_what_the_token_is_for(
     ],
 )
 async def test_a_token_expires_at_the_end_of_its_lifetime(
-    auth: FakeAuthorizationServer, client: aiohttp.ClientSession, now: SettableTime, after: float, is_active: bool
+    auth: FakeAuthorizationServer, client: aiohttp.ClientSession, now: SettableTime, after: float, *, is_active: bool
 ) -> None:
     """`lifetime` may be set at any time and holds for the tokens to come."""
     now.at = 1_000.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
 
 import aiohttp
 import pytest
@@ -31,6 +31,9 @@ from proxy.demo.faults import (
 )
 from proxy.demo.messages import Answer, ReceivedRequest
 from tests.demo.settable_time import SettableTime
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
 
 CONTENT = b'{"answer": "a body of some length"}'
 
@@ -120,16 +123,17 @@ async def test_faults_combine(fake: PlainFake, client: aiohttp.ClientSession) ->
         assert (response.status, response.content_type, response.headers["Retry-After"]) == (502, "text/html", "5")
 
 
-async def test_a_delay_holds_the_answer_back(fake: PlainFake, client: aiohttp.ClientSession) -> None:
+async def test_a_delay_holds_the_answer_back(fake: PlainFake) -> None:
     """The request is there before the delay, the answer is decided after it."""
     fake.faults.add(Delay(seconds=30))
-    asking = asyncio.ensure_future(client.get(fake.server.url))
-    await fake.server.wait_for_requests(1, 5)
+    async with asyncio.TaskGroup() as tasks:
+        asking = tasks.create_task(read_raw(fake))
+        await fake.server.wait_for_requests(1, within=5)
 
-    assert fake.decided == []
-    assert not asking.done()
-    await fake.server.stop()  # a stopping fake does not sit its delays out
-    (await asking).close()
+        assert fake.decided == []
+        assert not asking.done()
+        await fake.server.stop()  # a stopping fake does not sit its delays out
+
     assert len(fake.decided) == 1
 
 
@@ -138,7 +142,7 @@ async def test_a_hang_lasts_until_the_client_leaves(fake: PlainFake) -> None:
     fake.faults.add(Hang())
     reader, writer = await asyncio.open_connection("127.0.0.1", fake.server.port)
     writer.write(b"GET / HTTP/1.1\r\nHost: fake\r\n\r\n")
-    await fake.server.wait_for_requests(1, 5)
+    await fake.server.wait_for_requests(1, within=5)
 
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(reader.read(1), 0.05)
@@ -149,11 +153,12 @@ async def test_a_hang_lasts_until_the_client_leaves(fake: PlainFake) -> None:
 async def test_a_stopping_fake_lets_go_of_what_hangs(fake: PlainFake) -> None:
     """A test that ends does not wait for it."""
     fake.faults.add(Hang())
-    answer = asyncio.ensure_future(read_raw(fake))
-    await fake.server.wait_for_requests(1, 5)
-    await fake.server.stop()
+    async with asyncio.TaskGroup() as tasks:
+        answer = tasks.create_task(read_raw(fake))
+        await fake.server.wait_for_requests(1, within=5)
+        await fake.server.stop()
 
-    assert await answer == b""
+    assert answer.result() == b""
 
 
 async def test_a_reset_is_a_reset(fake: PlainFake) -> None:
@@ -171,7 +176,7 @@ async def test_a_close_is_an_end_without_an_answer(fake: PlainFake) -> None:
 
 
 @pytest.mark.parametrize("is_chunked", [False, True], ids=["content-length", "chunked"])
-async def test_a_truncated_body_ends_early_and_does_not_look_complete(fake: PlainFake, is_chunked: bool) -> None:
+async def test_a_truncated_body_ends_early_and_does_not_look_complete(fake: PlainFake, *, is_chunked: bool) -> None:
     """The whole is announced, a part of it sent; a chunked one has no last chunk."""
     fake.faults.add(TruncatedBody(after=10, is_chunked=is_chunked))
     head, _, body = (await read_raw(fake)).partition(b"\r\n\r\n")
@@ -185,7 +190,7 @@ async def test_a_truncated_body_ends_early_and_does_not_look_complete(fake: Plai
 
 
 @pytest.mark.parametrize("is_chunked", [False, True], ids=["content-length", "chunked"])
-async def test_a_stalled_body_stops_on_an_open_connection(fake: PlainFake, is_chunked: bool) -> None:
+async def test_a_stalled_body_stops_on_an_open_connection(fake: PlainFake, *, is_chunked: bool) -> None:
     """The first bytes come, then nothing, and no end either."""
     fake.faults.add(StalledBody(after=10, is_chunked=is_chunked))
     reader, writer = await asyncio.open_connection("127.0.0.1", fake.server.port)
@@ -200,7 +205,7 @@ async def test_a_stalled_body_stops_on_an_open_connection(fake: PlainFake, is_ch
 
 @pytest.mark.parametrize("is_chunked", [False, True], ids=["content-length", "chunked"])
 async def test_a_slow_body_comes_in_pieces_and_whole(
-    fake: PlainFake, client: aiohttp.ClientSession, is_chunked: bool
+    fake: PlainFake, client: aiohttp.ClientSession, *, is_chunked: bool
 ) -> None:
     """What is slow is not broken."""
     fake.faults.add(SlowBody(pause=0.002, piece=10, is_chunked=is_chunked))
@@ -237,7 +242,7 @@ async def test_a_body_that_was_cut_short_is_recorded_as_such(fake: PlainFake) ->
     writer.write(b"POST /cut HTTP/1.1\r\nHost: fake\r\nContent-Length: 10\r\n\r\nabc")
     await writer.drain()
     writer.close()
-    [request] = await fake.server.wait_for_requests(1, 5)
+    [request] = await fake.server.wait_for_requests(1, within=5)
 
     assert (request.target, request.is_complete) == ("/cut", False)
     assert fake.decided == []
@@ -274,7 +279,7 @@ async def test_waiting_for_requests_that_do_not_come_says_how_many_did(
     async with client.get(fake.server.url):
         pass
     with pytest.raises(TimeoutError, match=r"1 of 3 requests came within 0\.01 s"):
-        await fake.server.wait_for_requests(3, 0.01)
+        await fake.server.wait_for_requests(3, within=0.01)
 
 
 async def test_a_fake_that_is_stopped_refuses_connections_and_comes_back_at_the_same_port(

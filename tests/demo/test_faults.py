@@ -86,7 +86,7 @@ def test_faults_added_together_are_met_together(script: FaultScript[Fault]) -> N
     ],
 )
 def test_a_confined_fault_waits_for_a_request_that_matches(
-    script: FaultScript[Fault], method: str, path: str, is_met: bool
+    script: FaultScript[Fault], method: str, path: str, *, is_met: bool
 ) -> None:
     """`method` and `path` confine a fault, and a request that does not match leaves it unused."""
     script.add(DOWN, method="POST", path="/api/readings")

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import aiohttp
 import pytest
 from yarl import URL
 
 from proxy.demo.auth_server import SWITCH_AUDIENCE, SWITCH_PERMISSIONS, FakeAuthorizationServer
 from proxy.demo.faults import Lifetime, Status
 from proxy.demo.switch_api import FakeSwitchAPI
-from tests.demo.settable_time import SettableTime
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import aiohttp
+
+    from tests.demo.settable_time import SettableTime
 
 PERIOD = "start=2025-11-03T15%3A51%3A44.667Z&end=2025-11-03T17%3A51%3A44.667Z"
 READINGS = f"/api/readings?organizationId=1&registerId=1&registerId=2&{PERIOD}&resolution=3600"
@@ -453,7 +457,7 @@ async def test_each_client_has_a_limit_of_its_own(
     ],
 )
 async def test_every_response_tells_the_rate_limit(
-    api: FakeSwitchAPI, client: aiohttp.ClientSession, token: str, target: str, is_authorized: bool, status: int
+    api: FakeSwitchAPI, client: aiohttp.ClientSession, token: str, target: str, *, is_authorized: bool, status: int
 ) -> None:
     """Limit per minute, what remains of it, and when it starts anew, in ISO 8601 and UTC."""
     answered, headers, _ = await call(api, client, token if is_authorized else None, target)
