@@ -3,6 +3,7 @@ The exceptions of this package: one small tree, named by whose fault it is.
 
     SwitchProxyError
     ├── ConfigurationError        the operator's: the configuration cannot be used (exit code 2)
+    ├── InvalidValueError         the operator's: one configured value; becomes a problem of a ConfigurationError
     ├── ListenError               the operator's: an address cannot be bound (exit code 1)
     ├── SecretUnavailableError    the operator's: a secret's file or variable is missing, empty or unreadable
     ├── TokenFetchError           the authorization server's or the way to it; one failed fetch
@@ -20,6 +21,7 @@ Nothing here ever carries a secret, a token or a body of a token response in its
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -28,6 +30,49 @@ if TYPE_CHECKING:
 
 class SwitchProxyError(Exception):
     """The root of the tree."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConfigurationProblem:
+    """
+    One thing that is wrong with the configuration: where it stands, and in `text` what is wrong and what would be right.
+
+    `line` and `column` count from 1; they and `path` are None where the problem has no such place.
+    """
+
+    source: str
+    line: int | None = None
+    column: int | None = None
+    path: str | None = None
+    text: str
+
+    def __str__(self) -> str:
+        place = self.source
+        if self.line is not None:
+            place = f"{place}:{self.line}" if self.column is None else f"{place}:{self.line}:{self.column}"
+        return f"{place}: {self.path}: {self.text}" if self.path else f"{place}: {self.text}"
+
+
+class ConfigurationError(SwitchProxyError):
+    """The configuration cannot be used; `problems` is all that is wrong with it, each a line of the error's text."""
+
+    def __init__(self, problems: tuple[ConfigurationProblem, ...]) -> None:
+        super().__init__("\n".join(str(problem) for problem in problems))
+        self.problems = problems
+
+
+class InvalidValueError(SwitchProxyError, ValueError):
+    """
+    One configured value cannot be used.
+
+    `complaint` is a predicate, to be put after the value or a name for it: "is not a duration; write …". The value
+    itself is not part of it; `may_be_shown` tells whether it is of a kind that can be no secret.
+    """
+
+    def __init__(self, complaint: str, *, may_be_shown: bool = False) -> None:
+        super().__init__(f"the value {complaint}")
+        self.complaint = complaint
+        self.may_be_shown = may_be_shown
 
 
 class ListenError(SwitchProxyError):
