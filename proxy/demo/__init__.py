@@ -9,7 +9,8 @@ A whole little world to try the proxy in: fakes of the authorization server and 
     switch_data   what the fake Switch API knows, and how its input is read
     switch_api    FakeSwitchAPI: bearer check, rate limits, endpoints
     narration     the demo's output in a terminal
-    run           the demo: the fakes, the real proxy before them, and an app that uses it
+    script        the demo's requests and checks, against any proxy before the fakes
+    run           the demo: the fakes, the real proxy before them, the script, and an invitation to try
 
 The fakes share no code with what they judge: nothing here but `run` imports another part of `proxy`. They are
 made for users' own tests as much as for this project's (docs/testing-against-the-fakes.md).
