@@ -213,7 +213,7 @@ class FakeAuthorizationServer:
         """Lift the lockout that refused credentials have led to."""
         self.refusals_in_a_row.clear()
 
-    def find(self, token: str) -> IssuedToken | None:
+    def find(self, token: str | None) -> IssuedToken | None:
         """Return what is known of a token, or None for one that was not issued here."""
         return next((issued for issued in reversed(self.issued) if issued.value == token), None)
 

@@ -237,7 +237,7 @@ class Script:
 
     def _token(self, request: ReceivedRequest) -> int | None:
         """Return the number of the token that a request carried, None where it carried none that was issued."""
-        issued = self._world.auth.find(request.bearer_token or "")
+        issued = self._world.auth.find(request.bearer_token)
         return issued.number if issued is not None else None
 
     def _credentials(self, request: ReceivedRequest) -> str:

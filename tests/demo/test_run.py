@@ -1,0 +1,127 @@
+"""The demo as a process: `switch-proxy demo` with the real proxy in it."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import signal
+import socket
+import sys
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import aiohttp
+import pytest
+
+if TYPE_CHECKING:
+    from asyncio.subprocess import Process
+    from collections.abc import AsyncIterator
+
+ONCE = "sys.exit(main(once=True))"
+SERVE = "sys.exit(main(serve=True))"
+
+
+@asynccontextmanager
+async def demo(call: str) -> AsyncIterator[Process]:
+    """Run the demo in a process of its own; one that is still there in the end is killed."""
+    code = f"import sys; from proxy.demo.run import Places, main; from proxy.demo.faults import *; {call}"
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", code, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+    )
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.communicate()
+
+
+async def read_until(process: Process, marker: str) -> str:
+    """Return what the process prints up to the line that has the marker in it."""
+    assert process.stdout is not None
+    told = ""
+    while marker not in told:
+        line = await process.stdout.readline()
+        assert line, f"the demo ended before it said {marker!r}:\n{told}"
+        told += line.decode()
+    return told
+
+
+async def test_once_runs_every_check_through_and_exits_0() -> None:
+    """What `make demo ARGS=--once` shows on a machine where all is well; nothing on standard error."""
+    async with demo(ONCE) as process:
+        out, err = await process.communicate()
+    told = out.decode()
+
+    assert (process.returncode, err.decode()) == (0, ""), told
+    assert re.search(r"All \d\d checks hold\.", told)
+    assert "FAILED" not in told
+    assert len(set(re.findall(r"token (\d+) in use", told))) >= 3
+    assert "eyJ" not in told
+
+
+async def test_once_exits_1_where_something_is_not_as_it_must_be() -> None:
+    """An API that fails now and then is told as a failed check, and counted at the end."""
+    call = "main(once=True, prepare=lambda world: world.api.faults.add(Status(code=500), path='/api/readings'))"
+    async with demo(f"sys.exit({call})") as process:
+        out, _ = await process.communicate()
+    told = out.decode()
+
+    assert process.returncode == 1, told
+    assert "expected: 200 with the readings of both registers" in told
+    assert re.search(r"\d of \d\d checks failed:", told)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
+async def test_it_stays_up_to_be_tried_until_a_signal_and_exits_0(number: signal.Signals) -> None:
+    """The printed commands' addresses answer; the end is silent."""
+    async with demo(SERVE) as process:
+        told = await read_until(process, "/metrics'")
+        urls = re.findall(r"'(http://[^']+)'", told)
+        async with aiohttp.ClientSession() as session:
+            answered = {}
+            for url in urls:
+                async with session.get(url) as response:
+                    answered[url] = response.status
+        process.send_signal(number)
+        out, err = await process.communicate()
+
+    read, _, past_the_proxy, ready, metrics = urls
+    assert [answered[url] for url in (read, past_the_proxy, ready, metrics)] == [200, 401, 200, 200]
+    assert (process.returncode, out.decode().strip(), err.decode()) == (0, "", "")
+
+
+async def test_a_script_that_is_interrupted_is_no_success() -> None:
+    """`--once` promises its checks: what was not run through exits as shells have it, without a traceback."""
+    async with demo(ONCE) as process:
+        await read_until(process, "token 1 in use")
+        process.send_signal(signal.SIGINT)
+        _, err = await process.communicate()
+
+    assert (process.returncode, err.decode()) == (130, "")
+
+
+@pytest.mark.parametrize("place", ["proxy", "admin", "auth_server", "switch_api"])
+async def test_a_port_that_is_taken_is_said_in_one_line(place: str) -> None:
+    """And nothing is left running."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        async with demo(f"sys.exit(main(serve=True, places=Places({place}={port})))") as process:
+            out, err = await process.communicate()
+
+    assert (process.returncode, out) == (1, b"")
+    assert err.decode().startswith("switch-proxy: the demo cannot start: ")
+    assert str(port) in err.decode()
+    assert len(err.decode().splitlines()) == 1
+
+
+async def test_the_fakes_import_nothing_else_of_the_package() -> None:
+    """They share no code with what they judge."""
+    code = (
+        "import sys, proxy.demo.auth_server, proxy.demo.switch_api, proxy.demo.script;"
+        "print(*(name for name in sys.modules if name.startswith('proxy')))"
+    )
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", code, stdout=asyncio.subprocess.PIPE)
+    out, _ = await process.communicate()
+
+    assert all(name == "proxy" or name.startswith("proxy.demo") for name in out.decode().split())
