@@ -57,6 +57,10 @@ class Address:
         )
 
 
+ADMIN_ADDRESS: Final = Address(host="127.0.0.1", port=9901)
+"""Where admin listens by default: Envoy's customary port, so that dashboards and habits fit."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Origin:
     """

@@ -26,9 +26,9 @@ from pydantic import (
     model_validator,
 )
 
-from proxy.core.addresses import Address, Origin, parse_address, parse_endpoint, parse_host, parse_origin
+from proxy.core.addresses import ADMIN_ADDRESS, Address, Origin, parse_address, parse_endpoint, parse_host, parse_origin
 from proxy.core.errors import InvalidValueError
-from proxy.core.quantities import format_duration, parse_count, parse_duration, parse_size, parse_switch
+from proxy.core.quantities import format_duration, is_off, parse_count, parse_duration, parse_size, parse_switch
 
 __all__ = [
     "Address",
@@ -46,7 +46,8 @@ __all__ = [
     "TlsSettings",
 ]
 
-SECRET_FORMS: Final = "client_secret: {file: /path/to/the/file} or client_secret: {env: NAME_OF_THE_VARIABLE}"
+SECRET_VARIABLE: Final = "NAME_OF_THE_VARIABLE"  # noqa: S105 - no secret, but how to write one
+_SECRET_FORMS: Final = f"client_secret: {{file: /path/to/the/file}} or client_secret: {{env: {SECRET_VARIABLE}}}"
 
 _DAY: Final = 86400.0
 _MIB: Final = 1024 * 1024
@@ -111,7 +112,7 @@ def _scope(value: object) -> str | None:
 
 
 def _pseudonym(value: object) -> str | None:
-    if value is None or _word(value) == "off":
+    if value is None or is_off(value):
         return None
     text = _text(value)
     if _TOKEN.fullmatch(text) is None:
@@ -130,7 +131,7 @@ def _address(value: object) -> Address:
 
 
 def _address_or_none(value: object) -> Address | None:
-    return None if value is None or _word(value) == "off" else _address(value)
+    return None if value is None or is_off(value) else _address(value)
 
 
 def _origin(value: object) -> Origin:
@@ -147,14 +148,15 @@ def _section(value: object) -> object:
     return {} if value is None else value
 
 
-def _word(value: object) -> object:
-    """Give back the word that YAML 1.1 took for a switch."""
-    return "off" if value is False else value
+def _at_least_one(value: object) -> object:
+    if value is None or (isinstance(value, (Mapping, list, tuple)) and not value):
+        raise InvalidValueError("is empty; write at least one entry")
+    return value
 
 
 def _one_of(*words: str) -> BeforeValidator:
     def validate(value: object) -> object:
-        word = _word(value)
+        word = "off" if is_off(value) else value
         if word not in words:
             raise InvalidValueError(
                 f"is none of the words known here; write one of {', '.join(words)}", may_be_shown=True
@@ -205,8 +207,9 @@ _SIZE_JSON: Final = _json(
 _COUNT_JSON: Final = _json({"type": "integer", "minimum": 0}, {"type": "string", "pattern": "^[0-9]+$"})
 
 
-def _words_json(*words: str | bool) -> WithJsonSchema:
-    return _json({"enum": list(words)})
+def _words_json(*words: str) -> WithJsonSchema:
+    # Tools that read YAML 1.1 take a bare `off` for false, and write that.
+    return _json({"enum": [*words, False] if "off" in words else list(words)})
 
 
 Text = Annotated[str, BeforeValidator(_text)]
@@ -252,69 +255,66 @@ class ConflictError(ValueError):
     """Settings were made of parts that do not fit together."""
 
     def __init__(self, conflict: Conflict) -> None:
-        super().__init__(conflict.text)
+        super().__init__(f"{conflict.value!r} {conflict.complaint}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Conflict:
-    """Two parts of a configuration that do not fit together, said at one of them; `text` is a whole sentence."""
+    """Two parts of a configuration that do not fit together, said of the `value` at one of them, with a `complaint`."""
 
     path: tuple[str | int, ...]
-    text: str
+    value: str
+    complaint: str
 
 
 def find_conflicts(data: Mapping[str, Any]) -> Iterator[Conflict]:
-    """Find parts that do not fit together; a part that is unusable in itself is passed over, others say so."""
+    """Find parts that do not fit together; what is unusable in itself is passed over, for that is said elsewhere."""
     credentials = _mapping(data.get("credentials"))
-    names: dict[object, int] = {}
+    names: dict[str, int] = {}
     taken: list[tuple[str, Address]] = []
-    # A section that is there but unusable says nothing of what is listened on.
     admin = data.get("admin")
-    if (address := _usable_address(_mapping(admin).get("listen", _ADMIN_ADDRESS))) and (
-        admin is None or isinstance(admin, Mapping)
-    ):
-        taken.append(("admin.listen", address))
+    if admin is None or isinstance(admin, Mapping):
+        taken += _usable_address("admin.listen", _mapping(admin).get("listen", ADMIN_ADDRESS))
     for index, entry in enumerate(_sequence(data.get("routes"))):
         route = _mapping(entry)
-        name = route.get("name")
-        if isinstance(name, str):
-            if name in names:
-                text = f"routes[{names[name]}] has this name already; give each route a name of its own"
-                yield Conflict(path=("routes", index, "name"), text=text)
-            names.setdefault(name, index)
-        if address := _usable_address(route.get("listen")):
-            for place, other in taken:
-                if address.clashes_with(other):
-                    text = f"{address} cannot be bound beside {other} of {place}; give each a port of its own"
-                    yield Conflict(path=("routes", index, "listen"), text=text)
-                    break
-            taken.append((f"routes[{index}].listen", address))
-        credential = route.get("credential")
+        name, credential = route.get("name"), route.get("credential")
+        if isinstance(name, str) and _NAME.fullmatch(name):
+            first = names.setdefault(name, index)
+            if first != index:
+                complaint = f"is the name of routes[{first}] already; give each route a name of its own"
+                yield Conflict(path=("routes", index, "name"), value=name, complaint=complaint)
+        for place, address in _usable_address(f"routes[{index}].listen", route.get("listen")):
+            clash = next((where for where, other in taken if address.clashes_with(other)), None)
+            if clash is not None:
+                complaint = f"is taken by {clash}; give each listener a port of its own"
+                yield Conflict(path=("routes", index, "listen"), value=str(address), complaint=complaint)
+            taken.append((place, address))
         if (
             isinstance(credential, str)
             and _NAME.fullmatch(credential)
             and credentials
             and credential not in credentials
         ):
-            yield Conflict(path=("routes", index, "credential"), text=_unknown_credential(credential, credentials))
+            complaint = _unknown_credential(credential, credentials)
+            yield Conflict(path=("routes", index, "credential"), value=credential, complaint=complaint)
 
 
 def _unknown_credential(name: str, known: Mapping[str, object]) -> str:
     # Imported here: only for a mistake, which a start without one need not pay for.
     from difflib import get_close_matches  # noqa: PLC0415
 
-    names = [str(candidate) for candidate in known]
-    close = get_close_matches(name, names, n=1)
-    if close:
-        return f'there is no credential "{name}"; did you mean "{close[0]}"?'
-    return f'there is no credential "{name}"; write one of {", ".join(names)}, or add it to credentials'
+    names = [candidate for candidate in known if _NAME.fullmatch(candidate)]
+    if close := get_close_matches(name, names, n=1):
+        return f'names no credential; did you mean "{close[0]}"?'
+    return f"names no credential; write one of those in credentials ({', '.join(names)}), or add it there"
 
 
-def _usable_address(value: object) -> Address | None:
+def _usable_address(place: str, value: object) -> list[tuple[str, Address]]:
     try:
-        return _address_or_none(value)
+        address = _address_or_none(value)
     except InvalidValueError:
-        return None
+        return []
+    return [] if address is None else [(place, address)]
 
 
 def _mapping(value: object) -> Mapping[str, Any]:
@@ -377,9 +377,9 @@ class SecretSource(_Model):
     @model_validator(mode="after")
     def _is_exactly_one(self) -> Self:
         if self.file is not None and self.env is not None:
-            raise InvalidValueError(f"has both file and env; keep one: {SECRET_FORMS}")
+            raise InvalidValueError(f"has both file and env; keep one: {_SECRET_FORMS}")
         if self.file is None and self.env is None:
-            raise InvalidValueError(f"names no file and no variable; write {SECRET_FORMS}")
+            raise InvalidValueError(f"names no file and no variable; write {_SECRET_FORMS}")
         return self
 
 
@@ -409,7 +409,7 @@ class CredentialSettings(_Model):
         description="The scope parameter of the token request, scope names with spaces between them (RFC 6749 §3.3).",
         examples=["https://api.example.com/.default"],
     )
-    extra_params: Annotated[dict[str, Text], BeforeValidator(_section)] = Field(
+    extra_params: Annotated[dict[Text, Text], BeforeValidator(_section)] = Field(
         default_factory=dict,
         description="Further parameters of the token request, name to text, for servers that want more.",
         examples=[{"organization": "org-1"}],
@@ -438,12 +438,14 @@ class CredentialSettings(_Model):
         if isinstance(value, SecretSource):
             return value
         if value is None:
-            raise InvalidValueError(f"is empty; write {SECRET_FORMS}")
+            raise InvalidValueError(f"is empty; write {_SECRET_FORMS}")
         if not isinstance(value, Mapping):
-            raise InvalidValueError(f"is in the clear, and a secret does not belong in this file; write {SECRET_FORMS}")
+            raise InvalidValueError(
+                f"is a secret in the clear, which does not belong in this file; write {_SECRET_FORMS}"
+            )
         # The key is not named: what stands there by mistake may be the secret.
         if not value.keys() <= SecretSource.model_fields.keys():
-            raise InvalidValueError(f"has a key other than file and env; write {SECRET_FORMS}")
+            raise InvalidValueError(f"has a key other than file and env; write {_SECRET_FORMS}")
         return value
 
     @field_validator("extra_params")
@@ -453,7 +455,7 @@ class CredentialSettings(_Model):
             if parameter == "client_secret":
                 raise InvalidValueError(
                     "has a client_secret, and a secret does not belong in this file; take it out and write, "
-                    f"beside extra_params, {SECRET_FORMS}"
+                    f"beside extra_params, {_SECRET_FORMS}"
                 )
             if parameter in _PARAMETERS_WITH_A_KEY:
                 raise InvalidValueError(f"has {parameter}, which has a key of its own; write it beside extra_params")
@@ -598,10 +600,6 @@ class RouteSettings(_Model):
         return _require_https(value, info, why="the access token goes there")
 
 
-_ADMIN_ADDRESS: Final = Address(host="127.0.0.1", port=9901)
-"""Envoy's customary admin port, so that dashboards and habits fit."""
-
-
 class AdminSettings(_Model):
     """The listener for probes and metrics."""
 
@@ -615,7 +613,7 @@ class AdminSettings(_Model):
         PlainSerializer(lambda address: None if address is None else str(address)),
         _json(_ADDRESS_JSON, _NULL, {"const": False}, {"const": "off"}),
     ] = Field(
-        _ADMIN_ADDRESS,
+        ADMIN_ADDRESS,
         description="Where /livez, /readyz and /metrics are served; off: nowhere.",
         examples=["127.0.0.1:9901"],
     )
@@ -639,7 +637,7 @@ class LogSettings(_Model):
         description="One JSON object a line, or text in colours for people.",
     )
     access: Annotated[
-        Literal["all", "errors", "off"], _one_of("all", "errors", "off"), _words_json("all", "errors", "off", False)
+        Literal["all", "errors", "off"], _one_of("all", "errors", "off"), _words_json("all", "errors", "off")
     ] = Field(
         "all",  # One line a request, as nginx; the lines are batched so that they cost little.
         description="Which requests get a line: all, those that failed (status 500 and above or cut short), or none.",
@@ -662,13 +660,13 @@ class ShutdownSettings(_Model):
 class Settings(_Model):
     """The whole configuration of one proxy."""
 
-    credentials: dict[Name, CredentialSettings] = Field(
-        min_length=1,
+    credentials: Annotated[dict[Name, CredentialSettings], BeforeValidator(_at_least_one)] = Field(
         description="The credentials, by name.",
-        examples=[{"switch": {"token_url": "https://login.example.com/oauth/token"}}],
+        json_schema_extra={"minProperties": 1},
     )
-    routes: tuple[RouteSettings, ...] = Field(
-        min_length=1, description="The routes: a listener each.", examples=[[{"name": "switch-api"}]]
+    routes: Annotated[tuple[RouteSettings, ...], BeforeValidator(_at_least_one)] = Field(
+        description="The routes: a listener each.",
+        json_schema_extra={"minItems": 1},
     )
     admin: Annotated[AdminSettings, BeforeValidator(_section)] = Field(
         default_factory=AdminSettings, description="The listener for probes and metrics."

@@ -67,6 +67,11 @@ def parse_switch(value: object) -> bool:
     raise InvalidValueError("is not a switch; write true or false", may_be_shown=True)
 
 
+def is_off(value: object) -> bool:
+    """Tell whether a value says `off`, which YAML 1.1 reads, and its tools write, as false."""
+    return value is False or value == "off"
+
+
 def format_duration(seconds: float) -> str:
     """Return a duration as a person writes it: `250ms`, `5s`, `2m`, `1h`."""
     if seconds <= 0:
