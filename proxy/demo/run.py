@@ -89,8 +89,13 @@ def main(
             places=places or Places(),
             lifetime=_LONG_LIFETIME if serve else SHORT_LIFETIME,
         )
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            return runner.run(_run(world, narrator, once=once, serve=serve, prepare=prepare))
+        try:
+            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+                return runner.run(_run(world, narrator, once=once, serve=serve, prepare=prepare))
+        except BrokenPipeError:
+            # Whoever read this has seen enough (`| head`); the interpreter shall not complain of it at its end either.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return EXIT_FAILED
 
 
 async def _run(

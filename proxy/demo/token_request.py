@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 from collections import Counter
 from dataclasses import replace
@@ -70,7 +69,7 @@ def read_basic_credentials(lines: Sequence[str]) -> tuple[str, str]:
         raise unauthenticated("the Authorization field must be one line of the Basic scheme")
     try:
         client_id, colon, secret = base64.b64decode(encoded.strip(), validate=True).decode("utf-8").partition(":")
-    except (binascii.Error, UnicodeDecodeError):
+    except ValueError:
         raise unauthenticated("the Basic credentials are not base64 of UTF-8") from None
     if not colon:
         raise unauthenticated("the Basic credentials have no colon")

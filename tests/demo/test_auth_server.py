@@ -237,6 +237,7 @@ async def test_basic_authentication_is_accepted_with_form_encoded_credentials(
     [
         pytest.param(basic("app", "wrong"), without("client_secret"), 401, "invalid_client", id="wrong secret"),
         pytest.param({"Authorization": "Basic !"}, without("client_secret"), 401, "invalid_client", id="no base64"),
+        pytest.param({"Authorization": "Basic é"}, without("client_secret"), 401, "invalid_client", id="no ASCII"),
         pytest.param({"Authorization": "Basic YQ=="}, without("client_secret"), 401, "invalid_client", id="no colon"),
         pytest.param({"Authorization": "Bearer YTpi"}, without("client_secret"), 401, "invalid_client", id="bearer"),
         pytest.param(basic("app", "s3cret"), RIGHT, 400, "invalid_request", id="both ways at once"),

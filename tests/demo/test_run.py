@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import signal
 import socket
@@ -113,6 +114,20 @@ async def test_a_port_that_is_taken_is_said_in_one_line(place: str) -> None:
     assert err.decode().startswith("switch-proxy: the demo cannot start: ")
     assert str(port) in err.decode()
     assert len(err.decode().splitlines()) == 1
+
+
+async def test_a_reader_that_has_seen_enough_ends_it_without_a_traceback() -> None:
+    """`switch-proxy demo --once | head -1`."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    code = f"import sys; from proxy.demo.run import main; {ONCE}"
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", code, stdout=writing, stderr=asyncio.subprocess.PIPE
+    )
+    os.close(writing)
+    _, err = await process.communicate()
+
+    assert (process.returncode, err.decode()) == (1, "")
 
 
 async def test_the_fakes_import_nothing_else_of_the_package() -> None:
