@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import aiohttp
 import pytest
 import trustme
+import uvloop
 
 from proxy.demo.auth_server import FakeAuthorizationServer
 from proxy.demo.fake_server import FakeServer
@@ -166,6 +167,22 @@ async def test_a_reset_is_a_reset(fake: PlainFake) -> None:
     fake.faults.add(Reset())
     with pytest.raises(ConnectionResetError):
         await read_raw(fake)
+
+
+def test_a_reset_is_a_reset_on_uvloop_too() -> None:
+    """The loop of the demo, whose sockets are not quite those of asyncio's own."""
+
+    async def meet_a_reset() -> None:
+        fake = PlainFake()
+        await fake.server.start()
+        fake.faults.add(Reset())
+        try:
+            await read_raw(fake)
+        finally:
+            await fake.server.stop()
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner, pytest.raises(ConnectionResetError):
+        runner.run(meet_a_reset())
 
 
 async def test_a_close_is_an_end_without_an_answer(fake: PlainFake) -> None:
