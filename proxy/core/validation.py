@@ -1,56 +1,29 @@
 """
 From plain values to Settings, or to everything that is wrong with them at once, in words for the person who wrote them.
 
-Knows the models of core/config.py and pydantic's kinds of errors; knows nothing of files and lines. A value is shown
-in a finding only where it is of a kind that can be no secret, and never where it came out of the environment.
+Knows the models of core/config.py by what core/rules.py tells of them; knows nothing of files and lines. A value is
+shown in a finding only where it is of a kind that can be no secret, and never where it came out of the environment.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
-from typing import Any, Final, get_args
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final, cast
 
-from pydantic import BaseModel, ValidationError
-
-from proxy.core.config import (
-    SECRET_VARIABLE,
-    AdminSettings,
-    ConflictError,
-    CredentialSettings,
-    LimitSettings,
-    LogSettings,
-    PoolSettings,
-    RouteSettings,
-    SecretSource,
-    Settings,
-    ShutdownSettings,
-    TimeoutSettings,
-    TlsSettings,
-    find_conflicts,
-)
+from proxy.core.config import SECRET_VARIABLE, Settings, find_conflicts
 from proxy.core.errors import InvalidValueError, SwitchProxyError
 from proxy.core.findings import Finding, Path, render_path
+from proxy.core.rules import Field, fields_of, find_faults
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _LONGEST_SHOWN: Final = 60
 
-_CHOSEN_KEYS: Final = (("credentials", "NAME"), ("credentials", "NAME", "extra_params", "NAME"))
-"""Where keys are a person's choice."""
-
-_PLACES: Final[tuple[tuple[str, type[BaseModel]], ...]] = (
-    ("the top level", Settings),
-    ("credentials.NAME", CredentialSettings),
-    ("credentials.NAME.client_secret", SecretSource),
-    ("routes[N]", RouteSettings),
-    ("routes[N].timeouts", TimeoutSettings),
-    ("routes[N].limits", LimitSettings),
-    ("routes[N].pool", PoolSettings),
-    ("tls", TlsSettings),
-    ("admin", AdminSettings),
-    ("log", LogSettings),
-    ("shutdown", ShutdownSettings),
-)
+_UNUSABLE: Final = object()
+"""Stands for a value of which a finding tells."""
 
 
 class InvalidSettingsError(SwitchProxyError):
@@ -67,126 +40,157 @@ def read_settings(data: Mapping[str, Any], expanded: Mapping[Path, tuple[str, ..
 
     `expanded` has, for each path whose value came out of `${…}`, the names of the variables. Raises InvalidSettingsError.
     """
-    findings: list[Finding] = []
-    settings = None
-    try:
-        settings = Settings.model_validate(data)
-    except ValidationError as error:
-        for details in error.errors(include_url=False):
-            findings.extend(_findings_of(details, expanded))
+    reader = _Reader(expanded)
+    # First what is wrong between parts, for settings are only made of what fits.
     for conflict in find_conflicts(data):
-        subject = _subject(conflict.value, expanded.get(conflict.path, ()), may_be_shown=True)
-        findings.append(Finding(path=conflict.path, text=f"{subject} {conflict.complaint}"))
-    if settings is None or findings:
-        raise InvalidSettingsError(tuple(findings))
-    return settings
+        reader.complain(conflict.path, conflict.value, InvalidValueError(conflict.complaint, may_be_shown=True))
+    has_conflicts = bool(reader.findings)
+    settings = reader.model(Settings, data, (), may_be_made=not has_conflicts)
+    if settings is _UNUSABLE:
+        raise InvalidSettingsError(tuple(reader.findings))
+    return cast(Settings, settings)
 
 
-def _findings_of(details: Mapping[str, Any], expanded: Mapping[Path, tuple[str, ...]]) -> Iterator[Finding]:
-    path: Path = details["loc"]
-    match details["type"]:
-        case "value_error":
-            error = details["ctx"]["error"]
-            if isinstance(error, ConflictError):
-                return  # find_conflicts says it too, and says all of them
-            if _is_about_key(path):
-                yield Finding(path=path[:-1], text=f"the key {_complaint(error)}", is_about_key=True)
-                return
-            names = expanded.get(path, ())
-            text = f"{_subject(details['input'], names, may_be_shown=_may_be_shown(error))} {_complaint(error)}"
-            if names and path[-1] == "client_secret":
-                text = text.replace(SECRET_VARIABLE, names[0])
-            yield Finding(path=path, text=text)
-        case "missing":
-            yield Finding(path=path, text=f"is missing; write {_example(path)}", is_about_absence=True)
-        case "extra_forbidden":
-            yield Finding(path=path, text=_unknown_key(path), is_about_key=True)
-        case "model_type" | "model_attributes_type" | "dict_type" | "mapping_type":
-            yield Finding(path=path, text=f"must be keys with values, one a line; write {_example(path)}")
-        case "tuple_type" | "list_type":
-            yield Finding(path=path, text="must be a list; begin each of its entries with a hyphen and a space")
-        case _:
-            # None is known to come here; pydantic's own words hold no value (hide_input_in_errors).
-            yield Finding(path=path, text=str(details["msg"]))
+class _Reader:
+    """Reads plain values by the models, and collects what is wrong with them."""
 
+    def __init__(self, expanded: Mapping[Path, tuple[str, ...]]) -> None:
+        self.findings: list[Finding] = []
+        self._expanded = expanded
 
-def _is_about_key(path: Path) -> bool:
-    """Tell whether pydantic means a key that a person chose: to the path of its value it adds a word then."""
-    return path[-1:] == ("[key]",) and len(path) in {len(chosen) + 1 for chosen in _CHOSEN_KEYS}
+    def model(self, model: type[Any], data: object, path: Path, *, may_be_made: bool = True) -> object:
+        """Return the model that `data` says, _UNUSABLE where it says none."""
+        if not isinstance(data, Mapping):
+            self.findings.append(Finding(path=path, text="must be keys with values, one a line, indented below it"))
+            return _UNUSABLE
+        fields = {field.name: field for field in fields_of(model)}
+        values: dict[str, Any] = {}
+        for name, field in fields.items():
+            value = self._value(field, data, path)
+            if value is not _UNUSABLE:
+                values[name] = value
+        for key in data:
+            if key not in fields:
+                text = _unknown_key(key, fields)
+                self.findings.append(Finding(path=(*path, key), text=text, is_about_key=True))
+                may_be_made = False
+        for fault in find_faults(model, values):
+            at = path if fault.key is None else (*path, fault.key)
+            value = data if fault.key is None else data.get(fault.key)
+            self.complain(at, value, InvalidValueError(fault.complaint, may_be_shown=fault.may_be_shown))
+            may_be_made = False
+        return model(**values) if may_be_made and len(values) == len(fields) else _UNUSABLE
 
+    def _value(self, field: Field, data: Mapping[str, Any], above: Path) -> object:
+        path = (*above, field.name)
+        if field.name not in data:
+            if not field.is_required:
+                return field.default
+            example = field.key.example
+            advice = f"{field.name}: {example}" if example else f"{field.name} as in config.example.yaml"
+            self.findings.append(Finding(path=path, text=f"is missing; write {advice}", is_about_absence=True))
+            return _UNUSABLE
+        value = data[field.name]
+        if field.is_table:
+            return self._table(field, value, path)
+        if field.is_list:
+            return self._list(field, value, path)
+        if field.model is None:
+            return self._single(field, value, path)
+        try:
+            if field.key.before is not None:
+                field.key.before(value)
+        except InvalidValueError as error:
+            return self.complain(path, value, error)
+        # A section without keys (all of them comments, say) is one that is left out.
+        return self.model(field.model, {} if value is None else value, path)
 
-def _complaint(error: Exception) -> str:
-    return error.complaint if isinstance(error, InvalidValueError) else f"cannot be used: {error}"
+    def _table(self, field: Field, value: object, path: Path) -> object:
+        if value is None and not field.is_required:
+            return field.default
+        if not isinstance(value, Mapping):
+            self.findings.append(
+                Finding(path=path, text="must be names with what they name, one a line, indented below it")
+            )
+            return _UNUSABLE
+        if not value and field.holds_models:
+            self.findings.append(Finding(path=path, text="is empty; write at least one, as in config.example.yaml"))
+            return _UNUSABLE
+        table = {}
+        for name, item in value.items():
+            try:
+                if field.key.names is not None:
+                    field.key.names.parse(name)
+            except InvalidValueError as error:
+                finding = Finding(path=(*path, name), text=f"the key {error.complaint}", is_about_key=True)
+                self.findings.append(finding)
+            table[name] = self._item(field, item, (*path, name))
+        return _UNUSABLE if _UNUSABLE in table.values() else table
 
+    def _list(self, field: Field, value: object, path: Path) -> object:
+        if not isinstance(value, (list, tuple)):
+            text = "must be a list; begin each of its entries with a hyphen and a space"
+            self.findings.append(Finding(path=path, text=text))
+            return _UNUSABLE
+        if not value:
+            self.findings.append(Finding(path=path, text="is empty; write at least one, as in config.example.yaml"))
+            return _UNUSABLE
+        items = tuple(self._item(field, item, (*path, index)) for index, item in enumerate(value))
+        return _UNUSABLE if _UNUSABLE in items else items
 
-def _may_be_shown(error: Exception) -> bool:
-    return isinstance(error, InvalidValueError) and error.may_be_shown
+    def _item(self, field: Field, value: object, path: Path) -> object:
+        return self._single(field, value, path) if field.model is None else self.model(field.model, value, path)
+
+    def _single(self, field: Field, value: object, path: Path) -> object:
+        try:
+            return value if field.key.rule is None else field.key.rule.parse(value)
+        except InvalidValueError as error:
+            return self.complain(path, value, error)
+
+    def complain(self, path: Path, value: object, error: InvalidValueError) -> object:
+        """Add a finding about a value, and return what stands for that value."""
+        names = self._expanded.get(path, ())
+        text = f"{_subject(value, names, may_be_shown=error.may_be_shown)} {error.complaint}"
+        if names:
+            # A secret that is taken from a variable here tells how it is to be taken.
+            text = text.replace(SECRET_VARIABLE, names[0])
+        self.findings.append(Finding(path=path, text=text))
+        return _UNUSABLE
 
 
 def _subject(value: object, names: tuple[str, ...], *, may_be_shown: bool) -> str:
     if names:
         return f"the value of {' and '.join(f'${{{name}}}' for name in names)}"
-    match value:
-        case Mapping():
-            return "a set of keys"
-        case list() | tuple():
-            return "a list"
-        case None:
-            return "an empty value"
-    return _shown(value) if may_be_shown else "the value"
-
-
-def _shown(value: object) -> str:
+    if not may_be_shown or value is None:
+        return "the value"
+    if isinstance(value, (Mapping, list, tuple)):
+        return "a list" if not isinstance(value, Mapping) else "a set of keys"
     text = json.dumps(value, default=str)
-    return text if len(text) <= _LONGEST_SHOWN else f"{text[: _LONGEST_SHOWN - 2]}…"
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}…"
 
 
-# --- keys ----------------------------------------------------------------------------------------------------------
+# --- keys that are not known ---------------------------------------------------------------------------------------
 
 
-def _unknown_key(path: Path) -> str:
+def _unknown_key(key: str, fields: Mapping[str, Field]) -> str:
     # Imported here: only for a mistake, which a start without one need not pay for.
     from difflib import get_close_matches  # noqa: PLC0415
 
-    model = _model_at(path[:-1])
-    keys = list(model.model_fields) if model is not None else []
     # clientId, Client-Id and client_id are one key to the person who wrote it.
-    key = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", str(path[-1])).replace("-", "_").lower()
-    if close := get_close_matches(key, keys, n=1, cutoff=0.7):
+    plain = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", key).replace("-", "_").lower()
+    if close := get_close_matches(plain, fields, n=1, cutoff=0.7):
         return f"is not a key here; did you mean {close[0]}?"
-    if places := [place for place, other in _PLACES if key in other.model_fields]:
+    if places := [place for place, name in _places(Settings, "") if name == plain]:
         return f"is not a key here, but one of {' and of '.join(places)}; write it there"
-    return f"is not a key here; those that are: {', '.join(keys)}"
+    return f"is not a key here; those that are: {', '.join(fields)}"
 
 
-def _example(path: Path) -> str:
-    model = _model_at(path[:-1])
-    field = model.model_fields.get(str(path[-1])) if model is not None and path else None
-    examples = (field.examples if field is not None else None) or []
-    return f"{path[-1]}: {_flow(examples[0])}" if examples else "its entries below it, as in config.example.yaml"
-
-
-def _flow(value: object) -> str:
-    """Return a value as YAML's flow style writes it."""
-    match value:
-        case Mapping():
-            return "{" + ", ".join(f"{key}: {_flow(item)}" for key, item in value.items()) + "}"
-        case list():
-            return "[" + ", ".join(map(_flow, value)) + "]"
-    return str(value)
-
-
-def _model_at(path: Path) -> type[BaseModel] | None:
-    """Return the model whose keys stand at a path; None where keys are free."""
-    current: Any = Settings
-    for part in path:
-        if _is_model(current):
-            field = current.model_fields.get(str(part))
-            current = None if field is None else field.annotation
-        else:
-            current = next((argument for argument in get_args(current) if _is_model(argument)), None)
-    return current if _is_model(current) else None
-
-
-def _is_model(candidate: object) -> bool:
-    return isinstance(candidate, type) and issubclass(candidate, BaseModel)
+def _places(model: type[Any], place: str) -> Iterator[tuple[str, str]]:
+    """Return all keys there are, each with the place it belongs to as people write it."""
+    for field in fields_of(model):
+        yield place or "the top level", field.name
+        if field.model is not None:
+            below = f"{place}.{field.name}" if place else field.name
+            yield from _places(
+                field.model, f"{below}.NAME" if field.is_table else f"{below}[N]" if field.is_list else below
+            )
