@@ -234,14 +234,14 @@ def _host_or_none(value: object) -> str | None:
 
 def _rule(parse: Callable[[object], object], *alternatives: Mapping[str, Any]) -> Rule:
     """Return a rule whose values look like one of the alternatives, or are text with a `${…}` in it."""
-    return Rule(parse=parse, json={"anyOf": [*alternatives, {"type": "string", "pattern": r"\$\{"}]})
+    if _STRING not in alternatives:
+        alternatives = (*alternatives, {"type": "string", "pattern": r"\$\{"})
+    return Rule(parse=parse, json=alternatives[0] if len(alternatives) == 1 else {"anyOf": list(alternatives)})
 
 
 _NULL: Final = {"type": "null"}
 _STRING: Final = {"type": "string"}
 _OFF: Final = {"enum": ["off", False]}  # Tools that read YAML 1.1 take a bare `off` for false, and write that.
-_NUMBER: Final = {"type": "number", "minimum": 0}
-_WHOLE: Final = {"type": "integer", "minimum": 0}
 _ADDRESS: Final = {"type": "string", "pattern": r"^(\[[^\[\]]+\]|[^\[\]:]+):[0-9]{1,5}$"}
 _URL: Final = {"type": "string", "pattern": "^[Hh][Tt][Tt][Pp][Ss]?://"}
 
@@ -258,18 +258,21 @@ def duration(lowest: float, highest: float = _DAY) -> Rule:
             )
         return seconds
 
-    return _rule(parse, _NUMBER, {"type": "string", "pattern": r"^([0-9]+(\.[0-9]+)?|\.[0-9]+) ?(ms|s|m|h|d)?$"})
+    number = {"type": "number", "minimum": lowest, "maximum": highest}
+    return _rule(parse, number, {"type": "string", "pattern": r"^([0-9]+(\.[0-9]+)?|\.[0-9]+) ?(ms|s|m|h|d)?$"})
 
 
 def count(lowest: int, highest: int) -> Rule:
     """Return the rule of a whole number between two."""
-    return _rule(_between(lowest, highest, parse_count), _WHOLE, {"type": "string", "pattern": "^[0-9]+$"})
+    number = {"type": "integer", "minimum": lowest, "maximum": highest}
+    return _rule(_between(lowest, highest, parse_count), number, {"type": "string", "pattern": "^[0-9]+$"})
 
 
 def size(lowest: int, highest: int = _MIB) -> Rule:
     """Return the rule of a number of bytes between two."""
     pattern = r"^([0-9]+(\.[0-9]+)?|\.[0-9]+) ?(B|kB|KiB|MB|MiB)?$"
-    return _rule(_between(lowest, highest, parse_size), _WHOLE, {"type": "string", "pattern": pattern})
+    number = {"type": "integer", "minimum": lowest, "maximum": highest}
+    return _rule(_between(lowest, highest, parse_size), number, {"type": "string", "pattern": pattern})
 
 
 def _between(lowest: int, highest: int, parse: Callable[[object], int]) -> Callable[[object], int]:

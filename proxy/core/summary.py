@@ -1,0 +1,114 @@
+"""Settings told to a person: what goes where, with which credential, and what is not at its default."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from proxy.core.addresses import parse_endpoint
+from proxy.core.plain_values import plain_value
+from proxy.core.quantities import format_duration
+from proxy.core.rules import fields_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from proxy.core.config import Address, CredentialSettings, RouteSettings, SecretSource, Settings
+
+_WIDTH = 18
+"""Columns of the names on the left."""
+
+_TOLD = frozenset(
+    {"name", "listen", "upstream", "credential", "token_url", "client_id", "client_secret", "audience", "scope"}
+)
+"""Keys that have a line of their own."""
+
+
+def summarize(settings: Settings) -> Iterator[str]:
+    """Return the lines that tell what the proxy will do; neither secrets nor queries of URLs are in them."""
+    for route in settings.routes:
+        yield f"route {route.name}"
+        yield from _route(route)
+        yield ""
+    for name, credential in settings.credentials.items():
+        yield f"credential {name}"
+        yield from _credential(credential)
+        yield ""
+    admin, log, shutdown = settings.admin, settings.log, settings.shutdown
+    yield "the proxy itself"
+    yield _line("admin", "off" if admin.listen is None else f"{_reach(admin.listen)}: /livez, /readyz, /metrics")
+    yield _line("log", f"from level {log.level}, as {log.format}; a line for {_ACCESS[log.access]}")
+    delay = f"{format_duration(shutdown.drain_delay)} of drain delay, then " if shutdown.drain_delay else ""
+    yield _line("shutdown", f"{delay}up to {format_duration(shutdown.grace_period)} for requests in flight")
+
+
+_ACCESS = {"all": "each request", "errors": "each request that failed", "off": "no request"}
+
+
+def describe_secret_source(source: SecretSource) -> str:
+    """Return where a secret is read from, in words."""
+    return f"the file {source.file}" if source.file is not None else f"the environment variable {source.env}"
+
+
+def find_idle_credentials(settings: Settings) -> list[str]:
+    """Return the names of the credentials that no route uses: tokens are fetched, and paid for, in vain."""
+    used = {route.credential for route in settings.routes}
+    return [name for name in settings.credentials if name not in used]
+
+
+def _route(route: RouteSettings) -> Iterator[str]:
+    yield _line("listens on", _reach(route.listen))
+    yield _line("forwards to", f"{route.upstream}{'' if route.upstream.scheme == 'https' else ' (in plaintext)'}")
+    yield _line("with tokens of", f"credential {route.credential}")
+    yield from _not_by_default(route)
+
+
+def _credential(credential: CredentialSettings) -> Iterator[str]:
+    endpoint = parse_endpoint(credential.token_url)
+    yield _line("token endpoint", f"{endpoint}{'' if endpoint.scheme == 'https' else ' (in plaintext)'}")
+    yield _line("client id", credential.client_id)
+    yield _line("client secret", f"from {describe_secret_source(credential.client_secret)}")
+    if credential.audience is not None:
+        yield _line("audience", credential.audience)
+    if credential.scope is not None:
+        yield _line("scope", credential.scope)
+    yield from _not_by_default(credential)
+
+
+def _not_by_default(model: Any) -> Iterator[str]:
+    label = "not by default"
+    for path, value, default in _changes(model, ""):
+        yield _line(label, f"{path}: {value}" + (f" (default {default})" if default else ""))
+        label = ""
+
+
+def _changes(model: Any, above: str) -> Iterator[tuple[str, str, str]]:
+    for field in fields_of(type(model)):
+        value = getattr(model, field.name)
+        if field.name in _TOLD and not above:
+            continue
+        if field.model is not None:
+            yield from _changes(value, f"{above}{field.name}.")
+        elif value != field.default:
+            # Of further parameters the names are enough: a value may be less public than it looks.
+            shown = ", ".join(value) if field.is_table else _shown(value)
+            yield (
+                f"{above}{field.name}",
+                shown,
+                "" if field.is_table or field.default is None else _shown(field.default),
+            )
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float):
+        return format_duration(value)
+    return "off" if value is None else str(plain_value(value))
+
+
+def _reach(address: Address) -> str:
+    return f"{address}, {'this pod alone' if address.is_loopback else 'reachable from outside the pod'}"
+
+
+def _line(label: str, text: str) -> str:
+    return f"  {label:<{_WIDTH}}{text}"
