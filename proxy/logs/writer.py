@@ -1,0 +1,149 @@
+"""
+Writes log lines to a file descriptor, from a thread of its own: whoever logs is never blocked and never fails.
+
+What is behind standard output is not ours: a pipe that nobody reads, a disk that is full, slow or gone. Writing can
+block on each of them (`O_NONBLOCK` does nothing for files, and on a pipe it would change the descriptor for everyone
+who shares it), so it is done where nothing else waits, as Envoy does for its access log. Lines that cannot be written,
+or find too many before them, are dropped and counted; once writing works again, a line says how many.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import threading
+from collections import deque
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_CAPACITY: Final = 4 * 1024 * 1024
+"""Bytes that may wait to be written: over ten thousand lines, a second or so of a very busy proxy."""
+
+_POLL: Final = 100
+"""Milliseconds to wait for a descriptor that takes nothing now, before looking again whether the end has come."""
+
+
+class LogWriter:
+    """Takes whole lines, from any thread, and writes them in their order."""
+
+    def __init__(
+        self, descriptor: int, *, describe_loss: Callable[[int, str], bytes], capacity: int = _CAPACITY
+    ) -> None:
+        """
+        Begin to write to `descriptor`, which stays the caller's, and open until `close` has returned.
+
+        `describe_loss` renders the line that tells how many lines were dropped, and why; `capacity` is in bytes.
+        """
+        self._descriptor = descriptor
+        self._describe_loss = describe_loss
+        self._capacity = capacity
+        # What follows is guarded by the condition, whose lock is never held while something is written.
+        self._changed = threading.Condition()
+        self._waiting: deque[bytes] = deque()
+        self._waiting_bytes = 0
+        self._is_writing = False
+        self._is_closing = False
+        self._is_broken = False
+        self._dropped = 0
+        self._unreported = 0
+        self._why = ""
+        # The thread's own: whether the last line that was written lacks its end.
+        self._is_line_torn = False
+        # A daemon: a write that never returns must not keep the process from ending.
+        self._thread = threading.Thread(target=self._run, name="log-writer", daemon=True)
+        self._thread.start()
+
+    def __repr__(self) -> str:
+        return f"<LogWriter fd={self._descriptor} waiting={self._waiting_bytes} dropped={self._dropped}>"
+
+    @property
+    def lines_dropped(self) -> int:
+        """Return how many lines have been dropped since the start."""
+        return self._dropped
+
+    def write(self, lines: bytes) -> None:
+        """Have lines written, each with its line end. Never blocks, never raises."""
+        with self._changed:
+            if self._is_closing:
+                self._lose(lines.count(b"\n"), "the log was closed")
+            elif self._waiting_bytes + len(lines) > self._capacity:
+                self._lose(lines.count(b"\n"), "lines came faster than they could be written")
+            else:
+                self._waiting.append(lines)
+                self._waiting_bytes += len(lines)
+                self._changed.notify_all()
+
+    def flush(self, timeout: float) -> bool:
+        """Wait until all is written or dropped, at most `timeout` seconds; say whether it is."""
+        with self._changed:
+            return self._changed.wait_for(lambda: not self._waiting and not self._is_writing, timeout)
+
+    def close(self, timeout: float) -> bool:
+        """Write what waits, for at most `timeout` seconds, and end; say whether the descriptor is let go of."""
+        self.flush(timeout)
+        with self._changed:
+            self._is_closing = True
+            self._changed.notify_all()
+        self._thread.join(timeout)
+        return not self._thread.is_alive()
+
+    def _lose(self, lines: int, why: str) -> None:
+        self._dropped += lines
+        self._unreported += lines
+        self._why = why
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._is_writing = False
+                self._changed.notify_all()
+                self._changed.wait_for(lambda: self._waiting or self._is_closing or self._has_loss_to_tell)
+                if not self._waiting and not self._has_loss_to_tell:
+                    return
+                batch = self._waiting.popleft() if self._waiting else b""
+                self._waiting_bytes -= len(batch)
+                self._is_writing = True
+                lost, why = self._unreported, self._why
+            before = b"\n" if self._is_line_torn else b""
+            if lost:
+                before += self._describe_loss(lost, why)
+            written, error = self._write(before + batch)
+            with self._changed:
+                if written >= len(before):
+                    self._unreported -= lost
+                self._is_broken = error is not None
+                if error is not None:
+                    written_lines = batch.count(b"\n", 0, max(0, written - len(before)))
+                    self._lose(batch.count(b"\n") - written_lines, error)
+
+    @property
+    def _has_loss_to_tell(self) -> bool:
+        return self._unreported > 0 and not self._is_broken and not self._is_closing
+
+    def _write(self, data: bytes) -> tuple[int, str | None]:
+        """Return how many bytes were written, and why not all of them."""
+        rest = memoryview(data)
+        error = None
+        while rest:
+            try:
+                rest = rest[os.write(self._descriptor, rest) :]
+            except BlockingIOError:
+                # Someone who shares the descriptor has made it non-blocking.
+                if self._is_closing:
+                    error = "nobody took what was written"
+                    break
+                self._wait_until_writable()
+            except OSError as failure:
+                error = os.strerror(failure.errno) if failure.errno else str(failure)
+                break
+        written = len(data) - len(rest)
+        if written:
+            self._is_line_torn = data[written - 1 : written] != b"\n"
+        return written, error
+
+    def _wait_until_writable(self) -> None:
+        poll = select.poll()
+        poll.register(self._descriptor, select.POLLOUT)
+        poll.poll(_POLL)

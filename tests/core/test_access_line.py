@@ -1,0 +1,158 @@
+"""The line of the access log: which exchanges get one, and that the quick rendering says what the plain one says."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy.core.access_line import AccessLineRenderer, access_event, access_level, is_logged
+from proxy.core.exchange_record import ExchangeRecord
+from proxy.core.http.problems import Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+FORWARDED = ExchangeRecord(
+    route="switch-api",
+    method=b"GET",
+    target=b"/api/readings?registerId=1&registerId=2",
+    request_id=b"8f14e45fceea-1f",
+    status=200,
+    request_body_bytes=0,
+    response_body_bytes=174,
+    duration=0.0123456,
+    upstream_duration=0.0113454,
+    failure=None,
+    started_at_wall=1790000000.1,
+)
+
+durations = st.floats(min_value=0, max_value=1e6)
+records = st.builds(
+    ExchangeRecord,
+    route=st.text(min_size=1, max_size=8),
+    method=st.one_of(st.sampled_from([b"GET", b"POST"]), st.binary(max_size=8)),
+    target=st.one_of(st.sampled_from([b"/", b"*", b"/a%20b?c=d"]), st.binary(max_size=40)),
+    request_id=st.one_of(st.sampled_from([b"a-1", b"a.b"]), st.binary(max_size=40)),
+    status=st.integers(min_value=0, max_value=999),
+    request_body_bytes=st.integers(min_value=0, max_value=2**70),
+    response_body_bytes=st.integers(min_value=0, max_value=2**70),
+    duration=durations,
+    upstream_duration=st.none() | durations,
+    failure=st.none() | st.sampled_from([problem.value.name for problem in Problem]),
+    started_at_wall=st.floats(min_value=0, max_value=4e9),
+)
+
+
+def renderer(
+    *, access: str = "all", level: str = "info", redact: Callable[[str], str] = lambda text: text
+) -> AccessLineRenderer:
+    return AccessLineRenderer(access=access, level=level, redact=redact)
+
+
+def fields_of(line: bytes) -> list[tuple[str, object]]:
+    assert line.endswith(b"}\n")
+    assert line.count(b"\n") == 1
+    pairs: list[tuple[str, object]] = json.loads(line, object_pairs_hook=list)
+    return pairs
+
+
+def test_a_line_tells_the_exchange_with_its_path_and_without_its_query() -> None:
+    assert renderer().render(FORWARDED) == (
+        b'{"timestamp":"2026-09-21T14:13:20.112Z","level":"info","event":"request.forwarded","route":"switch-api",'
+        b'"method":"GET","status":200,"path":"/api/readings","request_bytes":0,"response_bytes":174,'
+        b'"duration":0.012346,"upstream_duration":0.011345,"request_id":"8f14e45fceea-1f"}\n'
+    )
+
+
+@given(st.lists(records, min_size=1, max_size=5))
+def test_quick_lines_hold_exactly_the_fields_of_the_event_whatever_the_bytes(seen: list[ExchangeRecord]) -> None:
+    """One renderer sees several records, so that what it remembers of one is tried on the others."""
+    quick = renderer()
+    for record in [*seen, *seen]:
+        event = access_event(record)
+        expected = [("timestamp", event.pop("timestamp")), ("level", access_level(record)), *event.items()]
+        assert fields_of(quick.render(record)) == expected
+
+
+def test_bytes_that_are_no_text_and_characters_that_json_escapes_arrive_readable() -> None:
+    record = dataclasses.replace(FORWARDED, target=b'/\xff"\\\x00\xc3\xa9', request_id=b'id"\x1b[31m\xe2\x82')
+    fields = dict(fields_of(renderer().render(record)))
+    assert (fields["path"], fields["request_id"]) == ('/\\xff"\\\x00é', 'id"\x1b[31m\\xe2\\x82')
+
+
+def test_renderings_stay_right_when_more_is_seen_than_is_remembered() -> None:
+    quick = renderer()
+    for number in range(3000):
+        record = dataclasses.replace(FORWARDED, target=b"/%d" % number, method=b"M%d" % number)
+        fields = dict(fields_of(quick.render(record)))
+        assert (fields["path"], fields["method"]) == (f"/{number}", f"M{number}")
+
+
+def test_timestamps_follow_the_clock_from_second_to_second() -> None:
+    quick = renderer()
+    lines = [
+        dict(fields_of(quick.render(dataclasses.replace(FORWARDED, started_at_wall=at, duration=0.0))))["timestamp"]
+        for at in (1790000000.5, 1790000001.25, 1790000000.75)
+    ]
+    assert lines == ["2026-09-21T14:13:20.500Z", "2026-09-21T14:13:21.250Z", "2026-09-21T14:13:20.750Z"]
+
+
+@pytest.mark.parametrize("field", ["method", "target", "request_id"])
+def test_what_looks_like_a_secret_is_given_to_the_redactor(field: str) -> None:
+    quick = renderer(redact=lambda text: "masked" if "eyJ" in text else text)
+    changed: dict[str, bytes] = {field: b"eyJhbGciOi.eyJzdWIi.c2ln"}
+    line = quick.render(dataclasses.replace(FORWARDED, **changed))  # type: ignore[arg-type]
+    assert b"masked" in line
+    assert b"eyJ" not in line
+
+
+@pytest.mark.parametrize(
+    ("failure", "upstream_duration", "event"),
+    [
+        pytest.param(None, 0.1, "request.forwarded", id="the upstream answered"),
+        pytest.param("upstream-timeout", None, "request.failed", id="the proxy failed"),
+        pytest.param("upstream-incomplete", 0.1, "request.failed", id="cut short after its head"),
+        pytest.param(None, None, "request.answered", id="the proxy was the last recipient"),
+    ],
+)
+def test_the_event_says_who_answered(failure: str | None, upstream_duration: float | None, event: str) -> None:
+    record = dataclasses.replace(FORWARDED, failure=failure, upstream_duration=upstream_duration)
+    assert dict(fields_of(renderer().render(record)))["event"] == event
+
+
+def test_a_failure_is_named_and_its_missing_upstream_duration_is_null() -> None:
+    record = dataclasses.replace(FORWARDED, status=504, failure="upstream-timeout", upstream_duration=None)
+    fields = dict(fields_of(renderer().render(record)))
+    assert (fields["failure"], fields["upstream_duration"], fields["level"]) == ("upstream-timeout", None, "warning")
+
+
+GOOD = FORWARDED
+UPSTREAM_ERROR = dataclasses.replace(FORWARDED, status=500)
+FAILED = dataclasses.replace(FORWARDED, status=503, failure="token-unavailable", upstream_duration=None)
+CUT = dataclasses.replace(FORWARDED, failure="upstream-incomplete")
+ABANDONED = dataclasses.replace(FORWARDED, failure="client-gone")
+
+
+@pytest.mark.parametrize(
+    ("access", "level", "logged"),
+    [
+        pytest.param("all", "info", [GOOD, UPSTREAM_ERROR, FAILED, CUT, ABANDONED], id="all"),
+        pytest.param("all", "debug", [GOOD, UPSTREAM_ERROR, FAILED, CUT, ABANDONED], id="all, at debug"),
+        pytest.param("all", "warning", [UPSTREAM_ERROR, FAILED, CUT], id="all, from warning on"),
+        pytest.param("errors", "info", [UPSTREAM_ERROR, FAILED, CUT], id="errors"),
+        pytest.param("off", "info", [FAILED, CUT], id="off leaves what the proxy failed to do"),
+        pytest.param("all", "error", [], id="all, from error on"),
+    ],
+)
+def test_the_configuration_says_which_exchanges_get_a_line(
+    access: str, level: str, logged: list[ExchangeRecord]
+) -> None:
+    quick = renderer(access=access, level=level)
+    exchanges = [GOOD, UPSTREAM_ERROR, FAILED, CUT, ABANDONED]
+    assert [record for record in exchanges if quick.render(record)] == logged
+    assert [record for record in exchanges if is_logged(record, access=access, level=level)] == logged

@@ -1,0 +1,173 @@
+"""The admin plane over real HTTP: what each page answers, and to whom."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import aiohttp
+import pytest
+
+from proxy.admin import AdminServer
+from proxy.core.config import Address
+from proxy.core.errors import ListenError
+from proxy.core.health import CredentialHealth, HealthSnapshot, ListenerHealth
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+READY = HealthSnapshot(
+    credentials=(
+        CredentialHealth(
+            name="switch", is_usable=True, obtained_at=1e9, expires_at=2e9, error=None, next_fetch_at=1.9e9
+        ),
+    ),
+    listeners=(ListenerHealth(name="switch-api", address="127.0.0.1:8080"),),
+    started_at=1e9,
+    draining_since=None,
+)
+NOT_READY = HealthSnapshot(
+    credentials=(
+        CredentialHealth(
+            name="switch", is_usable=False, obtained_at=None, expires_at=None, error="wrong secret", next_fetch_at=2e9
+        ),
+    ),
+    listeners=(),
+    started_at=1e9,
+    draining_since=None,
+)
+
+
+async def metrics(accept: str) -> tuple[bytes, str]:
+    return f"asked for {accept}\n".encode(), "text/plain; version=0.0.4; charset=utf-8"
+
+
+def admin(health: HealthSnapshot = READY, *, host: str = "127.0.0.1", port: int = 0) -> AdminServer:
+    return AdminServer(listen=Address(host=host, port=port), health=lambda: health, metrics=metrics)
+
+
+@asynccontextmanager
+async def serving(health: HealthSnapshot = READY) -> AsyncIterator[aiohttp.ClientSession]:
+    server = admin(health)
+    await server.bind()
+    await server.serve()
+    host, port = server.address
+    try:
+        async with aiohttp.ClientSession(f"http://{host}:{port}") as session:
+            yield session
+    finally:
+        await server.close()
+
+
+async def test_livez_answers_200_even_where_it_is_not_ready() -> None:
+    async with serving(NOT_READY) as session, session.get("/livez") as response:
+        assert (response.status, await response.json()) == (200, {"status": "alive"})
+
+
+async def test_readyz_answers_200_with_its_checks_while_ready() -> None:
+    async with serving() as session, session.get("/readyz") as response:
+        document = await response.json()
+        assert response.status == 200
+        assert document["status"] == "ready"
+        assert [check["name"] for check in document["checks"]] == ["credential switch", "listener switch-api"]
+
+
+async def test_readyz_answers_503_and_says_why_while_not_ready() -> None:
+    async with serving(NOT_READY) as session, session.get("/readyz") as response:
+        assert response.status == 503
+        assert await response.json() == {
+            "status": "not ready",
+            "checks": [
+                {
+                    "name": "credential switch",
+                    "ok": False,
+                    "reason": "has no usable token: wrong secret",
+                    "since": "2001-09-09T01:46:40.000Z",
+                    "next_attempt": "2033-05-18T03:33:20.000Z",
+                }
+            ],
+        }
+
+
+async def test_metrics_are_answered_in_the_format_asked_for() -> None:
+    headers = {"Accept": "application/openmetrics-text"}
+    async with serving() as session, session.get("/metrics", headers=headers) as response:
+        assert await response.text() == "asked for application/openmetrics-text\n"
+        assert response.headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
+
+
+@pytest.mark.parametrize("path", ["/livez", "/readyz", "/metrics"])
+async def test_head_answers_as_get_does_without_a_body(path: str) -> None:
+    async with serving() as session:
+        async with session.get(path) as response:
+            length = response.headers["Content-Length"]
+        async with session.head(path) as response:
+            assert (response.status, await response.read()) == (200, b"")
+            assert response.headers["Content-Length"] == length
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS"])
+@pytest.mark.parametrize("path", ["/livez", "/readyz", "/metrics"])
+async def test_other_methods_are_refused_with_405_and_told_which_are_not(method: str, path: str) -> None:
+    async with serving() as session, session.request(method, path) as response:
+        assert (response.status, response.headers["Allow"]) == (405, "GET,HEAD")
+
+
+@pytest.mark.parametrize("path", ["/", "/livez/", "/readyz/x", "/status"])
+async def test_other_paths_are_not_found(path: str) -> None:
+    async with serving() as session, session.get(path) as response:
+        assert response.status == 404
+
+
+@pytest.mark.parametrize("path", ["/livez", "/readyz", "/metrics", "/nowhere"])
+async def test_answers_are_not_to_be_stored_and_tell_no_versions(path: str) -> None:
+    async with serving() as session, session.get(path) as response:
+        assert response.headers["Cache-Control"] == "no-store"
+        assert response.headers["Server"] == "switch-proxy"
+
+
+async def test_a_probe_that_comes_before_serving_has_begun_waits_for_its_answer() -> None:
+    server = admin()
+    await server.bind()
+    try:
+        reader, writer = await asyncio.open_connection(*server.address)
+        writer.write(b"GET /livez HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n\r\n")
+        await server.serve()
+        assert (await reader.read()).startswith(b"HTTP/1.1 200 OK\r\n")
+        writer.close()
+        await writer.wait_closed()
+    finally:
+        await server.close()
+
+
+async def test_an_address_that_is_taken_is_an_error_that_names_it() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(ListenError, match=rf"admin listener cannot listen on 127\.0\.0\.1:{port}: .* in use"):
+            await admin(port=port).bind()
+
+
+async def test_an_ipv6_address_is_bound_as_it_is_written() -> None:
+    server = admin(host="::1")
+    try:
+        await server.bind()
+    except ListenError:
+        pytest.skip("this machine has no IPv6")
+    assert server.address[0] == "::1"
+    await server.close()
+
+
+async def test_closing_lets_go_of_the_address_and_of_idle_connections() -> None:
+    server = admin()
+    await server.bind()
+    await server.serve()
+    host, port = server.address
+    reader, writer = await asyncio.open_connection(host, port)
+    await server.close()
+    assert await reader.read() == b""
+    writer.close()
+    await writer.wait_closed()
+    with socket.create_server((host, port), reuse_port=False):
+        pass
