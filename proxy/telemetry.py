@@ -1,0 +1,260 @@
+"""
+What is counted: plain numbers on the hot path, turned into Prometheus samples when someone asks.
+
+`exchange_finished` adds to integers that it finds with one look-up. Everything that is a state (connections, tokens)
+is not counted here but read from snapshots at the scrape, so it cannot drift. prometheus_client is imported at the
+first scrape: a pod that nobody scrapes does without it.
+
+Names start with switch_proxy_ and end in their unit. Labels have few values: routes and credentials of the
+configuration, the methods of RFC 9110 (any other is `other`), status codes, names of problems.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import platform
+from bisect import bisect_left
+from dataclasses import dataclass
+from operator import attrgetter
+from typing import TYPE_CHECKING, Final
+
+from proxy import __version__
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+    from prometheus_client import CollectorRegistry, Metric
+
+    from proxy.core.exchange_record import ExchangeRecord
+    from proxy.http1.snapshot import RouteSnapshot
+
+_PREFIX: Final = "switch_proxy_"
+
+_METHODS: Final = frozenset(
+    {b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS", b"CONNECT", b"TRACE"}
+)  # RFC 9110 §9, and RFC 5789
+
+_BOUNDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+"""
+Seconds, the upper ends of the histograms' buckets: Prometheus' own, with finer ones below, where a proxy on localhost
+works, and coarser ones above, up to the default limit on an upstream's answer.
+"""
+
+
+class _Histogram:
+    __slots__ = ("counts", "total")
+
+    def __init__(self) -> None:
+        self.counts = [0] * (len(_BOUNDS) + 1)
+        self.total = 0.0
+
+    def cumulative(self) -> list[tuple[str, float]]:
+        """Return the buckets as Prometheus wants them: each with all that is below it."""
+        buckets, so_far = [], 0
+        for bound, count in zip((*map(str, _BOUNDS), "+Inf"), self.counts, strict=True):
+            so_far += count
+            buckets.append((bound, float(so_far)))
+        return buckets
+
+
+class _Slot:
+    """What is counted for one route, method and status."""
+
+    __slots__ = ("duration", "request_bytes", "requests", "response_bytes", "upstream_duration")
+
+    def __init__(self, duration: _Histogram, upstream_duration: _Histogram) -> None:
+        self.requests = 0
+        self.request_bytes = 0
+        self.response_bytes = 0
+        self.duration = duration
+        self.upstream_duration = upstream_duration
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CredentialState:
+    """What a credential has and what its fetches came to; instants are Unix time in seconds, None: there is none."""
+
+    name: str
+    is_usable: bool
+    generation: int
+    expires_at: float | None
+    next_fetch_at: float | None
+    consecutive_failures: int
+    fetches: Mapping[str, int]
+    """How many fetches had which outcome: `ok`, or the reason of a failure in one word."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class State:
+    """What the proxy is at one moment, for the samples that are not counted here."""
+
+    is_ready: bool
+    routes: Sequence[RouteSnapshot]
+    credentials: Sequence[CredentialState]
+    log_lines_dropped: int
+
+
+class Telemetry:
+    """Counts exchanges, and renders everything for Prometheus."""
+
+    def __init__(self, *, state: Callable[[], State], routes: Iterable[str], loop: str) -> None:
+        """Take the names of the routes, so that each is there from the start, at zero, and of the event loop."""
+        self._state = state
+        self._loop = loop
+        self._histograms = {route: (_Histogram(), _Histogram()) for route in routes}
+        self._slots: dict[tuple[str, bytes, int], _Slot] = {}
+        self._failures: dict[tuple[str, str], int] = {}
+        self._registry: CollectorRegistry | None = None
+
+    def exchange_finished(self, record: ExchangeRecord) -> None:
+        """Count one finished exchange."""
+        slot = self._slots.get((record.route, record.method, record.status))
+        if slot is None:
+            slot = self._slot_for(record)
+        slot.requests += 1
+        slot.request_bytes += record.request_body_bytes
+        slot.response_bytes += record.response_body_bytes
+        duration = record.duration
+        histogram = slot.duration
+        histogram.counts[bisect_left(_BOUNDS, duration)] += 1
+        histogram.total += duration
+        upstream_duration = record.upstream_duration
+        if upstream_duration is not None:
+            histogram = slot.upstream_duration
+            histogram.counts[bisect_left(_BOUNDS, upstream_duration)] += 1
+            histogram.total += upstream_duration
+        if record.failure is not None:
+            key = (record.route, record.failure)
+            self._failures[key] = self._failures.get(key, 0) + 1
+
+    def _slot_for(self, record: ExchangeRecord) -> _Slot:
+        # A client may send any method; only the known ones get a place of their own.
+        method = record.method if record.method in _METHODS else b"other"
+        histograms = self._histograms.get(record.route)
+        if histograms is None:
+            histograms = self._histograms[record.route] = (_Histogram(), _Histogram())
+        return self._slots.setdefault((record.route, method, record.status), _Slot(*histograms))
+
+    async def render(self, accept: str) -> tuple[bytes, str]:
+        """Return all metrics in the format that an Accept header asks for, and their content type."""
+        if self._registry is None:
+            # Imported in a thread, so that the requests under way need not wait for it.
+            await asyncio.to_thread(__import__, "prometheus_client")
+            self._registry = _make_registry(self)
+        from prometheus_client.exposition import choose_encoder  # noqa: PLC0415 - see above
+
+        encode, content_type = choose_encoder(accept)
+        return encode(self._registry), content_type
+
+    def collect(self) -> Iterator[Metric]:
+        """Return all metrics; prometheus_client calls this at each scrape."""
+        state = self._state()
+        yield _metric("gauge", "ready", "Whether /readyz answers 200.", (), [((), state.is_ready)])
+        yield from self._collect_exchanges()
+        yield from _collect_parts("route", _ROUTE_METRICS, state.routes)
+        yield from _collect_parts("credential", _CREDENTIAL_METRICS, state.credentials)
+        yield _metric(
+            "counter",
+            "token_fetches",
+            "Token requests by their outcome: ok, or why they failed.",
+            ("credential", "outcome"),
+            (((part.name, outcome), count) for part in state.credentials for outcome, count in part.fetches.items()),
+        )
+        text = "Lines of the log that could not be written."
+        yield _metric("counter", "log_lines_dropped", text, (), [((), state.log_lines_dropped)])
+        versions = (__version__, platform.python_version(), self._loop)
+        text = "Always 1; the labels say what runs."
+        yield _metric("gauge", "build_info", text, ("version", "python", "loop"), [(versions, 1)])
+
+    def _collect_exchanges(self) -> Iterator[Metric]:
+        slots = self._slots.items()
+        yield _metric(
+            "counter",
+            "requests",
+            "Requests answered, by the status sent to the client; 0 where it was gone before.",
+            ("route", "method", "code"),
+            (((route, method.decode("ascii"), str(code)), slot.requests) for (route, method, code), slot in slots),
+        )
+        yield _metric(
+            "counter",
+            "request_failures",
+            "Requests that the proxy could not serve in full, by problem (see docs/errors.md).",
+            ("route", "problem"),
+            self._failures.items(),
+        )
+        for name, text, size in (
+            ("request_body_bytes", "Bytes of body received from clients.", attrgetter("request_bytes")),
+            ("response_body_bytes", "Bytes of body sent to clients.", attrgetter("response_bytes")),
+        ):
+            sums = dict.fromkeys(self._histograms, 0)
+            for (route, _, _), slot in slots:
+                sums[route] += size(slot)
+            yield _metric("counter", name, text, ("route",), (((route,), total) for route, total in sums.items()))
+        yield _histogram(
+            "request_duration_seconds",
+            "From the head of a request to the last byte of its response, as the client has it.",
+            {route: histogram for route, (histogram, _) in self._histograms.items()},
+        )
+        yield _histogram(
+            "upstream_duration_seconds",
+            "From the head of a request being sent upstream to the head of the response.",
+            {route: histogram for route, (_, histogram) in self._histograms.items()},
+        )
+
+
+_ROUTE_METRICS: Final = (
+    ("gauge", "client_connections", "Connections open from clients.", "client_connections"),
+    ("gauge", "requests_in_flight", "Requests begun and not yet answered in full.", "exchanges_in_flight"),
+    ("gauge", "upstream_connections_idle", "Connections to the upstream that wait for a request.", "upstream_idle"),
+    ("gauge", "upstream_connections_busy", "Connections to the upstream in use.", "upstream_busy"),
+    ("gauge", "requests_waiting", "Requests that wait for a connection to the upstream.", "waiting_for_upstream"),
+    ("counter", "upstream_connects", "Connections opened to the upstream.", "upstream_connects"),
+    ("counter", "upstream_reuses", "Requests sent on a connection that had served before.", "upstream_reuses"),
+    ("counter", "upstream_retries", "Requests sent again because a pooled connection had gone stale.", "retries"),
+)
+_CREDENTIAL_METRICS: Final = (
+    ("gauge", "token_usable", "Whether there is a token that can be sent.", "is_usable"),
+    ("gauge", "token_expiry_timestamp_seconds", "When the token runs out, Unix time.", "expires_at"),
+    ("gauge", "token_next_fetch_timestamp_seconds", "When the next token is fetched, Unix time.", "next_fetch_at"),
+    ("gauge", "token_generation", "How many tokens there have been.", "generation"),
+    ("gauge", "token_fetch_consecutive_failures", "Fetches failed since the last good one.", "consecutive_failures"),
+)
+"""Kind, name, what it is, and the attribute of a snapshot it is read from; None there leaves the sample out."""
+
+
+def _collect_parts(
+    label: str, metrics: Iterable[tuple[str, str, str, str]], parts: Sequence[RouteSnapshot | CredentialState]
+) -> Iterator[Metric]:
+    for kind, name, text, attribute in metrics:
+        values = (((part.name,), getattr(part, attribute)) for part in parts)
+        yield _metric(kind, name, text, (label,), ((labels, value) for labels, value in values if value is not None))
+
+
+def _metric(
+    kind: str, name: str, text: str, labels: tuple[str, ...], samples: Iterable[tuple[tuple[str, ...], float]]
+) -> Metric:
+    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily  # noqa: PLC0415 - see above
+
+    family = (CounterMetricFamily if kind == "counter" else GaugeMetricFamily)(_PREFIX + name, text, labels=labels)
+    for values, value in samples:
+        family.add_metric(values, float(value))
+    return family
+
+
+def _histogram(name: str, text: str, histograms: Mapping[str, _Histogram]) -> Metric:
+    from prometheus_client.core import HistogramMetricFamily  # noqa: PLC0415 - see above
+
+    family = HistogramMetricFamily(_PREFIX + name, text, labels=("route",))
+    for route, histogram in histograms.items():
+        family.add_metric((route,), histogram.cumulative(), histogram.total)
+    return family
+
+
+def _make_registry(collector: Telemetry) -> CollectorRegistry:
+    from prometheus_client import CollectorRegistry, ProcessCollector  # noqa: PLC0415 - see above
+
+    # One of our own: the default one is shared by the whole process.
+    registry = CollectorRegistry()
+    registry.register(collector)
+    ProcessCollector(registry=registry)
+    return registry
