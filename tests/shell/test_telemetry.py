@@ -68,7 +68,7 @@ async def scrape(counted: Telemetry) -> dict[tuple[str, ...], float]:
     assert content_type.startswith("text/plain; version=0.0.4")
     return {
         (sample.name, *(value for _, value in sorted(sample.labels.items()))): sample.value
-        for family in text_string_to_metric_families(content.decode())  # type: ignore[no-untyped-call]
+        for family in text_string_to_metric_families(content.decode())
         for sample in family.samples
     }
 
