@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -170,12 +172,10 @@ def test_origin_that_was_written_reads_as_the_same(origin: Origin) -> None:
 
 
 @given(st.text())
-def test_any_text_gives_an_origin_or_a_complaint(text: str) -> None:
+def test_any_text_gives_an_address_or_a_complaint(text: str) -> None:
     for parse in (parse_origin, parse_endpoint, parse_address, parse_host):
-        try:
-            parse(text)  # type: ignore[operator]
-        except InvalidValueError as error:
-            assert error.complaint
+        with contextlib.suppress(InvalidValueError):
+            parse(text)
 
 
 def test_token_endpoint_may_have_a_query() -> None:

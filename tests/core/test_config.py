@@ -107,7 +107,7 @@ def test_every_default_obeys_its_own_rule(model: type[Any]) -> None:
         pytest.param(
             lambda: LimitSettings(head=4096), "of head is less than request_line", id="head below its first line"
         ),
-        pytest.param(lambda: SecretSource(), "names no file and no variable", id="no source"),
+        pytest.param(SecretSource, "names no file and no variable", id="no source"),
         pytest.param(lambda: SecretSource(file="a", env="B"), "has both file and env", id="two sources"),
         pytest.param(lambda: SecretSource(env="hunter-2"), "of env is not the name", id="value in place of a variable"),
         pytest.param(lambda: TlsSettings(client_key_file="k"), "a key without a certificate", id="key alone"),

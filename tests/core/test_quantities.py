@@ -33,7 +33,24 @@ def test_duration_is_read_in_every_form_people_write(written: object, seconds: f
 
 @pytest.mark.parametrize(
     "written",
-    ["", "5 parsecs", "1h30m", "-5s", "5S", "five", "s", "0x10", "1e3", "٥s", "5s\n6", "9" * 41, True, None, [], {}],
+    [
+        "",
+        "5 parsecs",
+        "1h30m",
+        "-5s",
+        "5S",
+        "five",
+        "s",
+        "0x10",
+        "1e3",
+        "\u0665s",
+        "5s\n6",
+        "9" * 41,
+        True,
+        None,
+        [],
+        {},
+    ],
     ids=repr,
 )
 def test_text_that_is_no_duration_is_refused_with_the_right_forms(written: object) -> None:
@@ -100,7 +117,7 @@ def test_count_is_read_from_a_number_and_from_its_digits(written: object, number
     assert parse_count(written) == number
 
 
-@pytest.mark.parametrize("written", ["", "010", "1_000", "1.0", 1.0, "9" * 19, True, None, "١"], ids=repr)
+@pytest.mark.parametrize("written", ["", "010", "1_000", "1.0", 1.0, "9" * 19, True, None, "\u0661"], ids=repr)
 def test_text_that_is_no_count_is_refused(written: object) -> None:
     with pytest.raises(InvalidValueError, match="digits alone"):
         parse_count(written)
