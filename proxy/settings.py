@@ -16,7 +16,7 @@ import yaml.reader
 from proxy.core.addresses import ADMIN_ADDRESS, Address, parse_address
 from proxy.core.document import Node, Outline, Place, Scalar, Sequence, Table, make_outline
 from proxy.core.errors import ConfigurationError, ConfigurationProblem, InvalidValueError
-from proxy.core.findings import render_path
+from proxy.core.findings import Finding, render_path
 from proxy.core.quantities import is_off
 
 if TYPE_CHECKING:
@@ -76,6 +76,10 @@ def load_admin_address(path: Path | None, environ: Mapping[str, str]) -> Address
     path = find_file(path, environ)
     outline = _outline(_read(path), str(path), environ)
     values = outline.values if isinstance(outline.values, dict) else {}
+    at_listen = ("admin", "listen")
+    problems = [_problem(str(path), place, finding) for finding, place in outline.findings if finding.path == at_listen]
+    if problems:
+        raise ConfigurationError(tuple(problems))
     admin = values.get("admin")
     listen = admin.get("listen", ADMIN_ADDRESS) if isinstance(admin, dict) else ADMIN_ADDRESS
     if isinstance(listen, Address):
@@ -85,8 +89,8 @@ def load_admin_address(path: Path | None, environ: Mapping[str, str]) -> Address
     try:
         return parse_address(str(listen))
     except InvalidValueError as error:
-        place = outline.place_of_path(("admin", "listen"))
-        raise _error(str(path), f"admin.listen: the value {error.complaint}", place) from None
+        finding = Finding(path=at_listen, text=f"the value {error.complaint}")
+        raise ConfigurationError((_problem(str(path), outline.place_of(finding), finding),)) from None
 
 
 def _outline(content: bytes, source: str, environ: Mapping[str, str]) -> Outline:
@@ -113,19 +117,13 @@ def _settings(outline: Outline, values: Mapping[str, object], source: str) -> Se
         ]
     if settings is None or found:
         found.sort(key=lambda item: (item[1].line, item[1].column))
-        raise ConfigurationError(
-            tuple(
-                ConfigurationProblem(
-                    source=source,
-                    line=place.line,
-                    column=place.column,
-                    path=render_path(finding.path) or None,
-                    text=finding.text,
-                )
-                for finding, place in found
-            )
-        )
+        raise ConfigurationError(tuple(_problem(source, place, finding) for finding, place in found))
     return settings
+
+
+def _problem(source: str, place: Place, finding: Finding) -> ConfigurationProblem:
+    path = render_path(finding.path) or None
+    return ConfigurationProblem(source=source, line=place.line, column=place.column, path=path, text=finding.text)
 
 
 # --- from a file to a tree -----------------------------------------------------------------------------------------
