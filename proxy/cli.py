@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
-    options = _parser().parse_args(arguments)
+    options = make_parser().parse_args(arguments)
     try:
         code = _COMMANDS[options.command](options)
         sys.stdout.flush()
@@ -144,7 +144,8 @@ _COMMANDS: Final[Mapping[str, Callable[[argparse.Namespace], int]]] = {
 # --- the arguments -------------------------------------------------------------------------------------------------
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line; docs/configuration.md is held to what it knows."""
     parser = argparse.ArgumentParser(
         prog="switch-proxy",
         description="Forwards an app's plain HTTP requests to an API, with a fresh OAuth 2.0 access token on each.",
