@@ -135,8 +135,6 @@ _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SCOPE: Final = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+(?: [\x21\x23-\x5b\x5d-\x7e]+)*")  # RFC 6749 §3.3
 _TOKEN: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")  # RFC 9110 §5.6.2
-# Control characters and lone surrogates: what no header, file name or form can carry.
-_UNPRINTABLE: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
 def is_name(value: object) -> TypeGuard[str]:
@@ -165,8 +163,10 @@ def parse_text(value: object) -> str:
         raise InvalidValueError("is empty; write a value")
     if not isinstance(value, str):
         raise InvalidValueError("is not text; put it in quotes if it is meant as it stands")
-    if _UNPRINTABLE.search(value):
-        raise InvalidValueError("has a control character (a line end or a tab, say); write it on one line, without")
+    if not value.isprintable():
+        raise InvalidValueError(
+            "has a character that cannot be seen (a line end, a tab or a special space); take it out"
+        )
     if not value.strip():
         raise InvalidValueError("is empty; write a value")
     if value != value.strip():

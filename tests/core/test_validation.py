@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -13,9 +13,7 @@ from proxy.core.addresses import Address, Origin
 from proxy.core.findings import Finding, Path, render_path
 from proxy.core.plain_values import plain_settings
 from proxy.core.validation import InvalidSettingsError, read_settings
-
-if TYPE_CHECKING:
-    from proxy.core.config import Settings
+from tests.core.configurations import configurations
 
 _SECRET = "hunter2-hunter2"
 
@@ -345,80 +343,11 @@ def test_long_value_is_shown_by_its_beginning() -> None:
 
 # --- properties ----------------------------------------------------------------------------------------------------
 
-_names = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,8}", fullmatch=True)
-_texts = st.text(
-    st.characters(min_codepoint=0x20, max_codepoint=0x2FF, exclude_categories=("Cc", "Cs")), min_size=1, max_size=20
-).filter(lambda text: text == text.strip())
-_seconds = st.floats(0.001, 86400.0)
-_waits = st.just(0.0) | _seconds
-_tls = st.fixed_dictionaries(
-    {},
-    optional={
-        "ca_file": _texts,
-        "client_certificate_file": _texts,
-        "server_name": st.sampled_from(["a.example", "::1", "10.0.0.1"]),
-    },
-)
-_credentials = st.fixed_dictionaries(
-    {
-        "token_url": st.sampled_from(["https://a.example/t?x=%20", "http://localhost:1/t", "https://[::1]:2/"]),
-        "client_id": _texts,
-        "client_secret": st.fixed_dictionaries({"file": _texts}) | st.just({"env": "SECRET"}),
-    },
-    optional={
-        "audience": _texts,
-        "scope": st.sampled_from(["a", "a b", "https://x/.default"]),
-        "extra_params": st.dictionaries(_texts.map("x-{}".format), _texts, max_size=2),
-        "default_lifetime": st.floats(1, 86400),
-        "timeout": _seconds,
-        "allow_plaintext": st.booleans(),
-        "tls": _tls,
-    },
-)
-_routes = st.fixed_dictionaries(
-    {
-        "name": _names,
-        "upstream": st.sampled_from(["https://a.example", "http://127.0.0.1:1/b", "https://[::1]:8443/x/y"]),
-    },
-    optional={
-        "wait_for_token": _waits,
-        "via": st.sampled_from(["p", None]),
-        "allow_trace": st.booleans(),
-        "tls": _tls,
-        "timeouts": st.dictionaries(
-            st.sampled_from(["connect", "tls_handshake", "response_head", "idle", "request_head", "keep_alive"]),
-            _seconds,
-        ),
-        "limits": st.fixed_dictionaries(
-            {}, optional={"head": st.integers(8192, 2**20), "field_lines": st.integers(1, 10_000)}
-        ),
-        "pool": st.fixed_dictionaries(
-            {}, optional={"max_connections": st.integers(1, 65535), "wait": _waits, "idle": _seconds}
-        ),
-    },
-)
 
-
-@st.composite
-def _configurations(draw: st.DrawFn) -> Settings:
-    credentials = draw(st.dictionaries(_names, _credentials, min_size=1, max_size=3))
-    routes = draw(st.lists(_routes, min_size=1, max_size=3, unique_by=lambda route: str(route["name"])))
-    for index, route in enumerate(routes):
-        route["listen"] = draw(st.sampled_from([f"127.0.0.1:{8080 + index}", "[::1]:0", f"localhost:{9000 + index}"]))
-        route["credential"] = draw(st.sampled_from(sorted(credentials)))
-    data: dict[str, Any] = {"credentials": credentials, "routes": routes}
-    data["admin"] = {"listen": draw(st.sampled_from(["127.0.0.1:9901", None, "[::1]:1"]))}
-    data["log"] = {
-        "level": draw(st.sampled_from(["debug", "error"])),
-        "access": draw(st.sampled_from(["all", "errors", "off"])),
-    }
-    data["shutdown"] = {"grace_period": draw(_waits)}
-    return read_settings(data, {})
-
-
-@given(_configurations())
-def test_settings_that_were_written_read_as_the_same(configured: Settings) -> None:
+@given(configurations())
+def test_settings_that_were_written_read_as_the_same(data: dict[str, Any]) -> None:
     """Parsing undoes dumping, exactly."""
+    configured = read_settings(data, {})
     assert read_settings(plain_settings(configured), {}) == configured
 
 
