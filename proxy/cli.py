@@ -80,12 +80,15 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> int:
-    from proxy.check import check
     from proxy.settings import find_file, load
 
     path = find_file(options.config, os.environ)
-    is_well = check(load(path, os.environ), source=str(path), environ=os.environ, is_online=options.online)
-    return ExitCode.OK if is_well else ExitCode.FAILED
+    settings = load(path, os.environ)
+    from proxy.check import explain
+
+    for line in explain(settings, source=str(path), environ=os.environ):
+        print(line)
+    return ExitCode.OK
 
 
 def _schema(_: argparse.Namespace) -> int:

@@ -1,0 +1,146 @@
+"""What `switch-proxy check` notes of the files and variables that a configuration names."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import trustme
+from cryptography.hazmat.primitives import serialization
+
+from proxy.check import explain, find_notes
+from proxy.core.validation import read_settings
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from proxy.core.config import Settings
+
+_SECRET = "hunter2-hunter2"
+
+
+def _settings(*, credential: dict[str, Any] | None = None, route: dict[str, Any] | None = None) -> Settings:
+    return read_settings(
+        {
+            "credentials": {
+                "switch": {
+                    "token_url": "https://login.example.com/t",
+                    "client_id": "id",
+                    "client_secret": {"env": "SECRET"},
+                    **(credential or {}),
+                }
+            },
+            "routes": [
+                {
+                    "name": "api",
+                    "listen": "127.0.0.1:0",
+                    "upstream": "https://a.example",
+                    "credential": "switch",
+                    **(route or {}),
+                }
+            ],
+        },
+        {},
+    )
+
+
+def _notes(settings: Settings, **environ: str) -> list[str]:
+    return list(find_notes(settings, environ))
+
+
+def test_secret_that_is_there_is_no_matter_of_note(tmp_path: Path) -> None:
+    file = tmp_path / "secret"
+    file.write_text(f"{_SECRET}\n")
+    assert _notes(_settings(), SECRET=_SECRET) == []
+    assert _notes(_settings(credential={"client_secret": {"file": str(file)}})) == []
+
+
+@pytest.mark.parametrize("environ", [{}, {"SECRET": ""}, {"SECRET": " \n"}], ids=["unset", "empty", "blank"])
+def test_variable_without_a_secret_is_noted(environ: dict[str, str]) -> None:
+    assert _notes(_settings(), **environ) == [
+        "the client secret of credential switch: the environment variable SECRET is not set, or empty"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "fault"), [(None, "cannot be read: No such file or directory"), ("\n", "is empty")]
+)
+def test_file_without_a_secret_is_noted(tmp_path: Path, content: str | None, fault: str) -> None:
+    file = tmp_path / "secret"
+    if content is not None:
+        file.write_text(content)
+    assert _notes(_settings(credential={"client_secret": {"file": str(file)}})) == [
+        f"the client secret of credential switch: the file {file} {fault}"
+    ]
+
+
+@pytest.fixture
+def pem(tmp_path: Path) -> Path:
+    """Return a folder with an authority, a certificate and its key, another's key, and an encrypted one."""
+    authority = trustme.CA()
+    certificate, other = authority.issue_cert("client.example"), authority.issue_cert("other.example")
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    certificate.cert_chain_pems[0].write_to_path(tmp_path / "cert.pem")
+    certificate.private_key_pem.write_to_path(tmp_path / "key.pem")
+    certificate.private_key_and_cert_chain_pem.write_to_path(tmp_path / "both.pem")
+    other.private_key_pem.write_to_path(tmp_path / "other.pem")
+    key = serialization.load_pem_private_key(certificate.private_key_pem.bytes(), None)
+    (tmp_path / "encrypted.pem").write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.BestAvailableEncryption(b"password"),
+        )
+    )
+    (tmp_path / "text.pem").write_text("no certificate")
+    return tmp_path
+
+
+def _tls(folder: Path, **files: str) -> dict[str, Any]:
+    return {"tls": {key: str(folder / name) for key, name in files.items()}}
+
+
+def test_certificates_that_can_be_used_are_no_matter_of_note(pem: Path) -> None:
+    pair = _tls(pem, ca_file="ca.pem", client_certificate_file="cert.pem", client_key_file="key.pem")
+    one = _tls(pem, client_certificate_file="both.pem")
+    assert _notes(_settings(credential=pair, route=one), SECRET=_SECRET) == []
+
+
+@pytest.mark.parametrize(
+    ("files", "note"),
+    [
+        pytest.param({"ca_file": "none.pem"}, "none.pem cannot be read: No such file", id="not there"),
+        pytest.param({"ca_file": "text.pem"}, "ca_file holds no certificates in PEM form", id="no certificates"),
+        pytest.param({"client_certificate_file": "cert.pem"}, "are no pair in PEM form", id="certificate without key"),
+        pytest.param(
+            {"client_certificate_file": "cert.pem", "client_key_file": "other.pem"},
+            "are no pair in PEM form",
+            id="key of another",
+        ),
+        pytest.param(
+            {"client_certificate_file": "cert.pem", "client_key_file": "encrypted.pem"},
+            "without a password",
+            id="encrypted key",
+        ),
+    ],
+)
+def test_certificates_that_cannot_be_used_are_noted(pem: Path, files: dict[str, str], note: str) -> None:
+    (of_credential,) = _notes(_settings(credential=_tls(pem, **files)), SECRET=_SECRET)
+    (of_route,) = _notes(_settings(route=_tls(pem, **files)), SECRET=_SECRET)
+    assert of_credential.startswith("tls of credential switch: ")
+    assert of_route.startswith("tls of route api: ")
+    assert note in of_credential
+    assert note in of_route
+
+
+def test_explanation_begins_with_the_verdict_and_ends_with_the_notes() -> None:
+    lines = list(explain(_settings(), source="config.yaml", environ={}))
+    assert lines[0] == "config.yaml is valid."
+    assert lines[-2:] == [
+        "to be noted, here and now",
+        "  - the client secret of credential switch: the environment variable SECRET is not set, or empty",
+    ]
+
+
+def test_explanation_without_notes_ends_with_the_summary() -> None:
+    assert "to be noted" not in "\n".join(explain(_settings(), source="config.yaml", environ={"SECRET": _SECRET}))
