@@ -1,0 +1,55 @@
+"""
+What an access token says of itself where it is a JWT (RFC 7519), for a person to look at.
+
+Nothing is verified and nothing is trusted: the token is for the API, which does that. Without the last part, the
+signature, what is read here is worth nothing to whoever sees it.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from typing import Final
+
+_LONGEST: Final = 64 * 1024
+"""Characters of a token that is looked at; a token response may not be larger."""
+
+_PARTS: Final = 3
+
+
+def read_claims(token: str) -> dict[str, object] | None:
+    """Return the claims of a signed JWT, None where the token is none: opaque, encrypted, or anything else."""
+    parts = token.split(".")
+    if len(token) > _LONGEST or len(parts) != _PARTS:
+        return None
+    header, claims = (_decoded(part) for part in parts[:2])
+    return claims if header is not None else None
+
+
+def audiences(claims: dict[str, object]) -> list[str]:
+    """Return whom a token is for (RFC 7519 §4.1.3: text or a list of texts)."""
+    return _texts(claims.get("aud"))
+
+
+def scopes(claims: dict[str, object]) -> list[str]:
+    """Return what a token allows: `scope` (RFC 9068 §2.2.3), or `scp` and `roles`, which Microsoft and Okta use."""
+    scope = claims.get("scope")
+    found = scope.split() if isinstance(scope, str) else _texts(scope)
+    for name in ("scp", "roles"):
+        value = claims.get(name)
+        found += value.split() if isinstance(value, str) else _texts(value)
+    return list(dict.fromkeys(found))
+
+
+def _texts(value: object) -> list[str]:
+    items = value if isinstance(value, list) else [value]
+    return [item for item in items if isinstance(item, str) and item]
+
+
+def _decoded(part: str) -> dict[str, object] | None:
+    try:
+        content = json.loads(base64.b64decode(part + "=" * (-len(part) % 4), altchars="-_", validate=True))
+    except (binascii.Error, ValueError, RecursionError):
+        return None
+    return content if isinstance(content, dict) else None
