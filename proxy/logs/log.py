@@ -1,0 +1,107 @@
+"""The log of one proxy: events, access lines, redaction and the writer, wired together, opened and closed as one."""
+
+from __future__ import annotations
+
+import os
+from threading import get_ident
+from typing import TYPE_CHECKING, Final, Self
+
+from proxy.core.access_line import AccessLineRenderer
+from proxy.core.redaction import Redactor
+from proxy.logs.access import AccessLog
+from proxy.logs.events import AccessEvents, EventRenderer, make_logger
+from proxy.logs.writer import LogWriter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from types import TracebackType
+
+    from proxy.core.config import LogSettings
+    from proxy.logs.access import Renderer
+
+STANDARD_OUTPUT: Final = 1
+
+_LAST_WAIT: Final = 1.0
+"""Seconds that the last lines may take to be written; then the process ends without them."""
+
+
+class Log:
+    """What is written, how, and where to. Logging never blocks and never fails."""
+
+    def __init__(
+        self,
+        settings: LogSettings,
+        *,
+        environ: Mapping[str, str],
+        wall: Callable[[], float],
+        descriptor: int = STANDARD_OUTPUT,
+    ) -> None:
+        """
+        Begin to write to a duplicate of the file descriptor; `wall` returns Unix time in seconds.
+
+        To be done before anything else is opened: where the descriptor is closed, its number would be given to the
+        next socket, and log lines sent to whoever is at its other end.
+        """
+        try:
+            self._descriptor = os.dup(descriptor)
+        except OSError:
+            # Started with standard output closed: there is nobody to read, which is no reason not to work.
+            self._descriptor = os.open(os.devnull, os.O_WRONLY)
+        self._thread = get_ident()
+        self._is_json = as_json = settings.format == "json"
+        self.redactor = Redactor()
+        renderer = EventRenderer(
+            as_json=as_json,
+            has_colours=os.isatty(self._descriptor) and not environ.get("NO_COLOR"),
+            redactor=self.redactor,
+            wall=wall,
+        )
+        self._writer = LogWriter(
+            self._descriptor,
+            describe_loss=lambda count, why: renderer.render(
+                "warning", {"event": "log.lines_dropped", "count": count, "reason": why}
+            ),
+        )
+        self.events = make_logger(level=settings.level, renderer=renderer, write=self._write_event)
+        access_renderer: Renderer
+        if as_json:
+            access_renderer = AccessLineRenderer(
+                access=settings.access, level=settings.level, redact=self.redactor.redact
+            )
+        else:
+            access_renderer = AccessEvents(access=settings.access, level=settings.level, renderer=renderer)
+        self.access = AccessLog(renderer=access_renderer, write=self._write_access_lines)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def lines_dropped(self) -> int:
+        """Return how many lines could not be written since the start."""
+        return self._writer.lines_dropped
+
+    def flush(self, timeout: float) -> bool:
+        """Wait until what has been handed over is written, at most `timeout` seconds; say whether it is."""
+        return self._writer.flush(timeout)
+
+    def _write_event(self, line: bytes) -> None:
+        # What happened before is to stand before; other threads than the loop's leave its lines alone.
+        if get_ident() == self._thread:
+            self.access.flush()
+        self._writer.write(line)
+
+    def _write_access_lines(self, lines: bytes) -> None:
+        if self._is_json and self.redactor.knows_any_in(lines):
+            lines = b"".join(map(self.redactor.redact_json_line, lines.splitlines()))
+        self._writer.write(lines)
+
+    def close(self) -> None:
+        """Write what is left, for a second at most."""
+        self.access.close()
+        if self._writer.close(_LAST_WAIT):
+            os.close(self._descriptor)

@@ -1,0 +1,159 @@
+"""The last line of defence: known secrets in any spelling, and what has the shape of one, never pass."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+from urllib.parse import quote, quote_plus
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy.core.redaction import MASK, Redactor
+from proxy.core.secret import Secret
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+SECRET = 'wK9"x\\é/+ 27'
+JWT = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJhcHAifQ.c2lnbmF0dXJl-_"
+
+
+def knowing(*values: str) -> Redactor:
+    redactor = Redactor()
+    for number, value in enumerate(values):
+        redactor.learn(f"source {number}", Secret(value))
+    return redactor
+
+
+@pytest.mark.parametrize(
+    "spell",
+    [
+        pytest.param(str, id="as it is"),
+        pytest.param(json.dumps, id="in JSON"),
+        pytest.param(lambda text: json.dumps(text, ensure_ascii=False), id="in JSON beyond ASCII"),
+        pytest.param(repr, id="printed by Python"),
+        pytest.param(lambda text: quote(text, safe=""), id="in a URL"),
+        pytest.param(quote_plus, id="in a form"),
+    ],
+)
+@pytest.mark.parametrize("secret", [SECRET, "plain-secret-of-letters"])
+def test_a_known_secret_is_masked_however_it_is_spelled(secret: str, spell: Callable[[str], str]) -> None:
+    spelled = spell(secret).strip("\"'")
+    assert knowing(secret).redact(f"before {spelled} after") == f"before {MASK} after"
+
+
+@given(st.text(min_size=6), st.text(max_size=20), st.text(max_size=20))
+def test_nothing_of_a_known_secret_is_left_in_any_text(secret: str, before: str, after: str) -> None:
+    redacted = knowing(secret).redact(before + secret + after)
+    assert secret not in redacted.replace(MASK, "")
+
+
+@given(st.text(alphabet="ab", min_size=6, max_size=9), st.text(alphabet="ab", min_size=6, max_size=9))
+def test_of_two_secrets_that_overlap_the_longer_is_masked_whole(one: str, other: str) -> None:
+    longer = max(one, other, key=len)
+    assert knowing(one, other).redact(f"<{longer}>") == f"<{MASK}>"
+
+
+@pytest.mark.parametrize(
+    ("text", "redacted"),
+    [
+        pytest.param(f"token {JWT} was refused", f"token {MASK} was refused", id="a JWT"),
+        pytest.param("eyJhbGciOi.A.B.C.D=", f"{MASK}=", id="an encrypted JWT"),
+        pytest.param("Authorization: Bearer abcdefghij0123.-_~+/==", f"Authorization: Bearer {MASK}", id="bearer"),
+        pytest.param("authorization: bearer  abcdefghij0123", f"authorization: bearer {MASK}", id="in lower case"),
+        pytest.param("Basic YXBwOnNlY3JldA==", f"Basic {MASK}", id="basic"),
+        pytest.param("id=a&client_secret=s%2B1&x=y", f"id=a&client_secret={MASK}&x=y", id="a form"),
+        pytest.param("CLIENT_SECRET=hunter2", f"CLIENT_SECRET={MASK}", id="a variable"),
+        pytest.param('{"access_token":"abc","n":1}', f'{{"access_token":"{MASK}","n":1}}', id="JSON"),
+        pytest.param('{"access_token": "a\\"b", "n": 1}', f'{{"access_token": "{MASK}", "n": 1}}', id="with quotes"),
+        pytest.param('{"access_token":"abc', f'{{"access_token":"{MASK}', id="JSON cut short"),
+        pytest.param("{'client_secret': 'abc'}", f"{{'client_secret': '{MASK}'}}", id="a dictionary"),
+        pytest.param('"{\\"access_token\\": \\"abc\\"}"', f'"{{\\"access_token\\": \\"{MASK}\\"}}"', id="JSON in JSON"),
+        pytest.param(
+            "x -----BEGIN RSA PRIVATE KEY-----\nMII\n-----END RSA PRIVATE KEY----- y", f"x {MASK} y", id="a key"
+        ),
+        pytest.param("-----BEGIN PRIVATE KEY-----\nMII", MASK, id="a key cut short"),
+        pytest.param("via http://user:pass@proxy:3128/", f"via http://{MASK}@proxy:3128/", id="a URL's user"),
+    ],
+)
+def test_what_has_the_shape_of_a_secret_is_masked_though_it_is_not_known(text: str, redacted: str) -> None:
+    assert Redactor().redact(text) == redacted
+    assert Redactor().redact(redacted) == redacted
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "the Bearer token is missing",
+        "client_secret_basic is not supported",
+        "write client_secret: {file: …}",
+        "GET /api/readings?registerId=1 at http://127.0.0.1:8080/a@b",
+        "token_type is not bearer",
+        "expires_in=3600",
+    ],
+)
+def test_prose_about_secrets_is_left_alone(text: str) -> None:
+    assert Redactor().redact(text) == text
+
+
+def test_a_value_too_short_to_be_a_secret_does_not_blot_out_words() -> None:
+    assert knowing("is").redact("this is it") == "this is it"
+
+
+def test_the_latest_values_of_each_source_are_remembered() -> None:
+    """A token that has been replaced may still be used, and told of; one from long ago is not searched for."""
+    redactor = Redactor()
+    for number in range(5):
+        redactor.learn("access token", Secret(f"token-number-{number}"))
+    redactor.learn("client secret", Secret("secret-of-the-client"))
+    told = "token-number-1 token-number-2 token-number-3 token-number-4 secret-of-the-client"
+    assert redactor.redact(told) == f"token-number-1 {MASK} {MASK} {MASK} {MASK}"
+
+
+def test_the_quick_look_finds_a_known_secret_in_rendered_lines() -> None:
+    redactor = knowing(SECRET)
+    assert redactor.knows_any_in(b'{"path":' + json.dumps(f"/{SECRET}").encode() + b"}\n")
+    assert redactor.knows_any_in(quote(SECRET, safe="").encode())
+    assert not redactor.knows_any_in(b'{"path":"/api/readings"}\n')
+
+
+def test_a_line_stays_json_with_all_else_as_it_was() -> None:
+    line = json.dumps({"path": f"/a/{SECRET}", "status": 200, "upstream_duration": None}).encode()
+    assert json.loads(knowing(SECRET).redact_json_line(line)) == {
+        "path": f"/a/{MASK}",
+        "status": 200,
+        "upstream_duration": None,
+    }
+
+
+class Opaque:
+    def __repr__(self) -> str:
+        return f"<Opaque {SECRET}>"
+
+
+def test_values_are_redacted_wherever_they_are_nested() -> None:
+    value = {"list": [SECRET, (SECRET,)], SECRET: SECRET.encode(), "object": Opaque(), "number": 1.5, "none": None}
+    assert knowing(SECRET).redact_value(value) == {
+        "list": [MASK, [MASK]],
+        MASK: MASK,
+        "object": f"<Opaque {MASK}>",
+        "number": 1.5,
+        "none": None,
+    }
+
+
+@pytest.mark.parametrize("name", ["access_token", "client_secret", "Password"])
+def test_a_field_that_is_named_as_a_secret_is_masked_whatever_its_value(name: str) -> None:
+    assert Redactor().redact_value({name: ["abc"]}) == {name: MASK}
+    assert Redactor().redact_field(name, 5) == MASK
+
+
+@pytest.mark.parametrize("number", [float("inf"), float("nan")])
+def test_numbers_that_json_has_no_form_for_become_text(number: float) -> None:
+    assert Redactor().redact_value(number) == str(number)
+
+
+def test_its_repr_shows_nothing() -> None:
+    assert SECRET not in repr(knowing(SECRET))
