@@ -84,7 +84,7 @@ def _not_by_default(model: Any) -> Iterator[str]:
 def _changes(model: Any, above: str) -> Iterator[tuple[str, str, str]]:
     for field in fields_of(type(model)):
         value = getattr(model, field.name)
-        if field.name in _TOLD and not above:
+        if field.name in _TOLD:
             continue
         if field.model is not None:
             yield from _changes(value, f"{above}{field.name}.")

@@ -112,6 +112,7 @@ def test_every_default_obeys_its_own_rule(model: type[Any]) -> None:
         pytest.param(lambda: SecretSource(env="hunter-2"), "of env is not the name", id="value in place of a variable"),
         pytest.param(lambda: TlsSettings(client_key_file="k"), "a key without a certificate", id="key alone"),
         pytest.param(lambda: _credential(client_id=" "), "of client_id is empty", id="blank client id"),
+        pytest.param(lambda: _credential(client_id="id "), "of client_id has a space", id="space behind the client id"),
         pytest.param(lambda: _credential(client_secret="hunter2"), "in the clear", id="secret in the clear"),
         pytest.param(lambda: _credential(scope="a  b"), "of scope is not a scope", id="two spaces in a scope"),
         pytest.param(
