@@ -1,0 +1,211 @@
+"""A running listener between raw clients and a raw upstream, and the check that it leaves nothing behind."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from proxy.core.config import Address, Origin, RouteSettings
+from proxy.core.errors import TokenUnavailableError
+from proxy.http1.listener import Listener
+from tests.shell.http1.raw_client import RawClient, connect
+from tests.shell.http1.raw_peer import WITHIN
+from tests.shell.http1.raw_upstream import RawUpstream, UpstreamSide
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from proxy.core.tokens import AccessToken
+
+    from proxy.core.exchange_record import ExchangeRecord
+    from proxy.http1.snapshot import RouteSnapshot
+    from tests.shell.http1.messages import Head
+
+WALL: Final = 1762185104.667
+"""Unix time of the tests: 2025-11-03T15:51:44.667Z."""
+DATE: Final = b"Mon, 03 Nov 2025 15:51:44 GMT"
+
+
+class SteadyClock:
+    """A clock that stands still."""
+
+    def now(self) -> float:
+        return 1000.0
+
+    def wall(self) -> float:
+        return WALL
+
+    async def sleep_until(self, at: float) -> None:
+        """Wait for ever: the data plane does not sleep by this clock."""
+        await asyncio.get_running_loop().create_future()
+
+
+class StaticTokens:
+    """A provider with the token it is given; without one, callers wait until one is given or their time is up."""
+
+    def __init__(self, token: AccessToken | None) -> None:
+        self._token = token
+        self._given = asyncio.Event()
+        self.waiting = 0
+        self.rejected: list[int] = []
+
+    def give(self, token: AccessToken | None) -> None:
+        """Replace the token and wake whoever waits for one."""
+        self._token = token
+        if token is not None:
+            self._given.set()
+
+    def peek(self) -> AccessToken | None:
+        return self._token
+
+    async def acquire(self, timeout: float) -> AccessToken:  # noqa: ASYNC109 - the protocol's
+        self.waiting += 1
+        try:
+            async with asyncio.timeout(timeout):
+                await self._given.wait()
+        except TimeoutError:
+            raise TokenUnavailableError(
+                credential="switch", reason="the authorization server cannot be reached", retry_after=7.2
+            ) from None
+        finally:
+            self.waiting -= 1
+        assert self._token is not None
+        return self._token
+
+    def reject(self, generation: int) -> None:
+        self.rejected.append(generation)
+
+
+@dataclass(slots=True)
+class Records:
+    """What the listener reported, in order; no exchange may be reported twice."""
+
+    all: list[ExchangeRecord] = field(default_factory=list)
+
+    def exchange_finished(self, record: ExchangeRecord) -> None:
+        assert all(record.request_id != earlier.request_id for earlier in self.all), "an exchange is reported twice"
+        self.all.append(record)
+
+
+@dataclass(slots=True)
+class World:
+    """The proxy's listener and everything around it."""
+
+    upstream: RawUpstream
+    listener: Listener
+    tokens: StaticTokens
+    records: Records
+    clients: list[RawClient] = field(default_factory=list)
+
+    async def client(self) -> RawClient:
+        """Connect a client."""
+        client = await connect(self.listener.address)
+        self.clients.append(client)
+        return client
+
+    async def begin(self, request: bytes) -> tuple[RawClient, UpstreamSide, Head]:
+        """Send a request on a fresh connection; return both ends and the head that the upstream got."""
+        client = await self.client()
+        await client.send(request)
+        server = await self.upstream.accept()
+        return client, server, await server.receive_head()
+
+    async def until(self, predicate: Callable[[RouteSnapshot], bool]) -> None:
+        """Wait until the listener's snapshot is as it should be."""
+        await until(lambda: predicate(self.listener.snapshot()), lambda: str(self.listener.snapshot()))
+
+    async def record(self) -> ExchangeRecord:
+        """Return the one record there is, as soon as it is there."""
+        await until(lambda: bool(self.records.all), lambda: "no exchange was reported")
+        assert len(self.records.all) == 1
+        return self.records.all[0]
+
+    @property
+    def host(self) -> bytes:
+        """Return what the upstream must see as Host."""
+        return b"127.0.0.1:%d" % self.upstream.port
+
+
+async def until(predicate: Callable[[], bool], describe: Callable[[], str]) -> None:
+    """Wait until `predicate` is true."""
+    deadline = asyncio.get_running_loop().time() + WITHIN
+    pause = 0.0
+    while not predicate():
+        assert asyncio.get_running_loop().time() < deadline, f"waited in vain; at last: {describe()}"
+        await asyncio.sleep(pause)
+        pause = min(0.005, pause + 0.0005)
+
+
+def open_connections() -> set[str]:
+    """Return the TCP sockets that this process holds; the loop's own socket pairs are none."""
+    process = Path("/proc/self")
+    links = set()
+    for descriptor in (process / "fd").iterdir():
+        # The descriptor that lists the folder is gone by now.
+        with suppress(FileNotFoundError):
+            links.add(str(descriptor.readlink()))
+    tables = [(process / "net" / name).read_text().splitlines()[1:] for name in ("tcp", "tcp6")]
+    return links & {f"socket:[{line.split()[9]}]" for table in tables for line in table}
+
+
+def other_tasks() -> set[asyncio.Task[Any]]:
+    """Return the loop's tasks but the one that asks."""
+    return {task for task in asyncio.all_tasks() if task is not asyncio.current_task()}
+
+
+@asynccontextmanager
+async def running_world(
+    *, token: AccessToken | None, upstream: RawUpstream | None = None, origin: Origin | None = None, **settings: Any
+) -> AsyncIterator[World]:
+    """
+    Run a listener with `settings` of its route; at the end, check that nothing is left of it.
+
+    The end condition: no connection, no request in flight or waiting, no task and no socket more than at the
+    beginning, and nothing that went to the loop's exception handler.
+    """
+    loop = asyncio.get_running_loop()
+    unexpected: list[dict[str, Any]] = []
+    loop.set_exception_handler(lambda _, context: unexpected.append(context))
+    connections_before, tasks_before = open_connections(), other_tasks()
+    upstream = upstream or RawUpstream()
+    route = RouteSettings(
+        name="switch-api",
+        listen=Address(host="127.0.0.1", port=0),
+        upstream=origin or Origin(scheme="http", host="127.0.0.1", port=upstream.port),
+        credential="switch",
+        **settings,
+    )
+    tokens, records = StaticTokens(token), Records()
+    listener = Listener(route=route, tokens=tokens, observer=records, clock=SteadyClock())
+    await listener.start()
+    world = World(upstream, listener, tokens, records)
+    try:
+        yield world
+    finally:
+        for client in world.clients:
+            client.socket.close()
+        upstream.close()
+    try:
+        await world.until(
+            lambda now: (
+                (
+                    now.client_connections,
+                    now.exchanges_in_flight,
+                    now.upstream_busy,
+                    now.upstream_idle,
+                    now.waiting_for_upstream,
+                )
+                == (0, 0, 0, 0, 0)
+            )
+        )
+    finally:
+        await listener.close()
+    await until(lambda: other_tasks() <= tasks_before, lambda: f"tasks left: {other_tasks() - tasks_before}")
+    await until(
+        lambda: open_connections() <= connections_before,
+        lambda: f"connections left: {open_connections() - connections_before}",
+    )
+    assert unexpected == []
