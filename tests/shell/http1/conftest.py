@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
     from proxy.core.tokens import AccessToken
 
-    from proxy.core.config import Origin
     from tests.shell.http1.raw_upstream import RawUpstream
 
 
@@ -34,7 +33,7 @@ class StartWorld(Protocol):
         *,
         token: AccessToken | None = ...,
         upstream: RawUpstream | None = None,
-        origin: Origin | None = None,
+        base_path: str = "",
         **settings: Any,
     ) -> World: ...
 
@@ -48,11 +47,11 @@ async def start_world() -> AsyncIterator[StartWorld]:
             *,
             token: AccessToken | None = valid_token,
             upstream: RawUpstream | None = None,
-            origin: Origin | None = None,
+            base_path: str = "",
             **settings: Any,
         ) -> World:
             return await stack.enter_async_context(
-                running_world(token=token, upstream=upstream, origin=origin, **settings)
+                running_world(token=token, upstream=upstream, base_path=base_path, **settings)
             )
 
         yield start

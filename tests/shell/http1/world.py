@@ -158,7 +158,7 @@ def other_tasks() -> set[asyncio.Task[Any]]:
 
 @asynccontextmanager
 async def running_world(
-    *, token: AccessToken | None, upstream: RawUpstream | None = None, origin: Origin | None = None, **settings: Any
+    *, token: AccessToken | None, upstream: RawUpstream | None = None, base_path: str = "", **settings: Any
 ) -> AsyncIterator[World]:
     """
     Run a listener with `settings` of its route; at the end, check that nothing is left of it.
@@ -174,7 +174,7 @@ async def running_world(
     route = RouteSettings(
         name="switch-api",
         listen=Address(host="127.0.0.1", port=0),
-        upstream=origin or Origin(scheme="http", host="127.0.0.1", port=upstream.port),
+        upstream=Origin(scheme="http", host="127.0.0.1", port=upstream.port, base_path=base_path),
         credential="switch",
         **settings,
     )
