@@ -1,0 +1,56 @@
+"""
+Time as the shell reads it: seconds since boot for durations, Unix time for people, and sleeping until a moment.
+
+Durations are measured on CLOCK_BOOTTIME where there is one: it never jumps, and it goes on while the machine sleeps,
+as a token's life does. Elsewhere the monotonic clock has to do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Final, Protocol
+
+_LONGEST_NAP: Final = 30.0
+"""
+Seconds. The event loop's timers stand still while the machine sleeps, so a long wait looks at the clock this often:
+that late, at most, is noticed what fell due meanwhile.
+"""
+
+
+class Clock(Protocol):
+    """What tells the time."""
+
+    def now(self) -> float:
+        """Return the seconds since some fixed moment; never jumps, never stands still."""
+
+    def wall(self) -> float:
+        """Return Unix time in seconds, which may jump."""
+
+    async def sleep_until(self, at: float) -> None:
+        """Return when `now()` is `at` or later."""
+
+
+class SystemClock:
+    """The machine's clock."""
+
+    __slots__ = ("_id",)
+
+    def __init__(self) -> None:
+        self._id: int = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+    def now(self) -> float:
+        """Return the seconds since boot, those asleep included."""
+        return time.clock_gettime(self._id)
+
+    def wall(self) -> float:
+        """Return Unix time in seconds."""
+        return time.time()  # noqa: TID251 - this is the Clock
+
+    async def sleep_until(self, at: float) -> None:
+        """Return when `now()` is `at` or later."""
+        while (left := at - self.now()) > 0:
+            await asyncio.sleep(min(left, _LONGEST_NAP))
+
+    def __repr__(self) -> str:
+        return f"<SystemClock now={self.now():.3f}>"
