@@ -5,17 +5,23 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from proxy.core.addresses import parse_endpoint
+from proxy.core.jwt_claims import audiences, read_claims, scopes
 from proxy.core.plain_values import plain_value
 from proxy.core.quantities import format_duration
 from proxy.core.rules import fields_of
+from proxy.core.tokens import REFRESH_EARLIEST
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from proxy.core.config import Address, CredentialSettings, RouteSettings, SecretSource, Settings
+    from proxy.core.tokens import TokenGrant
 
 _WIDTH = 18
 """Columns of the names on the left."""
+
+_LONGEST_WORDS = 300
+"""Characters of what a server says that are shown."""
 
 _TOLD = frozenset(
     {"name", "listen", "upstream", "credential", "token_url", "client_id", "client_secret", "audience", "scope"}
@@ -44,6 +50,20 @@ def summarize(settings: Settings) -> Iterator[str]:
 _ACCESS = {"all": "each request", "errors": "each request that failed", "off": "no request"}
 
 
+def describe_grant(grant: TokenGrant) -> Iterator[str]:
+    """Return the lines that tell what a token is like; the token itself is not in them."""
+    claims = read_claims(grant.value.reveal())
+    yield _line("type", "Bearer, a JWT" if claims is not None else "Bearer, opaque: only the API can read it")
+    yield _line(
+        "lifetime", f"{_rough(grant.lifetime)}, replaced after {_rough(grant.lifetime * REFRESH_EARLIEST)} or later"
+    )
+    if claims is not None:
+        yield _line("issuer", _words([claims.get("iss")]) or "not told")
+        yield _line("audience", _words(audiences(claims)) or "not told")
+    told = [*(grant.scope or "").split(), *(scopes(claims) if claims is not None else ())]
+    yield _line("scope", _words(dict.fromkeys(told)) or "not told")
+
+
 def describe_secret_source(source: SecretSource) -> str:
     """Return where a secret is read from, in words."""
     return f"the file {source.file}" if source.file is not None else f"the environment variable {source.env}"
@@ -53,6 +73,17 @@ def find_idle_credentials(settings: Settings) -> list[str]:
     """Return the names of the credentials that no route uses: tokens are fetched, and paid for, in vain."""
     used = {route.credential for route in settings.routes}
     return [name for name in settings.credentials if name not in used]
+
+
+def _rough(seconds: float) -> str:
+    return format_duration(seconds if seconds < 1 else float(round(seconds)))
+
+
+def _words(texts: Iterable[object]) -> str:
+    """Return texts that a server sent as one that can be shown: short, and of characters that can be seen."""
+    words = " ".join(text for text in texts if isinstance(text, str))
+    shown = "".join(character if character.isprintable() else "?" for character in words[:_LONGEST_WORDS])
+    return shown if len(words) <= _LONGEST_WORDS else f"{shown}…"
 
 
 def _route(route: RouteSettings) -> Iterator[str]:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import base64
+import json
 from typing import Any
 
 from hypothesis import given
+from hypothesis import strategies as st
 
-from proxy.core.summary import find_idle_credentials, summarize
+from proxy.core.secret import Secret
+from proxy.core.summary import describe_grant, find_idle_credentials, summarize
+from proxy.core.tokens import TokenGrant
 from proxy.core.validation import read_settings
 from tests.core.configurations import configurations
 
@@ -108,3 +113,53 @@ def test_credential_that_no_route_uses_is_found() -> None:
 def test_any_settings_can_be_told_in_lines(data: dict[str, Any]) -> None:
     for line in summarize(read_settings(data, {})):
         assert line.isprintable()
+
+
+def _jwt(claims: dict[str, Any]) -> str:
+    parts = (
+        base64.urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=").decode() for part in ({"alg": "RS256"}, claims)
+    )
+    return ".".join([*parts, "c2lnbmF0dXJl"])
+
+
+def _granted(value: str, *, lifetime: float = 3600.0, scope: str | None = None) -> list[str]:
+    return list(describe_grant(TokenGrant(value=Secret(value), lifetime=lifetime, scope=scope)))
+
+
+def test_token_that_is_a_jwt_is_told_by_its_claims() -> None:
+    claims = {"iss": "https://login.example.com/", "aud": ["https://a", "https://b"], "scope": "read write"}
+    assert _granted(_jwt(claims), scope="read") == [
+        "  type              Bearer, a JWT",
+        "  lifetime          1h, replaced after 45m or later",
+        "  issuer            https://login.example.com/",
+        "  audience          https://a https://b",
+        "  scope             read write",
+    ]
+
+
+def test_token_that_is_opaque_is_told_by_what_the_server_said_of_it() -> None:
+    assert _granted("opaque-token", lifetime=299.6, scope="read") == [
+        "  type              Bearer, opaque: only the API can read it",
+        "  lifetime          5m, replaced after 225s or later",
+        "  scope             read",
+    ]
+
+
+def test_claims_that_are_missing_are_said_to_be() -> None:
+    assert _granted(_jwt({}))[2:] == [
+        "  issuer            not told",
+        "  audience          not told",
+        "  scope             not told",
+    ]
+
+
+@given(
+    st.text(st.characters(codec="utf-8"), max_size=400),
+    st.from_regex(r"[A-Za-z0-9._~+/-]{8,400}=*", fullmatch=True),
+    st.floats(0.001, 2592000),
+)
+def test_token_is_never_part_of_what_is_told_of_it(claim: str, opaque: str, lifetime: float) -> None:
+    for token in (_jwt({"iss": claim, "aud": claim, "scope": claim}), opaque):
+        told = _granted(token, lifetime=lifetime)
+        assert all(line.isprintable() for line in told)
+        assert token not in "\n".join(told)
