@@ -12,13 +12,12 @@ configuration, the methods of RFC 9110 (any other is `other`), status codes, nam
 from __future__ import annotations
 
 import asyncio
-import platform
 from bisect import bisect_left
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import TYPE_CHECKING, Final
 
-from proxy import __version__
+from proxy.core.health import judge_readiness
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -26,6 +25,8 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry, Metric
 
     from proxy.core.exchange_record import ExchangeRecord
+    from proxy.core.health import HealthSnapshot
+    from proxy.core.lifecycle import CredentialStatus
     from proxy.http1.snapshot import RouteSnapshot
 
 _PREFIX: Final = "switch_proxy_"
@@ -71,36 +72,21 @@ class _Slot:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CredentialState:
-    """What a credential has and what its fetches came to; instants are Unix time in seconds, None: there is none."""
-
-    name: str
-    is_usable: bool
-    generation: int
-    expires_at: float | None
-    next_fetch_at: float | None
-    consecutive_failures: int
-    fetches: Mapping[str, int]
-    """How many fetches had which outcome: `ok`, or the reason of a failure in one word."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class State:
     """What the proxy is at one moment, for the samples that are not counted here."""
 
-    is_ready: bool
+    health: HealthSnapshot
     routes: Sequence[RouteSnapshot]
-    credentials: Sequence[CredentialState]
     log_lines_dropped: int
 
 
 class Telemetry:
     """Counts exchanges, and renders everything for Prometheus."""
 
-    def __init__(self, *, state: Callable[[], State], routes: Iterable[str], loop: str) -> None:
-        """Take the names of the routes, so that each is there from the start, at zero, and of the event loop."""
+    def __init__(self, *, state: Callable[[], State], routes: Iterable[str], build: Mapping[str, str]) -> None:
+        """Take the names of the routes, so that each is there from the start, at zero; `build` says what runs."""
         self._state = state
-        self._loop = loop
+        self._build = build
         self._histograms = {route: (_Histogram(), _Histogram()) for route in routes}
         self._slots: dict[tuple[str, bytes, int], _Slot] = {}
         self._failures: dict[tuple[str, str], int] = {}
@@ -149,22 +135,15 @@ class Telemetry:
     def collect(self) -> Iterator[Metric]:
         """Return all metrics; prometheus_client calls this at each scrape."""
         state = self._state()
-        yield _metric("gauge", "ready", "Whether /readyz answers 200.", (), [((), state.is_ready)])
+        is_ready = judge_readiness(state.health).is_ok
+        yield _metric("gauge", "ready", "Whether /readyz answers 200.", (), [((), is_ready)])
         yield from self._collect_exchanges()
         yield from _collect_parts("route", _ROUTE_METRICS, state.routes)
-        yield from _collect_parts("credential", _CREDENTIAL_METRICS, state.credentials)
-        yield _metric(
-            "counter",
-            "token_fetches",
-            "Token requests by their outcome: ok, or why they failed.",
-            ("credential", "outcome"),
-            (((part.name, outcome), count) for part in state.credentials for outcome, count in part.fetches.items()),
-        )
+        yield from _collect_credentials(state.health)
         text = "Lines of the log that could not be written."
         yield _metric("counter", "log_lines_dropped", text, (), [((), state.log_lines_dropped)])
-        versions = (__version__, platform.python_version(), self._loop)
         text = "Always 1; the labels say what runs."
-        yield _metric("gauge", "build_info", text, ("version", "python", "loop"), [(versions, 1)])
+        yield _metric("gauge", "build_info", text, tuple(self._build), [(tuple(self._build.values()), 1)])
 
     def _collect_exchanges(self) -> Iterator[Metric]:
         slots = self._slots.items()
@@ -212,22 +191,48 @@ _ROUTE_METRICS: Final = (
     ("counter", "upstream_reuses", "Requests sent on a connection that had served before.", "upstream_reuses"),
     ("counter", "upstream_retries", "Requests sent again because a pooled connection had gone stale.", "retries"),
 )
+"""Kind, name, what it is, and the attribute of a route's snapshot that says it."""
+
 _CREDENTIAL_METRICS: Final = (
     ("gauge", "token_usable", "Whether there is a token that can be sent.", "is_usable"),
-    ("gauge", "token_expiry_timestamp_seconds", "When the token runs out, Unix time.", "expires_at"),
-    ("gauge", "token_next_fetch_timestamp_seconds", "When the next token is fetched, Unix time.", "next_fetch_at"),
     ("gauge", "token_generation", "How many tokens there have been.", "generation"),
     ("gauge", "token_fetch_consecutive_failures", "Fetches failed since the last good one.", "consecutive_failures"),
 )
-"""Kind, name, what it is, and the attribute of a snapshot it is read from; None there leaves the sample out."""
+_CREDENTIAL_INSTANTS: Final = (
+    ("token_expiry_timestamp_seconds", "When the token runs out, Unix time.", "expires_at"),
+    ("token_next_fetch_timestamp_seconds", "When the next token is fetched, Unix time.", "next_fetch_at"),
+)
+"""Name, what it is, and the attribute of a credential's status that says it; None there: no sample."""
 
 
 def _collect_parts(
-    label: str, metrics: Iterable[tuple[str, str, str, str]], parts: Sequence[RouteSnapshot | CredentialState]
+    label: str, metrics: Iterable[tuple[str, str, str, str]], parts: Sequence[RouteSnapshot | CredentialStatus]
 ) -> Iterator[Metric]:
     for kind, name, text, attribute in metrics:
-        values = (((part.name,), getattr(part, attribute)) for part in parts)
-        yield _metric(kind, name, text, (label,), ((labels, value) for labels, value in values if value is not None))
+        yield _metric(kind, name, text, (label,), (((part.name,), getattr(part, attribute)) for part in parts))
+
+
+def _collect_credentials(health: HealthSnapshot) -> Iterator[Metric]:
+    credentials = health.credentials
+    yield from _collect_parts("credential", _CREDENTIAL_METRICS, credentials)
+    for name, text, attribute in _CREDENTIAL_INSTANTS:
+        instants = (((part.name,), health.unix_time(getattr(part, attribute))) for part in credentials)
+        samples = ((labels, at) for labels, at in instants if at is not None)
+        yield _metric("gauge", name, text, ("credential",), samples)
+    yield _metric(
+        "gauge",
+        "secret_readable",
+        "Whether the client secret can be read from its source.",
+        ("credential",),
+        (((part.name,), part.secret_error is None) for part in credentials),
+    )
+    yield _metric(
+        "counter",
+        "token_fetches",
+        "Token requests by their outcome: ok, or why they failed.",
+        ("credential", "outcome"),
+        (((part.name, outcome), count) for part in credentials for outcome, count in part.fetches.items()),
+    )
 
 
 def _metric(

@@ -16,22 +16,7 @@ from proxy.core.timestamps import rfc3339
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CredentialHealth:
-    """
-    What a credential has at this moment; all instants are Unix time in seconds.
-
-    `error` is why the last fetch failed, a sentence for people; None where it did not fail, or none has ended yet.
-    """
-
-    name: str
-    is_usable: bool
-    obtained_at: float | None
-    expires_at: float | None
-    error: str | None
-    next_fetch_at: float | None
-    """When a token is fetched next; None while that is being done."""
+    from proxy.core.lifecycle import CredentialStatus
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,12 +29,23 @@ class ListenerHealth:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HealthSnapshot:
-    """What readiness is judged by. `started_at` and `draining_since` are Unix time in seconds."""
+    """
+    What readiness is judged by.
 
-    credentials: tuple[CredentialHealth, ...]
+    The instants of the credentials are those of a clock that says `now`, while Unix time is `wall`; `started_at` and
+    `draining_since` are Unix time. All in seconds.
+    """
+
+    now: float
+    wall: float
+    credentials: tuple[CredentialStatus, ...]
     listeners: tuple[ListenerHealth, ...]
     started_at: float
     draining_since: float | None
+
+    def unix_time(self, at: float | None) -> float | None:
+        """Return the Unix time of one of the credentials' instants."""
+        return None if at is None else self.wall + (at - self.now)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +89,7 @@ def judge_readiness(snapshot: HealthSnapshot) -> Verdict:
 
 def _checks(snapshot: HealthSnapshot) -> Iterator[Check]:
     for credential in snapshot.credentials:
-        yield _judge_credential(credential, snapshot.started_at)
+        yield _judge_credential(credential, snapshot)
     for listener in snapshot.listeners:
         name = f"listener {listener.name}"
         if listener.address is None:
@@ -105,33 +101,42 @@ def _checks(snapshot: HealthSnapshot) -> Iterator[Check]:
         yield Check(name="shutdown", is_ok=False, reason=reason, since=snapshot.draining_since)
 
 
-def _judge_credential(credential: CredentialHealth, started_at: float) -> Check:
+def _judge_credential(credential: CredentialStatus, snapshot: HealthSnapshot) -> Check:
     name = f"credential {credential.name}"
+    next_attempt_at = snapshot.unix_time(credential.next_fetch_at)
+    trouble = _describe_trouble(credential, snapshot)
     if credential.is_usable:
-        reason = "holds a token"
-        if credential.error is not None:
-            reason += f", but the last fetch failed: {credential.error}"
         return Check(
             name=name,
             is_ok=True,
-            reason=reason,
-            since=credential.obtained_at,
-            until=credential.expires_at,
-            next_attempt_at=credential.next_fetch_at,
+            reason="holds a token" + (f", but {trouble}" if trouble else ""),
+            since=snapshot.unix_time(credential.last_success_at),
+            until=snapshot.unix_time(credential.usable_until),
+            next_attempt_at=next_attempt_at,
         )
-    if credential.error is not None:
-        reason = f"has no usable token: {credential.error}"
-    elif credential.expires_at is not None:
-        reason = "has no usable token: the last one has run out or was refused, and another is being fetched"
-    else:
-        reason = "has no usable token yet: the first one is being fetched"
+    has_had_one = credential.usable_until is not None
+    if not trouble:
+        trouble = (
+            "the last one has run out, and another is being fetched" if has_had_one else "the first is being fetched"
+        )
     return Check(
         name=name,
         is_ok=False,
-        reason=reason,
-        since=started_at if credential.expires_at is None else credential.expires_at,
-        next_attempt_at=credential.next_fetch_at,
+        reason=f"has no usable token: {trouble}",
+        since=snapshot.unix_time(credential.usable_until) if has_had_one else snapshot.started_at,
+        next_attempt_at=next_attempt_at,
     )
+
+
+def _describe_trouble(credential: CredentialStatus, snapshot: HealthSnapshot) -> str:
+    """Return what keeps a credential from getting tokens, and since when; empty where nothing does."""
+    troubles = []
+    if credential.last_error is not None:
+        since = snapshot.unix_time(credential.failing_since)
+        troubles.append(f"fetches have failed{f' since {rfc3339(since)}' if since else ''}: {credential.last_error}")
+    if credential.secret_error is not None and credential.secret_error != credential.last_error:
+        troubles.append(f"the client secret cannot be read: {credential.secret_error}")
+    return "; ".join(troubles)
 
 
 def render_verdict(verdict: Verdict) -> dict[str, object]:

@@ -2,30 +2,19 @@
 
 from __future__ import annotations
 
-import dataclasses
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import pytest
 
-from proxy.core.health import CredentialHealth, HealthSnapshot, ListenerHealth, judge_readiness, render_verdict
+from proxy.core.health import ListenerHealth, judge_readiness, render_verdict
+from proxy.core.tokens import Freshness
+from tests.credential_statuses import HELD, NEVER_HELD, NOW, READY, REFUSED, WALL
 
-SECOND = 1790000000.0
-HELD = CredentialHealth(
-    name="switch",
-    is_usable=True,
-    obtained_at=SECOND,
-    expires_at=SECOND + 3600,
-    error=None,
-    next_fetch_at=SECOND + 2880,
-)
-BOUND = ListenerHealth(name="switch-api", address="127.0.0.1:8080")
-READY = HealthSnapshot(credentials=(HELD,), listeners=(BOUND,), started_at=SECOND - 10, draining_since=None)
+if TYPE_CHECKING:
+    from proxy.core.lifecycle import CredentialStatus
 
-NEVER_HELD = CredentialHealth(
-    name="switch", is_usable=False, obtained_at=None, expires_at=None, error=None, next_fetch_at=None
-)
-REFUSED = dataclasses.replace(NEVER_HELD, error="401 invalid_client: wrong secret", next_fetch_at=SECOND + 300)
-RUN_OUT = dataclasses.replace(HELD, is_usable=False, expires_at=SECOND - 5, error="connection refused")
-REJECTED = dataclasses.replace(HELD, is_usable=False, next_fetch_at=None)
+RUN_OUT = replace(HELD, freshness=Freshness.EXPIRED, usable_until=NOW - 5, phase="fetching", next_fetch_at=None)
 
 
 def test_ready_while_every_credential_holds_a_token_and_every_listener_is_bound() -> None:
@@ -35,62 +24,72 @@ def test_ready_while_every_credential_holds_a_token_and_every_listener_is_bound(
 
 
 @pytest.mark.parametrize(
-    ("changed", "reason"),
+    ("credential", "reason"),
     [
+        pytest.param(NEVER_HELD, "the first is being fetched", id="the first under way"),
         pytest.param(
-            {"credentials": (NEVER_HELD,)},
-            "credential switch: has no usable token yet: the first one is being fetched",
-            id="first token under way",
+            REFUSED,
+            "fetches have failed since 2026-09-21T14:13:18.000Z: 401 invalid_client: wrong secret",
+            id="the first refused",
+        ),
+        pytest.param(RUN_OUT, "the last one has run out, and another is being fetched", id="run out"),
+        pytest.param(
+            replace(RUN_OUT, last_error="connection refused", failing_since=NOW - 60),
+            "fetches have failed since 2026-09-21T14:12:20.000Z: connection refused",
+            id="run out during an outage",
         ),
         pytest.param(
-            {"credentials": (REFUSED,)},
-            "credential switch: has no usable token: 401 invalid_client: wrong secret",
-            id="first fetch refused",
+            replace(REFUSED, secret_error="/secret: no such file"),
+            "fetches have failed since 2026-09-21T14:13:18.000Z: 401 invalid_client: wrong secret; "
+            "the client secret cannot be read: /secret: no such file",
+            id="refused, and the secret gone since",
         ),
         pytest.param(
-            {"credentials": (RUN_OUT,)},
-            "credential switch: has no usable token: connection refused",
-            id="token run out, no new one to be had",
-        ),
-        pytest.param(
-            {"credentials": (REJECTED,)},
-            "credential switch: has no usable token: the last one has run out or was refused, and another is being "
-            "fetched",
-            id="token refused by the upstream",
-        ),
-        pytest.param(
-            {"listeners": (ListenerHealth(name="switch-api", address=None),)},
-            "listener switch-api: does not accept connections",
-            id="listener not bound",
-        ),
-        pytest.param(
-            {"draining_since": SECOND},
-            "shutdown: the proxy is shutting down; requests in flight are finished, new ones belong elsewhere",
-            id="draining",
+            replace(REFUSED, last_error="/secret: no such file", secret_error="/secret: no such file"),
+            "fetches have failed since 2026-09-21T14:13:18.000Z: /secret: no such file",
+            id="no secret, said once",
         ),
     ],
 )
-def test_not_ready_says_which_part_and_why(changed: dict[str, object], reason: str) -> None:
-    verdict = judge_readiness(dataclasses.replace(READY, **changed))  # type: ignore[arg-type]
+def test_a_credential_without_a_usable_token_makes_it_unready_and_says_why(
+    credential: CredentialStatus, reason: str
+) -> None:
+    verdict = judge_readiness(replace(READY, credentials=(credential,)))
     assert not verdict.is_ok
-    assert verdict.reasons == (reason,)
+    assert verdict.reasons == (f"credential switch: has no usable token: {reason}",)
+
+
+def test_a_listener_that_is_not_bound_makes_it_unready() -> None:
+    verdict = judge_readiness(replace(READY, listeners=(ListenerHealth(name="switch-api", address=None),)))
+    assert verdict.reasons == ("listener switch-api: does not accept connections",)
+
+
+def test_draining_makes_it_unready_and_says_since_when() -> None:
+    verdict = judge_readiness(replace(READY, draining_since=WALL))
+    assert verdict.reasons == (
+        "shutdown: the proxy is shutting down; requests in flight are finished, new ones belong elsewhere",
+    )
+    assert verdict.checks[-1].since == WALL
 
 
 def test_one_credential_of_two_without_a_token_is_enough_not_to_be_ready() -> None:
-    other = dataclasses.replace(REFUSED, name="vtn")
-    verdict = judge_readiness(dataclasses.replace(READY, credentials=(HELD, other)))
+    verdict = judge_readiness(replace(READY, credentials=(HELD, replace(REFUSED, name="vtn"))))
     assert [check.is_ok for check in verdict.checks] == [True, False, True]
     assert not verdict.is_ok
 
 
-def test_a_failed_refresh_leaves_it_ready_for_as_long_as_the_token_lasts_and_is_told() -> None:
-    snapshot = dataclasses.replace(READY, credentials=(dataclasses.replace(HELD, error="503 from the token endpoint"),))
-    verdict = judge_readiness(snapshot)
+@pytest.mark.parametrize("freshness", [Freshness.FRESH, Freshness.STALE])
+def test_failed_fetches_leave_it_ready_for_as_long_as_the_token_lasts_and_are_told(freshness: Freshness) -> None:
+    credential = replace(HELD, freshness=freshness, last_error="503 from the token endpoint", failing_since=NOW - 30)
+    verdict = judge_readiness(replace(READY, credentials=(credential,)))
     assert verdict.is_ok
-    assert verdict.checks[0].reason == "holds a token, but the last fetch failed: 503 from the token endpoint"
+    assert verdict.checks[0].reason == (
+        "holds a token, but fetches have failed since 2026-09-21T14:12:50.000Z: 503 from the token endpoint"
+    )
 
 
 def test_the_document_tells_since_when_until_when_and_when_next() -> None:
+    """`until` is when the token stops being used, a little before it expires."""
     assert render_verdict(judge_readiness(READY)) == {
         "status": "ready",
         "checks": [
@@ -99,7 +98,7 @@ def test_the_document_tells_since_when_until_when_and_when_next() -> None:
                 "ok": True,
                 "reason": "holds a token",
                 "since": "2026-09-21T14:13:20.000Z",
-                "until": "2026-09-21T15:13:20.000Z",
+                "until": "2026-09-21T15:13:10.000Z",
                 "next_attempt": "2026-09-21T15:01:20.000Z",
             },
             {"name": "listener switch-api", "ok": True, "reason": "accepts connections on 127.0.0.1:8080"},
@@ -110,18 +109,14 @@ def test_the_document_tells_since_when_until_when_and_when_next() -> None:
 @pytest.mark.parametrize(
     ("credential", "since"),
     [
-        pytest.param(REFUSED, SECOND - 10, id="never held one: since the start"),
-        pytest.param(RUN_OUT, SECOND - 5, id="held one: since it ran out"),
+        pytest.param(REFUSED, WALL - 10, id="never held one: since the start"),
+        pytest.param(RUN_OUT, WALL - 5, id="held one: since it ran out"),
     ],
 )
-def test_a_credential_without_a_token_says_since_when(credential: CredentialHealth, since: float) -> None:
-    verdict = judge_readiness(dataclasses.replace(READY, credentials=(credential,)))
+def test_a_credential_without_a_token_says_since_when(credential: CredentialStatus, since: float) -> None:
+    verdict = judge_readiness(replace(READY, credentials=(credential,)))
     assert verdict.checks[0].since == since
 
 
-def test_draining_says_since_when() -> None:
-    document = render_verdict(judge_readiness(dataclasses.replace(READY, draining_since=SECOND)))
-    assert document["status"] == "not ready"
-    checks = document["checks"]
-    assert isinstance(checks, list)
-    assert checks[-1]["since"] == "2026-09-21T14:13:20.000Z"
+def test_the_verdict_in_the_document_is_the_one_judged() -> None:
+    assert render_verdict(judge_readiness(replace(READY, draining_since=WALL)))["status"] == "not ready"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import aiohttp
@@ -13,31 +14,14 @@ import pytest
 from proxy.admin import AdminServer
 from proxy.core.config import Address
 from proxy.core.errors import ListenError
-from proxy.core.health import CredentialHealth, HealthSnapshot, ListenerHealth
+from tests.credential_statuses import READY, REFUSED
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-READY = HealthSnapshot(
-    credentials=(
-        CredentialHealth(
-            name="switch", is_usable=True, obtained_at=1e9, expires_at=2e9, error=None, next_fetch_at=1.9e9
-        ),
-    ),
-    listeners=(ListenerHealth(name="switch-api", address="127.0.0.1:8080"),),
-    started_at=1e9,
-    draining_since=None,
-)
-NOT_READY = HealthSnapshot(
-    credentials=(
-        CredentialHealth(
-            name="switch", is_usable=False, obtained_at=None, expires_at=None, error="wrong secret", next_fetch_at=2e9
-        ),
-    ),
-    listeners=(),
-    started_at=1e9,
-    draining_since=None,
-)
+    from proxy.core.health import HealthSnapshot
+
+NOT_READY = replace(READY, credentials=(REFUSED,), listeners=())
 
 
 async def metrics(accept: str) -> tuple[bytes, str]:
@@ -83,9 +67,10 @@ async def test_readyz_answers_503_and_says_why_while_not_ready() -> None:
                 {
                     "name": "credential switch",
                     "ok": False,
-                    "reason": "has no usable token: wrong secret",
-                    "since": "2001-09-09T01:46:40.000Z",
-                    "next_attempt": "2033-05-18T03:33:20.000Z",
+                    "reason": "has no usable token: fetches have failed since 2026-09-21T14:13:18.000Z: "
+                    "401 invalid_client: wrong secret",
+                    "since": "2026-09-21T14:13:10.000Z",
+                    "next_attempt": "2026-09-21T14:18:20.000Z",
                 }
             ],
         }

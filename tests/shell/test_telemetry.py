@@ -16,7 +16,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from proxy.core.exchange_record import ExchangeRecord
 from proxy.http1.snapshot import RouteSnapshot
-from proxy.telemetry import CredentialState, State, Telemetry
+from proxy.telemetry import State, Telemetry
+from tests.credential_statuses import NEVER_HELD, READY
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -32,16 +33,7 @@ ROUTE = RouteSnapshot(
     upstream_reuses=40,
     retries=1,
 )
-CREDENTIAL = CredentialState(
-    name="switch",
-    is_usable=True,
-    generation=7,
-    expires_at=1790003600.0,
-    next_fetch_at=1790002880.0,
-    consecutive_failures=0,
-    fetches={"ok": 7, "refused": 2},
-)
-STATE = State(is_ready=True, routes=[ROUTE], credentials=[CREDENTIAL], log_lines_dropped=0)
+STATE = State(health=READY, routes=[ROUTE], log_lines_dropped=0)
 
 EXCHANGE = ExchangeRecord(
     route="switch-api",
@@ -59,7 +51,7 @@ EXCHANGE = ExchangeRecord(
 
 
 def telemetry(state: State = STATE, routes: Iterable[str] = ("switch-api",)) -> Telemetry:
-    return Telemetry(state=lambda: state, routes=routes, loop="uvloop")
+    return Telemetry(state=lambda: state, routes=routes, build={"version": "1.2.3", "loop": "uvloop"})
 
 
 async def scrape(counted: Telemetry) -> dict[tuple[str, ...], float]:
@@ -180,6 +172,7 @@ async def test_tokens_are_read_from_the_credentials_state() -> None:
         "switch_proxy_token_usable": 1.0,
         "switch_proxy_token_expiry_timestamp_seconds": 1790003600.0,
         "switch_proxy_token_next_fetch_timestamp_seconds": 1790002880.0,
+        "switch_proxy_secret_readable": 1.0,
         "switch_proxy_token_generation": 7.0,
         "switch_proxy_token_fetch_consecutive_failures": 0.0,
     }
@@ -188,8 +181,8 @@ async def test_tokens_are_read_from_the_credentials_state() -> None:
 
 
 async def test_a_credential_without_a_token_has_no_expiry_rather_than_one_in_1970() -> None:
-    credential = dataclasses.replace(CREDENTIAL, is_usable=False, expires_at=None)
-    samples = await scrape(telemetry(dataclasses.replace(STATE, credentials=[credential])))
+    health = dataclasses.replace(READY, credentials=(NEVER_HELD,))
+    samples = await scrape(telemetry(dataclasses.replace(STATE, health=health)))
     assert samples["switch_proxy_token_usable", "switch"] == 0
     assert ("switch_proxy_token_expiry_timestamp_seconds", "switch") not in samples
 
@@ -198,13 +191,25 @@ async def test_the_process_and_its_build_are_described() -> None:
     samples = await scrape(telemetry())
     assert samples["process_resident_memory_bytes",] > 0
     assert samples["process_open_fds",] > 0
-    assert [labels[0] for name, *labels in samples if name == "switch_proxy_build_info"] == ["uvloop"]
+    assert samples["switch_proxy_build_info", "uvloop", "1.2.3"] == 1
 
 
-@pytest.mark.parametrize(("is_ready", "value"), [(True, 1), (False, 0)])
-async def test_readiness_is_a_metric_too(is_ready: bool, value: int) -> None:  # noqa: FBT001
-    samples = await scrape(telemetry(dataclasses.replace(STATE, is_ready=is_ready, log_lines_dropped=9)))
-    assert samples["switch_proxy_ready",] == value
+@pytest.mark.parametrize(
+    ("draining_since", "value"), [pytest.param(None, 1, id="ready"), pytest.param(1790000000.0, 0, id="draining")]
+)
+async def test_readiness_is_a_metric_too(draining_since: float | None, value: int) -> None:
+    health = dataclasses.replace(READY, draining_since=draining_since)
+    assert (await scrape(telemetry(dataclasses.replace(STATE, health=health))))["switch_proxy_ready",] == value
+
+
+async def test_a_secret_that_cannot_be_read_is_seen() -> None:
+    credential = dataclasses.replace(NEVER_HELD, secret_error="/secret: no such file")
+    state = dataclasses.replace(STATE, health=dataclasses.replace(READY, credentials=(credential,)))
+    assert (await scrape(telemetry(state)))["switch_proxy_secret_readable", "switch"] == 0
+
+
+async def test_log_lines_that_were_dropped_are_counted() -> None:
+    samples = await scrape(telemetry(dataclasses.replace(STATE, log_lines_dropped=9)))
     assert samples["switch_proxy_log_lines_dropped_total",] == 9
 
 
