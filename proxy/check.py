@@ -6,16 +6,30 @@ Knows how the parts are put together for one fetch; the proxy itself is put toge
 
 from __future__ import annotations
 
+import asyncio
 import ssl
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from proxy.core.summary import describe_secret_source, find_idle_credentials, summarize
+from proxy.clock import SystemClock
+from proxy.core.errors import SecretUnavailableError, TokenFetchError
+from proxy.core.summary import describe_grant, find_idle_credentials, summarize
+from proxy.credentials import secret_from
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from proxy.core.config import SecretSource, Settings, TlsSettings
+    from proxy.core.config import CredentialSettings, SecretSource, Settings, TlsSettings
+    from proxy.core.secret import Secret
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """What became of fetching one token: lines for a person, without the token, and whether there is one."""
+
+    is_well: bool
+    lines: tuple[str, ...]
 
 
 def explain(settings: Settings, *, source: str, environ: Mapping[str, str]) -> Iterator[str]:
@@ -37,8 +51,10 @@ def find_notes(settings: Settings, environ: Mapping[str, str]) -> Iterator[str]:
     None of it makes the configuration invalid: where it is checked need not be where it will run.
     """
     for name, credential in settings.credentials.items():
-        for fault in _faults_of_secret(credential.client_secret, environ):
-            yield f"the client secret of credential {name}: {describe_secret_source(credential.client_secret)} {fault}"
+        try:
+            asyncio.run(_load(credential.client_secret, environ))
+        except SecretUnavailableError as error:
+            yield f"credential {name}: {error}"
         yield from (f"tls of credential {name}: {fault}" for fault in _faults_of_tls(credential.tls))
     for route in settings.routes:
         yield from (f"tls of route {route.name}: {fault}" for fault in _faults_of_tls(route.tls))
@@ -46,13 +62,25 @@ def find_notes(settings: Settings, environ: Mapping[str, str]) -> Iterator[str]:
         yield f"credential {name} is used by no route; its tokens would be fetched in vain"
 
 
-def _faults_of_secret(source: SecretSource, environ: Mapping[str, str]) -> Iterator[str]:
-    if source.file is not None:
-        fault = _fault_of_file(Path(source.file))
-        if fault is not None:
-            yield fault
-    elif not environ.get(source.env or "", "").strip():
-        yield "is not set, or empty"
+async def try_credential(name: str, credential: CredentialSettings, environ: Mapping[str, str]) -> Attempt:
+    """Fetch one token, as the proxy would, and return what became of it."""
+    # Imported here: it brings aiohttp, which the check without network has no need of.
+    from proxy.token_client import TokenClient  # noqa: PLC0415
+
+    try:
+        secret = await _load(credential.client_secret, environ)
+        async with TokenClient(settings=credential, clock=SystemClock()) as client:
+            grant = await client.fetch(secret)
+    except (SecretUnavailableError, TokenFetchError) as error:
+        return Attempt(is_well=False, lines=(f"credential {name} gets no token", f"  {error}"))
+    return Attempt(is_well=True, lines=(f"credential {name} gets a token", *describe_grant(grant)))
+
+
+async def _load(source: SecretSource, environ: Mapping[str, str]) -> Secret:
+    """Return a client secret as it is now. Raises SecretUnavailableError."""
+    secret = secret_from(source, environ=environ, clock=SystemClock())
+    await secret.load()
+    return secret.current()
 
 
 def _fault_of_file(path: Path) -> str | None:

@@ -22,6 +22,8 @@ from proxy.core.quantities import parse_duration
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from proxy.core.config import Settings
+
 _HIGHEST_PORT: Final = 65535
 
 _PROBE_TIMEOUT: Final = 2.0
@@ -88,7 +90,21 @@ def _check(options: argparse.Namespace) -> int:
 
     for line in explain(settings, source=str(path), environ=os.environ):
         print(line)
-    return ExitCode.OK
+    return _try_credentials(settings) if options.online else ExitCode.OK
+
+
+def _try_credentials(settings: Settings) -> int:
+    import asyncio
+
+    from proxy.check import try_credential
+
+    are_well = True
+    for name, credential in settings.credentials.items():
+        print(flush=True)  # What is known so far is read while the next token is on its way.
+        attempt = asyncio.run(try_credential(name, credential, os.environ))
+        are_well &= attempt.is_well
+        print(*attempt.lines, sep="\n")
+    return ExitCode.OK if are_well else ExitCode.FAILED
 
 
 def _schema(_: argparse.Namespace) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -14,6 +15,7 @@ import pytest
 
 from proxy import __version__
 from proxy.cli import ExitCode
+from proxy.demo.auth_server import SWITCH_AUDIENCE, FakeAuthorizationServer
 
 _ROOT = Path(__file__).parents[2]
 
@@ -104,6 +106,34 @@ def test_check_explains_a_configuration_without_its_secret(config: Path) -> None
     assert done.stdout.startswith(f"{config} is valid.\n\nroute switch-api\n")
     assert "the environment variable SWITCH_CLIENT_SECRET" in done.stdout
     assert "hunter2" not in done.stdout
+
+
+def _write_for(auth: FakeAuthorizationServer, config: Path) -> None:
+    keys = f"{auth.token_url}\n    audience: {SWITCH_AUDIENCE}"
+    config.write_text(_VALID.replace("https://login.example.com/oauth/token", keys))
+
+
+@pytest.mark.parametrize(
+    ("secret", "code", "told"),
+    [
+        pytest.param("hunter2-hunter2", ExitCode.OK, "credential switch gets a token", id="right secret"),
+        pytest.param("not-the-secret", ExitCode.FAILED, "credential switch gets no token", id="wrong secret"),
+    ],
+)
+async def test_check_online_tries_each_credential_once(config: Path, secret: str, code: ExitCode, told: str) -> None:
+    async with FakeAuthorizationServer(client_id="the-client", client_secret="hunter2-hunter2") as auth:
+        _write_for(auth, config)
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "proxy", "check", "--online", "--config", str(config)),
+            env=_environ(SWITCH_CLIENT_SECRET=secret),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        output, errors = await process.communicate()
+    assert (process.returncode, errors) == (code, b"")
+    assert told in output.decode().splitlines()
+    assert len(auth.requests) == 1
+    assert all(piece not in output.decode() for piece in (secret, *(token.value for token in auth.issued)))
 
 
 def test_variable_names_the_configuration_where_no_option_does(config: Path) -> None:

@@ -8,13 +8,16 @@ import pytest
 import trustme
 from cryptography.hazmat.primitives import serialization
 
-from proxy.check import explain, find_notes
+from proxy.check import explain, find_notes, try_credential
 from proxy.core.validation import read_settings
+from proxy.demo import faults
+from proxy.demo.auth_server import SWITCH_AUDIENCE, FakeAuthorizationServer
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from proxy.core.config import Settings
+    from proxy.core.config import CredentialSettings, Settings
 
 _SECRET = "hunter2-hunter2"
 
@@ -55,22 +58,24 @@ def test_secret_that_is_there_is_no_matter_of_note(tmp_path: Path) -> None:
     assert _notes(_settings(credential={"client_secret": {"file": str(file)}})) == []
 
 
-@pytest.mark.parametrize("environ", [{}, {"SECRET": ""}, {"SECRET": " \n"}], ids=["unset", "empty", "blank"])
-def test_variable_without_a_secret_is_noted(environ: dict[str, str]) -> None:
+@pytest.mark.parametrize(
+    ("environ", "fault"),
+    [({}, "is not set"), ({"SECRET": ""}, "is empty"), ({"SECRET": "\n"}, "is empty")],
+    ids=["unset", "empty", "line end alone"],
+)
+def test_variable_without_a_secret_is_noted(environ: dict[str, str], fault: str) -> None:
     assert _notes(_settings(), **environ) == [
-        "the client secret of credential switch: the environment variable SECRET is not set, or empty"
+        f"credential switch: no client secret: the environment variable SECRET {fault}"
     ]
 
 
-@pytest.mark.parametrize(
-    ("content", "fault"), [(None, "cannot be read: No such file or directory"), ("\n", "is empty")]
-)
+@pytest.mark.parametrize(("content", "fault"), [(None, "does not exist"), ("\n", "is empty")])
 def test_file_without_a_secret_is_noted(tmp_path: Path, content: str | None, fault: str) -> None:
     file = tmp_path / "secret"
     if content is not None:
         file.write_text(content)
     assert _notes(_settings(credential={"client_secret": {"file": str(file)}})) == [
-        f"the client secret of credential switch: the file {file} {fault}"
+        f"credential switch: no client secret: the file {file} {fault}"
     ]
 
 
@@ -138,9 +143,70 @@ def test_explanation_begins_with_the_verdict_and_ends_with_the_notes() -> None:
     assert lines[0] == "config.yaml is valid."
     assert lines[-2:] == [
         "to be noted, here and now",
-        "  - the client secret of credential switch: the environment variable SECRET is not set, or empty",
+        "  - credential switch: no client secret: the environment variable SECRET is not set",
     ]
 
 
 def test_explanation_without_notes_ends_with_the_summary() -> None:
     assert "to be noted" not in "\n".join(explain(_settings(), source="config.yaml", environ={"SECRET": _SECRET}))
+
+
+# --- with network --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def auth() -> AsyncIterator[FakeAuthorizationServer]:
+    async with FakeAuthorizationServer(client_id="app", client_secret=_SECRET) as server:
+        yield server
+
+
+def _credential(auth: FakeAuthorizationServer, **changes: Any) -> CredentialSettings:
+    known = {"token_url": auth.token_url, "client_id": "app", "audience": SWITCH_AUDIENCE}
+    return _settings(credential={**known, **changes}).credentials["switch"]
+
+
+async def test_credential_that_works_is_told_by_one_token_which_is_not_shown(auth: FakeAuthorizationServer) -> None:
+    attempt = await try_credential("switch", _credential(auth), {"SECRET": _SECRET})
+    assert attempt.is_well
+    told = "\n".join(attempt.lines)
+    assert attempt.lines[:3] == (
+        "credential switch gets a token",
+        "  type              Bearer, a JWT",
+        "  lifetime          1h, replaced after 45m or later",
+    )
+    assert f"  audience          {SWITCH_AUDIENCE}" in attempt.lines
+    assert len(auth.requests) == 1
+    (token,) = auth.issued
+    assert all(part not in told for part in (token.value, *token.value.split("."), _SECRET))
+
+
+async def test_credential_that_is_refused_is_told_with_the_reason_and_what_to_do(auth: FakeAuthorizationServer) -> None:
+    attempt = await try_credential("switch", _credential(auth), {"SECRET": "not-" + _SECRET})
+    assert not attempt.is_well
+    assert attempt.lines[0] == "credential switch gets no token"
+    assert "401 Unauthorized: access_denied" in attempt.lines[1]
+    assert "check client_id and the client secret" in attempt.lines[1]
+    assert _SECRET not in "\n".join(attempt.lines)
+
+
+async def test_answer_that_is_no_token_is_told(auth: FakeAuthorizationServer) -> None:
+    auth.faults.add(faults.TokenField(name="token_type", value="mac"))
+    attempt = await try_credential("switch", _credential(auth), {"SECRET": _SECRET})
+    assert not attempt.is_well
+    assert "has the token_type 'mac'; only Bearer tokens can be used" in attempt.lines[1]
+    assert auth.issued[0].value not in "\n".join(attempt.lines)
+
+
+async def test_token_endpoint_that_does_not_answer_is_given_up_in_time(auth: FakeAuthorizationServer) -> None:
+    auth.faults.add(faults.Hang())
+    attempt = await try_credential("switch", _credential(auth, timeout=0.05), {"SECRET": _SECRET})
+    assert (attempt.is_well, "did not answer within 0.05 seconds" in attempt.lines[1]) == (False, True)
+
+
+async def test_credential_without_a_secret_asks_nobody(auth: FakeAuthorizationServer) -> None:
+    attempt = await try_credential("switch", _credential(auth), {})
+    assert attempt.lines == (
+        "credential switch gets no token",
+        "  no client secret: the environment variable SECRET is not set",
+    )
+    assert auth.requests == []
