@@ -3,12 +3,21 @@ Text that must not be seen: client secrets, access tokens, assertions.
 
 A `Secret` is masked wherever it may land by accident: `repr`, `str`, `format`, f-strings, tracebacks with locals. It
 cannot be pickled, and is compared in constant time. `reveal()` is the one way to the value, easy to search for.
+
+Secrets come from sources (files, environment variables) that may break while the proxy runs: what was read last and was
+good stays in use. proxy/credentials.py does the reading.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from hmac import compare_digest
-from typing import Final, NoReturn, SupportsIndex, final
+from typing import Final, NoReturn, SupportsIndex, TypeAlias, final
+
+from proxy.core.errors import SecretUnavailableError
+
+MAX_SECRET: Final = 64 * 1024
+"""Bytes of a source that are read at most: real secrets have some 64, signed assertions a few thousand."""
 
 _MASK: Final = "[secret]"
 
@@ -63,3 +72,95 @@ class Secret:
 def _encode(value: str) -> bytes:
     # What came from the environment may hold lone surrogates (PEP 383).
     return value.encode("utf-8", "surrogatepass")
+
+
+# --- sources -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unchanged:
+    """Nothing is new: the source holds the secret that is in use, or is broken as it was before."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Changed:
+    """The source holds another secret, or the first one."""
+
+    secret: Secret
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Broken:
+    """The source cannot be read, for another reason than before; the last good secret, if any, stays in use."""
+
+    error: str
+    has_last_good: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Restored:
+    """The source can be read again, and holds the secret that was in use all the time."""
+
+
+Outcome: TypeAlias = Unchanged | Changed | Broken | Restored
+"""What one reading of a source came to."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceState:
+    """What is known of a source: the last good secret, and why it cannot be read now, where it cannot."""
+
+    last_good: Secret | None = None
+    error: str | None = None
+
+
+def take_reading(state: SourceState, reading: Secret | str) -> tuple[SourceState, Outcome]:
+    """
+    Return the state after a reading, and what it came to.
+
+    A text is why nothing good could be read; that never removes the last good secret.
+    """
+    if isinstance(reading, str):
+        after = SourceState(last_good=state.last_good, error=reading)
+        if reading == state.error:
+            return after, Unchanged()
+        return after, Broken(error=reading, has_last_good=state.last_good is not None)
+    after = SourceState(last_good=reading)
+    if reading != state.last_good:
+        return after, Changed(secret=reading)
+    return after, Unchanged() if state.error is None else Restored()
+
+
+def parse_secret(raw: bytes, *, source: str) -> Secret:
+    """
+    Return the secret in what was read from a source: all of it but one newline at its end.
+
+    Whatever a client secret cannot be (RFC 6749 §A.2: printable characters) is a mistake made on the way into the
+    source, and better told here than as a refusal later. Raises SecretUnavailableError, which names the `source`.
+    """
+    if len(raw) > MAX_SECRET:
+        raise SecretUnavailableError(f"no client secret: {source} holds more than {MAX_SECRET // 1024} KiB")
+    for newline in (b"\r\n", b"\n"):
+        if raw.endswith(newline):
+            raw = raw.removesuffix(newline)
+            break
+    fault = _find_fault(raw)
+    if fault is not None:
+        raise SecretUnavailableError(f"no client secret: {source} {fault}")
+    return Secret(raw.decode("utf-8"))
+
+
+def _find_fault(raw: bytes) -> str | None:
+    if not raw.strip():
+        return "is empty"
+    if raw.startswith((b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")):
+        return "begins with a byte order mark; save it as plain UTF-8"
+    if b"\n" in raw or b"\r" in raw:
+        return "holds more than one line; it must hold the secret and nothing else"
+    if any(byte < 0x20 or byte == 0x7F for byte in raw):  # noqa: PLR2004 - ASCII's control characters
+        return "holds control characters; it must hold the secret as text"
+    try:
+        raw.decode("utf-8")
+    except UnicodeDecodeError:
+        return "is not UTF-8 text"
+    return None
