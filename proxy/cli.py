@@ -39,7 +39,9 @@ class ExitCode(IntEnum):
     CONFIGURATION = 2
     """The configuration or the command line cannot be used; nothing was started."""
     INTERRUPTED = 130
-    """Ended by Ctrl-C before it was done (128 + SIGINT, as shells have it)."""
+    """Ended by Ctrl-C before it was done, or at once by a second one (128 + SIGINT, as shells have it)."""
+    TERMINATED = 143
+    """Ended at once by a second SIGTERM (128 + SIGTERM)."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -76,7 +78,7 @@ def _run(options: argparse.Namespace) -> int:
 
     settings = load(options.config, os.environ)
     # After the settings, so that what is wrong with them is told at once.
-    from proxy.app import run
+    from proxy.process import run
 
     return run(settings)
 
@@ -168,7 +170,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="switch-proxy",
         description="Forwards an app's plain HTTP requests to an API, with a fresh OAuth 2.0 access token on each.",
-        epilog="Exit codes: 0 done, 1 tried and failed, 2 unusable configuration or arguments, 130 interrupted.",
+        epilog="Exit codes: 0 done, 1 tried and failed, 2 unusable configuration or arguments, 130 and 143 ended by a signal.",
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"switch-proxy {__version__}")
