@@ -43,7 +43,7 @@ def probe(address: Address, *, path: str, timeout: float) -> str:
         raise ProbeError(f"what listens on {address} does not speak HTTP; is it the proxy's admin?")
     text = match[2].decode("utf-8", "replace").strip()
     if int(match[1]) != _OK:
-        raise ProbeError(text or f"admin on {address} answered {int(match[1])}")
+        raise ProbeError(f"admin on {address} answered {int(match[1])}" + (f":\n{text}" if text else ""))
     return text
 
 

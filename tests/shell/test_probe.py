@@ -54,7 +54,10 @@ def test_answer_of_a_proxy_that_is_ready_is_returned() -> None:
 
 def test_answer_of_a_proxy_that_is_not_ready_is_the_reason() -> None:
     answer = _response(b"503 Service Unavailable", b"not ready: credential switch has no token")
-    with _server(answer) as (port, _), pytest.raises(ProbeError, match=r"^not ready: credential switch has no token$"):
+    with (
+        _server(answer) as (port, _),
+        pytest.raises(ProbeError, match=r"answered 503:\nnot ready: credential switch has no token$"),
+    ):
         _probe(port)
 
 
