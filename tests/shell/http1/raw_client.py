@@ -53,11 +53,13 @@ class RawClient(RawPeer):
         return data
 
 
-async def connect(address: tuple[str, int]) -> RawClient:
-    """Connect to the proxy."""
+async def connect(address: tuple[str, int], *, receive_buffer: int | None = None) -> RawClient:
+    """Connect to the proxy; `receive_buffer` in bytes, where the kernel is not to choose."""
     connected = socket.socket()
     connected.setblocking(False)  # noqa: FBT003 - the standard library's
     connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if receive_buffer is not None:
+        connected.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
     async with bounded("the connection to be accepted"):
         await asyncio.get_running_loop().sock_connect(connected, address)
     return RawClient(connected)

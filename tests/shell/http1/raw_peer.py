@@ -14,12 +14,13 @@ from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable, Coroutine
 
 WITHIN: Final = 5.0
 """Seconds that anything may take on this machine before the test is given up."""
 
 _READ_SIZE: Final = 262144
+_STEADY_LOOKS: Final = 15
 _RESET: Final = struct.pack("ii", 1, 0)
 
 
@@ -37,6 +38,45 @@ async def turn() -> None:
     """Let the loop look at its sockets, so that what was sent is read before more is sent."""
     for _ in range(3):
         await asyncio.sleep(0)
+
+
+@asynccontextmanager
+async def working(steps: Coroutine[None, None, None]) -> AsyncIterator[None]:
+    """Let `steps` run beside the body of the block, and end them with it; a failure of theirs fails the test."""
+    task = asyncio.get_running_loop().create_task(steps)
+    try:
+        yield
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+async def until_steady(measure: Callable[[], int]) -> int:
+    """Wait until a number that has only ever grown has stayed the same for 30 ms, and return it."""
+    last, seen = -1, 0
+    async with bounded("something to come to a standstill"):
+        while seen < _STEADY_LOOKS:
+            value = measure()
+            seen = seen + 1 if value == last else 0
+            last = value
+            await asyncio.sleep(0.002)
+    return last
+
+
+async def send_until_stopped(connected: socket.socket, data: bytes, *, limit: int) -> int:
+    """Send `data` again and again until nothing more has been taken for 30 ms, or `limit` bytes; return how many."""
+    sent, refused = 0, 0
+    async with bounded("a sender to be stopped"):
+        while sent < limit and refused < _STEADY_LOOKS:
+            try:
+                sent += connected.send(data[sent % len(data) :])
+                refused = 0
+                await asyncio.sleep(0)
+            except BlockingIOError:
+                refused += 1
+                await asyncio.sleep(0.002)
+    return sent
 
 
 class Stream(Protocol):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import socket
 from typing import TYPE_CHECKING, Any
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from proxy.core.config import LimitSettings, TimeoutSettings
+from tests.shell.http1.raw_peer import working
 from tests.shell.http1.raw_upstream import RawUpstream
 
 if TYPE_CHECKING:
@@ -128,22 +128,11 @@ async def test_an_upstream_that_ends_each_connection_at_once_is_a_502(world: Wor
             else:
                 await side.close()
 
-    ending = asyncio.get_running_loop().create_task(end_each())
-    try:
+    async with working(end_each()):
         client = await world.client()
         await client.send(GET)
         assert kind(await client.receive_response()) == (502, "upstream-closed")
-    finally:
-        ending.cancel()
     assert accepted <= 2
-
-
-def client_has_answer(connected: socket.socket) -> bool:
-    """Say whether bytes wait to be read."""
-    try:
-        return bool(connected.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
-    except BlockingIOError:
-        return False
 
 
 async def test_an_upstream_that_breaks_off_in_its_head_is_a_502(world: World) -> None:
@@ -355,13 +344,8 @@ async def test_a_stalled_body_is_cut(start_world: StartWorld) -> None:
 async def test_an_upstream_that_stops_reading_the_body_is_a_504(start_world: StartWorld) -> None:
     world = await start_world(timeouts=TimeoutSettings(idle=0.05))
     client, server, _ = await world.begin(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 100000000\r\n\r\n")
-    client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65536)
-    while not client_has_answer(client.socket):
-        try:
-            client.socket.send(bytes(65536))
-        except BlockingIOError:
-            await asyncio.sleep(0.005)
-    assert kind(await client.receive_response()) == (504, "upstream-stalled")
+    async with working(client.send(bytes(100_000_000))):
+        assert kind(await client.receive_response()) == (504, "upstream-stalled")
     await server.receive_to_any_end()
 
 

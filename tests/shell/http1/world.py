@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -104,6 +105,16 @@ class World:
         """Connect a client."""
         client = await connect(self.listener.address)
         self.clients.append(client)
+        return client
+
+    async def narrow_client(self) -> RawClient:
+        """Connect a client to which the kernel takes hardly more than it reads: the rest stays with the proxy."""
+        known = set(self.listener._clients)
+        client = await connect(self.listener.address, receive_buffer=4096)
+        self.clients.append(client)
+        await self.until(lambda now: now.client_connections > len(known))
+        (connection,) = set(self.listener._clients) - known
+        connection.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
         return client
 
     async def begin(self, request: bytes) -> tuple[RawClient, UpstreamSide, Head]:
