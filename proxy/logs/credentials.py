@@ -26,7 +26,7 @@ class CredentialLog:
         self._events = events
         self._redactor = redactor
 
-    def observe(self, event: CredentialEvent) -> None:
+    def on_event(self, event: CredentialEvent) -> None:
         """Log what has happened."""
         log = self._events.bind(credential=event.credential)
         match event:

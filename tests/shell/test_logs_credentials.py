@@ -62,7 +62,7 @@ def told(
         log = Log(LogSettings(level=level), environ={}, wall=lambda: 1.79e9, descriptor=file.fileno())
         credential_log = CredentialLog(events=log.events, redactor=log.redactor)
         for event in events:
-            credential_log.observe(event)
+            credential_log.on_event(event)
         log.events.error("leak.tried", text=f"{SECRET} {TOKEN}")
         log.close()
     return [json.loads(line) for line in (path / "log").read_text().splitlines()]

@@ -1,0 +1,123 @@
+"""How the process starts: what it says, what it serves before it is ready, and what keeps it from starting."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from typing import TYPE_CHECKING
+
+import pytest
+
+from proxy.demo import faults
+from tests.e2e.proxy_process import WITHIN, proxy_process
+
+if TYPE_CHECKING:
+    import aiohttp
+
+    from proxy.demo.auth_server import FakeAuthorizationServer
+    from proxy.demo.switch_api import FakeSwitchAPI
+    from tests.e2e.conftest import Configure
+
+METERS = "/api/meter?organizationId=1"
+
+
+async def wait_until_ready(client: aiohttp.ClientSession, admin: str) -> None:
+    async with asyncio.timeout(WITHIN):
+        while True:
+            async with client.get(f"{admin}/readyz") as response:
+                if response.status == 200:
+                    return
+            await asyncio.sleep(0.01)
+
+
+async def test_once_ready_a_request_is_served_with_a_token(
+    configure: Configure, api: FakeSwitchAPI, client: aiohttp.ClientSession
+) -> None:
+    async with proxy_process(configure()) as proxy:
+        await wait_until_ready(client, await proxy.url("admin"))
+        async with client.get(await proxy.url("switch-api") + METERS) as response:
+            assert response.status == 200
+        assert len(api.requests) == 1
+
+
+async def test_a_request_that_comes_before_the_first_token_waits_for_it(
+    configure: Configure, auth: FakeAuthorizationServer, client: aiohttp.ClientSession
+) -> None:
+    auth.faults.add(faults.Delay(seconds=0.5), times=1)
+    async with proxy_process(configure()) as proxy:
+        url = await proxy.url("switch-api") + METERS
+        async with client.get(await proxy.url("admin") + "/readyz") as ready, client.get(url) as response:
+            assert (ready.status, response.status) == (503, 200)
+    assert len(auth.requests) == 1
+
+
+@pytest.mark.usefixtures("wrong_secret")
+async def test_with_a_wrong_secret_it_stays_up_and_says_what_is_wrong(
+    configure: Configure, client: aiohttp.ClientSession
+) -> None:
+    """It is not ready, refuses requests with the reason, and waits for a right secret: a restart would mend nothing."""
+    async with proxy_process(configure()) as proxy:
+        admin = await proxy.url("admin")
+        failed = await proxy.event("token.refresh_failed")
+        assert (failed["level"], failed["credential"]) == ("warning", "switch")
+        async with client.get(f"{admin}/livez") as response:
+            assert response.status == 200
+        async with client.get(f"{admin}/readyz") as response:
+            document = await response.json()
+            assert response.status == 503
+            assert "401" in document["checks"][0]["reason"]
+        async with client.get(await proxy.url("switch-api") + METERS) as response:
+            problem = await response.json()
+            assert (response.status, problem["type"]) == (503, "urn:switch-proxy:problem:token-unavailable")
+        await proxy.event("request.failed", failure="token-unavailable")
+
+
+async def test_a_port_that_is_taken_ends_it_with_one_clear_line_and_exit_code_1(
+    configure: Configure, auth: FakeAuthorizationServer
+) -> None:
+    """And no token is asked for: a pod that restarts again and again would be billed for each."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        listen = f"127.0.0.1:{taken.getsockname()[1]}"
+        async with proxy_process(configure(listen=listen)) as proxy:
+            assert await proxy.exit_code() == 1
+    (event,) = proxy.events
+    assert (event["event"], event["level"]) == ("proxy.start_failed", "error")
+    assert "switch-api" in event["reason"]
+    assert listen in event["reason"]
+    assert "in use" in event["reason"]
+    assert proxy.errors == ""
+    assert not auth.requests
+
+
+async def test_an_admin_port_that_is_taken_ends_it_likewise(
+    configure: Configure, auth: FakeAuthorizationServer
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        listen = f"127.0.0.1:{taken.getsockname()[1]}"
+        async with proxy_process(configure(admin={"listen": listen})) as proxy:
+            assert await proxy.exit_code() == 1
+    assert proxy.event_names == ["listener.started", "proxy.start_failed"]
+    assert listen in proxy.events[-1]["reason"]
+    assert not auth.requests
+
+
+async def test_without_an_admin_listener_it_serves_all_the_same(
+    configure: Configure, client: aiohttp.ClientSession
+) -> None:
+    async with proxy_process(configure(admin={"listen": "off"})) as proxy:
+        async with client.get(await proxy.url("switch-api") + METERS) as response:
+            assert response.status == 200
+        await proxy.event("proxy.started")
+        assert proxy.event_names.count("listener.started") == 1
+
+
+async def test_the_log_tells_of_the_start_in_order_and_nothing_else_is_printed(
+    configure: Configure, client: aiohttp.ClientSession
+) -> None:
+    async with proxy_process(configure()) as proxy:
+        await wait_until_ready(client, await proxy.url("admin"))
+        await proxy.event("proxy.became_ready")
+        started = await proxy.event("proxy.started")
+        assert started["loop"] == "uvloop"
+        assert proxy.event_names[:2] == ["listener.started", "listener.started"]
+    assert proxy.errors == ""
