@@ -9,7 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Final, Protocol
+from functools import partial
+from typing import TYPE_CHECKING, Final, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _LONGEST_NAP: Final = 30.0
 """
@@ -34,14 +38,14 @@ class Clock(Protocol):
 class SystemClock:
     """The machine's clock."""
 
-    __slots__ = ("_id",)
+    __slots__ = ("now",)
+
+    now: Callable[[], float]
+    """Return the seconds since boot, those asleep included."""
 
     def __init__(self) -> None:
-        self._id: int = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
-
-    def now(self) -> float:
-        """Return the seconds since boot, those asleep included."""
-        return time.clock_gettime(self._id)
+        # The system call itself and no method around it: it is read several times for each request.
+        self.now = partial(time.clock_gettime, getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
     def wall(self) -> float:
         """Return Unix time in seconds."""

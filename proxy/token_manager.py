@@ -207,7 +207,7 @@ class TokenManager:
         if isinstance(self._state.phase, Fetching):
             following = f"fetching_for={now - self._state.phase.since:.0f}s"
         else:
-            following = "stopped" if at is None else f"refresh_in={at - now:.0f}s"
+            following = "stopped" if at is None else f"refresh_in={max(0.0, at - now):.0f}s"
         return (
             f"<TokenManager {self._name} {freshness(token, now).name} gen={generation} {following} "
             f"failures={self._state.failures}>"

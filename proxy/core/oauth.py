@@ -173,13 +173,13 @@ def parse_response(response: TokenResponse, *, settings: CredentialSettings, sec
 def _grant(document: dict[str, object], quoted: _Quoted, *, default_lifetime: float) -> TokenGrant:
     token_type, access_token, scope = (document.get(name) for name in ("token_type", "access_token", "scope"))
     if not isinstance(token_type, str):
-        raise _invalid("has no token_type (RFC 6749 §5.1 requires it)")
+        raise _invalid("has no token_type, which RFC 6749 requires")
     if token_type.lower() != "bearer":
         raise _invalid(f"has the token_type {quoted.text(token_type)!r}; only Bearer tokens can be used")
     if not isinstance(access_token, str) or not access_token:
         raise _invalid("has no access_token")
     if not _B64TOKEN.fullmatch(access_token):
-        raise _invalid("has an access_token of characters that no bearer token may have (RFC 6750 §2.1)")
+        raise _invalid("has an access_token of characters that no bearer token may have (RFC 6750 section 2.1)")
     return TokenGrant(
         value=Secret(access_token),
         lifetime=_lifetime(document.get("expires_in"), default=default_lifetime),
@@ -220,7 +220,7 @@ def _read_object(response: TokenResponse) -> dict[str, object] | str:
     if not response.is_complete or len(response.body) > MAX_BODY:
         return f"is larger than {MAX_BODY // 1024} KiB"
     if response.content_encoding.strip().lower() not in {"", "identity"}:
-        return "has a content coding, which was not asked for (RFC 9110 §12.5.3)"
+        return "has a content coding, which was not asked for"
     try:
         # A byte order mark may be ignored (RFC 8259 §8.1), and .NET servers send one.
         text = response.body.decode("utf-8-sig")

@@ -1,0 +1,479 @@
+"""What the token endpoint's answers mean: every bad one is a failed fetch with a reason that a person can act on."""
+
+from __future__ import annotations
+
+import base64
+import json
+import pickle
+import string
+from typing import Any, Final
+from urllib.parse import quote
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from proxy.core.config import CredentialSettings, SecretSource
+from proxy.core.errors import (
+    TokenEndpointUnavailableError,
+    TokenFetchError,
+    TokenRequestRefusedError,
+    TokenResponseInvalidError,
+)
+from proxy.core.oauth import LONGEST_LIFETIME, MAX_BODY, TokenResponse, parse_response, parse_retry_after
+from proxy.core.secret import Secret
+from proxy.core.tokens import TokenGrant
+
+SECRET: Final = "kT9-zebra-Quilt_42.vortex"
+TOKEN: Final = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJjIn0.c2ln"
+WALL: Final = 1_700_000_000.0
+_DAY: Final = 86400
+
+SETTINGS: Final = CredentialSettings(
+    token_url="https://login.example.com/oauth/token",
+    client_id="the-client",
+    client_secret=SecretSource(env="X"),
+    audience="https://api.switchmarket.se",
+    default_lifetime=300.0,
+)
+
+
+def _parse(body: bytes, status: int = 200, **head: Any) -> TokenGrant:
+    response = TokenResponse(status=status, body=body, **head)
+    return parse_response(response, settings=SETTINGS, secret=Secret(SECRET), wall=WALL)
+
+
+def _members(**changes: object) -> bytes:
+    """Return a good response's body with some members changed; `...` leaves one out."""
+    members = {"access_token": TOKEN, "token_type": "Bearer", "expires_in": 3600, **changes}
+    return json.dumps({name: value for name, value in members.items() if value is not ...}).encode()
+
+
+def _failure(body: bytes, status: int = 200, **head: Any) -> TokenFetchError:
+    with pytest.raises(TokenFetchError) as caught:
+        _parse(body, status, **head)
+    return caught.value
+
+
+# --- good answers --------------------------------------------------------------------------------------------------
+
+
+def test_a_good_answer_is_a_grant() -> None:
+    assert _parse(_members()) == TokenGrant(value=Secret(TOKEN), lifetime=3600.0, scope=None)
+
+
+@pytest.mark.parametrize("token_type", ["Bearer", "bearer", "BEARER", "bEaReR"])
+def test_the_token_type_is_bearer_in_any_case(token_type: str) -> None:
+    """RFC 6749 §5.1: the value is case insensitive."""
+    assert _parse(_members(token_type=token_type)).value == Secret(TOKEN)
+
+
+@pytest.mark.parametrize(
+    ("expires_in", "lifetime"),
+    [
+        pytest.param(1, 1.0, id="a second"),
+        pytest.param(3600, 3600.0, id="an hour"),
+        pytest.param(3599.5, 3599.5, id="a fraction"),
+        pytest.param(1e-9, 1e-9, id="next to nothing"),
+        pytest.param("3600", 3600.0, id="text"),
+        pytest.param(" 3600 ", 3600.0, id="text with blanks"),
+        pytest.param("3599.5", 3599.5, id="text with a fraction"),
+        pytest.param(..., 300.0, id="missing"),
+        pytest.param(None, 300.0, id="null"),
+        pytest.param(30 * _DAY - 1, 30.0 * _DAY - 1, id="a second less than the longest"),
+        pytest.param(30 * _DAY, LONGEST_LIFETIME, id="the longest"),
+        pytest.param(30 * _DAY + 1, LONGEST_LIFETIME, id="a second more than the longest"),
+        pytest.param(10 * 365 * _DAY, LONGEST_LIFETIME, id="ten years"),
+        pytest.param(1e308, LONGEST_LIFETIME, id="the largest number there is"),
+        pytest.param(10**400, LONGEST_LIFETIME, id="more than a float can hold"),
+        pytest.param("9" * 30, LONGEST_LIFETIME, id="long text"),
+    ],
+)
+def test_the_lifetime_is_a_positive_number_or_text_of_one(expires_in: object, lifetime: float) -> None:
+    """Missing, it is the configured default; beyond thirty days, it is thirty days."""
+    assert _parse(_members(expires_in=expires_in)).lifetime == lifetime
+
+
+@pytest.mark.parametrize(
+    ("scope", "expected"),
+    [
+        pytest.param("read write", "read write", id="as it was told"),
+        pytest.param(..., None, id="not told"),
+        pytest.param("", None, id="empty"),
+        pytest.param(["read"], None, id="no text"),
+        pytest.param("read\r\nwrite", None, id="not of the characters that a scope has"),
+        pytest.param("x" * 9000, None, id="overlong"),
+    ],
+)
+def test_the_scope_is_taken_where_it_is_one(scope: object, expected: str | None) -> None:
+    """It is only shown to people: a strange one is left out, and the token used."""
+    assert _parse(_members(scope=scope)).scope == expected
+
+
+@pytest.mark.parametrize(
+    "token",
+    [
+        pytest.param("a", id="one character"),
+        pytest.param(string.ascii_letters + string.digits + "-._~+/", id="every character there is"),
+        pytest.param("abc==", id="padded"),
+        pytest.param("x" * 60_000, id="a long one"),
+    ],
+)
+def test_a_token_of_the_characters_of_rfc_6750_passes(token: str) -> None:
+    assert _parse(_members(access_token=token)).value == Secret(token)
+
+
+def test_a_byte_order_mark_is_ignored() -> None:
+    """RFC 8259 §8.1 allows it, and some servers send one."""
+    assert _parse(b"\xef\xbb\xbf" + _members()).value == Secret(TOKEN)
+
+
+@pytest.mark.parametrize("content_type", ["", "text/html", "application/json; charset=utf-8"])
+def test_the_content_type_does_not_matter_where_the_body_is_right(content_type: str) -> None:
+    assert _parse(_members(), content_type=content_type).value == Secret(TOKEN)
+
+
+def test_a_body_of_the_largest_size_is_read() -> None:
+    body = _members()
+    assert _parse(body + b" " * (MAX_BODY - len(body))).value == Secret(TOKEN)
+
+
+# --- answers that cannot be used -----------------------------------------------------------------------------------
+
+UNUSABLE: Final[dict[str, tuple[bytes, str]]] = {
+    "no token_type": (_members(token_type=...), "has no token_type"),
+    "a token_type that is no text": (_members(token_type=1), "has no token_type"),
+    "another token_type": (_members(token_type="mac"), "the token_type 'mac'; only Bearer"),
+    "no access_token": (_members(access_token=...), "has no access_token"),
+    "an empty access_token": (_members(access_token=""), "has no access_token"),
+    "an access_token that is no text": (_members(access_token={"a": TOKEN}), "has no access_token"),
+    "a CR LF in the token": (_members(access_token="abc\r\nX-Injected: 1"), "characters that no bearer token may have"),
+    "a newline at the token's end": (_members(access_token="abc\n"), "characters that no bearer token may have"),
+    "a blank in the token": (_members(access_token="abc def"), "characters that no bearer token may have"),
+    "a comma in the token": (_members(access_token="abc,def"), "characters that no bearer token may have"),
+    "a letter beyond ASCII in the token": (_members(access_token="abcé"), "characters that no bearer token may have"),
+    "padding within the token": (_members(access_token="ab=c"), "characters that no bearer token may have"),
+    "nothing but padding": (_members(access_token="=="), "characters that no bearer token may have"),
+    "a digit of another script": (_members(access_token="abc٣"), "characters that no bearer token may have"),
+    "a life of zero": (_members(expires_in=0), "not positive"),
+    "a life of zero as text": (_members(expires_in="0"), "not positive"),
+    "a negative life": (_members(expires_in=-1), "not positive"),
+    "a hugely negative life": (_members(expires_in=-(10**400)), "not positive"),
+    "a life that is true": (_members(expires_in=True), "no number of seconds"),
+    "a life that is false": (_members(expires_in=False), "no number of seconds"),
+    "a life in a list": (_members(expires_in=[3600]), "no number of seconds"),
+    "a life in words": (_members(expires_in="an hour"), "no number of seconds"),
+    "an empty life": (_members(expires_in=""), "no number of seconds"),
+    "a negative life as text": (_members(expires_in="-1"), "no number of seconds"),
+    "a life in another notation": (_members(expires_in="1e3"), "no number of seconds"),
+    "a life in digits of another script": (_members(expires_in="٣٦٠٠"), "no number of seconds"),
+    "infinity as text": (_members(expires_in="inf"), "no number of seconds"),
+    "text with too many digits": (_members(expires_in="9" * 31), "no number of seconds"),
+    "a life that overflows": (_members().replace(b"3600", b"1e999"), "not finite"),
+    "a life that is NaN": (_members(expires_in=float("nan")), "is not JSON"),
+    "a life that is Infinity": (_members(expires_in=float("inf")), "is not JSON"),
+    "more digits than can be converted": (_members().replace(b"3600", b"9" * 5000), "is not JSON"),
+    "nothing": (b"", "is empty"),
+    "blanks": (b" \r\n", "is empty"),
+    "HTML": (b"<!DOCTYPE html><html><body>Sign in</body></html>", "is not JSON"),
+    "JSON that is cut short": (_members()[:-2], "is not JSON"),
+    "JSON with something after it": (_members() + b"x", "is not JSON"),
+    "a list": (b"[" + _members() + b"]", "is JSON, but no object"),
+    "a text": (b'"' + TOKEN.encode() + b'"', "is JSON, but no object"),
+    "null": (b"null", "is JSON, but no object"),
+    "bytes that are no UTF-8": (_members(comment="x").replace(b'"x"', b'"\xff"'), "is not in UTF-8"),
+    "UTF-16": (_members().decode().encode("utf-16"), "is not in UTF-8"),
+    "a member that is there twice": (_members()[:-1] + b', "expires_in": 7200}', "a member that is there twice"),
+    "a member that is there twice, deeper": (
+        _members()[:-1] + b', "x": {"a": 1, "a": 2}}',
+        "a member that is there twice",
+    ),
+    "lists nested deeply": (b"[" * MAX_BODY, "nested too deeply"),
+    "objects nested deeply": (b'{"a":' * (MAX_BODY // 5), "nested too deeply"),
+    "one byte too many": (_members() + b" " * (MAX_BODY - len(_members()) + 1), "is larger than 64 KiB"),
+}
+
+
+@pytest.mark.parametrize(("body", "complaint"), UNUSABLE.values(), ids=UNUSABLE)
+def test_an_answer_that_cannot_be_used_is_an_error_that_says_why(body: bytes, complaint: str) -> None:
+    """The reason names what is wrong, and repeats nothing of the body but a token_type."""
+    failure = _failure(body)
+    assert type(failure) is TokenResponseInvalidError
+    assert complaint in failure.reason
+    assert TOKEN not in failure.reason
+    assert "Sign in" not in failure.reason
+
+
+def test_an_answer_that_was_cut_off_for_its_size_is_not_used() -> None:
+    """Even where what was read of it is a whole answer."""
+    assert "larger than 64 KiB" in _failure(_members(), is_complete=False).reason
+
+
+def test_an_answer_with_a_content_coding_is_not_used() -> None:
+    """None was asked for, and one could make a few bytes into gigabytes."""
+    assert "content coding" in _failure(_members(), content_encoding="gzip").reason
+    assert _parse(_members(), content_encoding="identity").value == Secret(TOKEN)
+
+
+def test_the_content_type_of_what_is_no_json_is_told() -> None:
+    """A login page where JSON was expected is recognized by it."""
+    failure = _failure(b"<html>", content_type="text/html; charset=utf-8")
+    assert failure.reason == "the token endpoint's answer (text/html) is not JSON"
+
+
+# --- refusals and outages ------------------------------------------------------------------------------------------
+
+
+def _error(code: str, description: str | None = None, **more: object) -> bytes:
+    members: dict[str, object] = {"error": code, **more}
+    return json.dumps(members if description is None else members | {"error_description": description}).encode()
+
+
+REFUSED, UNAVAILABLE, INVALID = TokenRequestRefusedError, TokenEndpointUnavailableError, TokenResponseInvalidError
+
+FAILURES: Final[dict[str, tuple[int, bytes, type[TokenFetchError], str]]] = {
+    "a wrong secret": (401, _error("access_denied", "Unauthorized"), REFUSED, "401 Unauthorized: access_denied: Un"),
+    "a wrong secret, Microsoft": (
+        401,
+        _error("invalid_client", "AADSTS7000215: Invalid client secret provided."),
+        REFUSED,
+        "invalid_client: AADSTS7000215: Invalid client secret provided.; check client_id and the client secret",
+    ),
+    "a wrong audience": (403, _error("access_denied", "Service not enabled"), REFUSED, "audience or scope"),
+    "a malformed request": (400, _error("invalid_request"), REFUSED, "check client_id, audience, scope"),
+    "a grant that is not allowed": (400, _error("unauthorized_client"), REFUSED, "client_credentials grant"),
+    "a refusal without a body": (403, b"", REFUSED, "403 Forbidden; check"),
+    "a refusal in HTML": (401, b"<html>no</html>", REFUSED, "401 Unauthorized; check client_id"),
+    "a wrong path": (404, b"<html>no</html>", REFUSED, "404 Not Found; check token_url"),
+    "a wrong method": (405, b"", REFUSED, "405 Method Not Allowed; check token_url"),
+    "a status nobody knows": (499, b"", REFUSED, "with 499; check token_url"),
+    "an error with 200": (200, _error("invalid_client", "no"), REFUSED, "200 OK: invalid_client: no"),
+    "an error and a token with 200": (200, _members(error="invalid_client"), REFUSED, "200 OK: invalid_client"),
+    "an error that is no text, with 200": (200, _members(error=True), REFUSED, "200 OK"),
+    "a lockout": (429, _error("too_many_attempts", "Blocked"), REFUSED, "the client is locked out"),
+    "too many requests": (429, _error("too_many_requests"), UNAVAILABLE, "429 Too Many Requests: too_many_requests"),
+    "a timeout of the server's": (408, b"", UNAVAILABLE, "408 Request Timeout"),
+    "too early": (425, b"", UNAVAILABLE, "425 Too Early"),
+    "an internal error": (500, _error("server_error"), UNAVAILABLE, "500 Internal Server Error: server_error"),
+    "a gateway's page": (502, b"<html>" * 1000, UNAVAILABLE, "answered 502 Bad Gateway"),
+    "unavailable": (503, b"", UNAVAILABLE, "answered 503 Service Unavailable"),
+    "the last status": (599, b"", UNAVAILABLE, "answered 599"),
+    "unavailable as an error code": (400, _error("temporarily_unavailable"), UNAVAILABLE, "temporarily_unavailable"),
+    "an internal error with 200": (200, _error("server_error"), UNAVAILABLE, "200 OK: server_error"),
+    "a redirect": (302, b"", INVALID, "redirects are not followed"),
+    "a redirect that keeps the method": (307, b"", INVALID, "redirects are not followed"),
+    "created": (201, _members(), INVALID, "201 Created, not 200"),
+    "no content": (204, b"", INVALID, "204 No Content, not 200"),
+}
+
+
+@pytest.mark.parametrize(("status", "body", "kind", "text"), FAILURES.values(), ids=FAILURES)
+def test_each_failure_is_told_by_whose_it_is(status: int, body: bytes, kind: type[TokenFetchError], text: str) -> None:
+    """What asking again does not cure is a refusal; what may pass is an outage; the rest is an unusable answer."""
+    failure = _failure(body, status)
+    assert type(failure) is kind
+    assert text in failure.reason
+    assert TOKEN not in failure.reason
+
+
+@pytest.mark.parametrize("status", range(200, 600))
+def test_no_status_but_200_brings_a_token(status: int) -> None:
+    """A whole token response with any other status is not used."""
+    if status == 200:
+        assert _parse(_members(), status).value == Secret(TOKEN)
+    else:
+        assert TOKEN not in _failure(_members(), status).reason
+
+
+def test_a_redirect_tells_where_to_without_the_query() -> None:
+    """What stands in a query may be a secret."""
+    failure = _failure(b"", 301, location="https://new.example.com/token?code=private#part")
+    assert failure.reason == (
+        "the token endpoint answered 301 Moved Permanently to https://new.example.com/token; "
+        "redirects are not followed: token_url must be final"
+    )
+
+
+@pytest.mark.parametrize("status", [200, 301, 400, 401, 403, 404, 429, 500, 503])
+def test_a_body_that_was_cut_off_does_not_change_what_its_status_says(status: int) -> None:
+    kind = type(_failure(b"", status))
+    assert type(_failure(b"x" * MAX_BODY, status, is_complete=False)) is kind
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        pytest.param(None, None, id="missing"),
+        pytest.param("0", 0.0, id="zero"),
+        pytest.param("120", 120.0, id="seconds"),
+        pytest.param(" 120 ", 120.0, id="seconds with blanks"),
+        pytest.param("9" * 400, 1e30, id="more seconds than there will be"),
+        pytest.param("Tue, 14 Nov 2023 22:14:20 GMT", 60.0, id="a date"),
+        pytest.param("Tuesday, 14-Nov-23 22:14:20 GMT", 60.0, id="a date in the form of RFC 850"),
+        pytest.param("Tue Nov 14 22:14:20 2023", 60.0, id="a date in the form of asctime"),
+        pytest.param("Tue, 14 Nov 2023 22:13:20 GMT", 0.0, id="now"),
+        pytest.param("Tue, 14 Nov 2023 22:13:19 GMT", 0.0, id="a date that has passed"),
+        pytest.param("-1", None, id="negative"),
+        pytest.param("1.5", None, id="a fraction"),
+        pytest.param("soon", None, id="a word"),
+        pytest.param("", None, id="empty"),
+        pytest.param("٣", None, id="a digit of another script"),
+        pytest.param("²", None, id="a digit that is no decimal"),
+        pytest.param("Tue, 99 Nov 2023 22:14:20 GMT", None, id="a day that is none"),
+        pytest.param("Tue, 14 Nov 99999999999999999999 22:14:20 GMT", None, id="a year that is none"),
+    ],
+)
+def test_retry_after_is_seconds_or_a_date(value: str | None, seconds: float | None) -> None:
+    """RFC 9110 §10.2.3; what is neither asks for nothing."""
+    found = parse_retry_after(value, wall=WALL)
+    assert found == (seconds if seconds is None else pytest.approx(seconds))
+
+
+@given(st.text())
+def test_any_retry_after_is_seconds_or_nothing(value: str) -> None:
+    found = parse_retry_after(value, wall=WALL)
+    assert found is None or 0.0 <= found <= 1e30
+
+
+@pytest.mark.parametrize("status", [301, 400, 401, 403, 404, 408, 429, 500, 503])
+def test_retry_after_is_taken_from_any_failure(status: int) -> None:
+    assert _failure(b"", status, retry_after="120").retry_after == 120.0
+
+
+# --- what an error shows -------------------------------------------------------------------------------------------
+
+ECHOES: Final = {
+    "whole": SECRET,
+    "in a sentence": f"the secret {SECRET} is wrong",
+    "its beginning": f"the secret {SECRET[:10]}... is wrong",
+    "its middle": f"...{SECRET[6:16]}...",
+    "its end": SECRET[-8:],
+    "in upper case": SECRET.upper(),
+    "percent-encoded": quote(SECRET, safe=""),
+    "in base64": base64.b64encode(SECRET.encode()).decode(),
+    "as Basic credentials": base64.b64encode(f"the-client:{SECRET}".encode()).decode(),
+}
+
+
+@pytest.mark.parametrize("echo", ECHOES.values(), ids=ECHOES)
+@pytest.mark.parametrize("place", ["error", "error_description", "error_uri"])
+def test_a_secret_that_the_server_repeats_is_not_shown(place: str, echo: str) -> None:
+    """Wherever it stands, whole or in part, as it is or encoded."""
+    failure = _failure(json.dumps({"error": "invalid_client", place: echo}).encode(), 401)
+    assert echo not in str(failure)
+    assert "it repeats the client secret" in str(failure)
+    for start in range(len(SECRET) - 7):
+        assert SECRET[start : start + 8].lower() not in str(failure).lower()
+
+
+@pytest.mark.parametrize("head", [{"location": f"https://x/{SECRET}"}, {"content_type": f"text/{SECRET}"}])
+def test_a_secret_in_the_head_of_an_answer_is_not_shown(head: dict[str, str]) -> None:
+    status = 302 if "location" in head else 200
+    assert SECRET not in str(_failure(b"", status, **head))
+
+
+def test_a_secret_with_letters_beyond_ascii_is_found_before_they_are_replaced() -> None:
+    secret = "pässwörd-öf-a-tëst"
+    body = _error("invalid_client", f"not {secret}")
+    with pytest.raises(TokenRequestRefusedError) as caught:
+        parse_response(TokenResponse(status=401, body=body), settings=SETTINGS, secret=Secret(secret), wall=WALL)
+    assert "rd-" not in str(caught.value)
+
+
+def test_a_short_secret_is_not_shown_either() -> None:
+    with pytest.raises(TokenRequestRefusedError) as caught:
+        parse_response(
+            TokenResponse(status=401, body=_error("invalid_client", "not zq7")),
+            settings=SETTINGS,
+            secret=Secret("zq7"),
+            wall=WALL,
+        )
+    assert "zq7" not in str(caught.value)
+
+
+def test_the_servers_words_are_cut_short() -> None:
+    failure = _failure(_error("invalid_client", "word " * 1000), 401)
+    assert len(failure.reason) < 400
+    assert "invalid_client: word word" in failure.reason
+    assert "...; check client_id" in failure.reason
+
+
+@pytest.mark.parametrize(
+    ("description", "shown"),
+    [
+        pytest.param("a\r\nb", "a b", id="line breaks"),
+        pytest.param("a\x1b[31mb", "a?[31mb", id="a terminal's control sequence"),
+        pytest.param("a\x00b", "a?b", id="a NUL"),
+        pytest.param("a\u202eb", "a?b", id="a change of direction"),
+        pytest.param('a"b\\c', "a?b?c", id="what RFC 6749 leaves out"),
+        pytest.param("aéb", "a?b", id="a letter beyond ASCII"),
+        pytest.param("a\ud800b", "a?b", id="half of a character"),
+    ],
+)
+def test_the_servers_words_are_shown_in_printable_ascii(description: str, shown: str) -> None:
+    """RFC 6749 §5.2 allows no more; a log or a terminal is not to be written to by a server."""
+    assert f"invalid_client: {shown};" in _failure(_error("invalid_client", description), 401).reason
+
+
+@pytest.mark.parametrize("value", [1, None, True, ["x"], {"a": "x"}])
+def test_members_of_an_error_that_are_no_text_are_left_out(value: object) -> None:
+    body = json.dumps({"error": "invalid_client", "error_description": value, "error_uri": value}).encode()
+    assert "401 Unauthorized: invalid_client; check" in _failure(body, 401).reason
+
+
+# --- any answer ----------------------------------------------------------------------------------------------------
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=5,
+)
+documents = st.fixed_dictionaries(
+    {},
+    optional={
+        "access_token": st.just(TOKEN) | json_values,
+        "token_type": st.sampled_from(["Bearer", "bearer"]) | json_values,
+        "expires_in": st.integers() | st.floats() | json_values,
+        "scope": json_values,
+        "error": st.sampled_from(["invalid_client", "server_error"]) | json_values,
+        "error_description": json_values,
+        "error_uri": json_values,
+    },
+).map(lambda document: json.dumps(document).encode())
+B64TOKEN: Final = frozenset(string.ascii_letters + string.digits + "-._~+/=")
+
+
+@given(
+    body=st.binary(max_size=300) | documents,
+    status=st.just(200) | st.integers(min_value=200, max_value=599),
+    content_type=st.text(max_size=20),
+    retry_after=st.none() | st.text(max_size=20),
+    location=st.none() | st.text(max_size=20),
+)
+@example(body=b"", status=200, content_type="", retry_after=None, location=None)
+def test_any_answer_gives_a_token_or_our_error(
+    body: bytes, status: int, content_type: str, retry_after: str | None, location: str | None
+) -> None:
+    """No answer makes another exception, a token that does not fit in a header field, or a life without an end."""
+    failure = None
+    try:
+        grant = _parse(body, status, content_type=content_type, retry_after=retry_after, location=location)
+    except TokenFetchError as error:
+        failure = error
+    if failure is not None:
+        assert failure.reason.isascii()
+        assert failure.reason.isprintable()
+        assert TOKEN not in failure.reason
+        assert failure.__context__ is None
+        assert failure.retry_after is None or failure.retry_after >= 0.0
+        return
+    assert status == 200
+    assert set(grant.value.reveal()) <= B64TOKEN
+    assert 0.0 < grant.lifetime <= LONGEST_LIFETIME
+
+
+def test_an_answer_shows_its_body_to_nobody() -> None:
+    response = TokenResponse(status=200, body=_members())
+    assert repr(response) == f"<TokenResponse 200 with {len(_members())} bytes>"
+    with pytest.raises(TypeError, match="cannot be pickled"):
+        pickle.dumps(response)

@@ -1,0 +1,106 @@
+"""When a token is used, and when it is to be replaced."""
+
+from __future__ import annotations
+
+import pickle
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy.core.secret import Secret
+from proxy.core.tokens import AccessToken, Freshness, TokenGrant, freshness, issue
+
+VALUE = "eyJhbGciOi.eyJzdWIi.c2ln-_~+/=="
+
+lifetimes = st.floats(min_value=0.001, max_value=10 * 365 * 86400.0)
+jitters = st.floats(min_value=0.0, max_value=1.0, exclude_max=True)
+instants = st.floats(min_value=0.0, max_value=1e9)
+
+
+def _issue(lifetime: float = 1000.0, *, sent_at: float = 5000.0, jitter: float = 0.5) -> AccessToken:
+    grant = TokenGrant(value=Secret(VALUE), lifetime=lifetime, scope="read write")
+    return issue(grant, generation=3, sent_at=sent_at, jitter=jitter)
+
+
+def test_a_token_carries_what_was_granted() -> None:
+    token = _issue()
+    assert token.value == Secret(VALUE)
+    assert token.generation == 3
+    assert token.scope == "read write"
+    assert token.authorization_line == b"Authorization: Bearer " + VALUE.encode() + b"\r\n"
+
+
+@pytest.mark.parametrize(
+    ("now", "expected"),
+    [
+        pytest.param(5000.0, Freshness.FRESH, id="at once"),
+        pytest.param(5799.999, Freshness.FRESH, id="just before the refresh"),
+        pytest.param(5800.0, Freshness.STALE, id="at the refresh"),
+        pytest.param(5800.001, Freshness.STALE, id="just after the refresh"),
+        pytest.param(5989.999, Freshness.STALE, id="just before the skew"),
+        pytest.param(5990.0, Freshness.EXPIRED, id="at the skew"),
+        pytest.param(5990.001, Freshness.EXPIRED, id="just after the skew"),
+        pytest.param(6000.0, Freshness.EXPIRED, id="at its end"),
+        pytest.param(1e12, Freshness.EXPIRED, id="long after"),
+    ],
+)
+def test_freshness_follows_from_the_time(now: float, expected: Freshness) -> None:
+    """A life of 1000 s: to be replaced at 80 % with a jitter in the middle, not used in its last 10 s."""
+    assert freshness(_issue(), now) is expected
+
+
+def test_no_token_is_absent() -> None:
+    assert freshness(None, 0.0) is Freshness.ABSENT
+
+
+@pytest.mark.parametrize(
+    ("jitter", "refresh_at"),
+    [
+        pytest.param(0.0, 5750.0, id="at 75 % at the earliest"),
+        pytest.param(0.5, 5800.0, id="at 80 % in the middle"),
+        pytest.param(0.999999, 5849.9999, id="before 85 % at the latest"),
+    ],
+)
+def test_the_refresh_is_spread_over_a_tenth_of_the_life(jitter: float, refresh_at: float) -> None:
+    """Replicas that started together refresh at different times."""
+    assert _issue(jitter=jitter).refresh_at == pytest.approx(refresh_at)
+
+
+@pytest.mark.parametrize(
+    ("lifetime", "skew"),
+    [
+        pytest.param(1.0, 0.05, id="5 % of a second"),
+        pytest.param(199.0, 9.95, id="5 % of a little less than 200 s"),
+        pytest.param(200.0, 10.0, id="both at 200 s"),
+        pytest.param(201.0, 10.0, id="10 s of a little more than 200 s"),
+        pytest.param(3600.0, 10.0, id="10 s of an hour"),
+        pytest.param(315360000.0, 10.0, id="10 s of ten years"),
+    ],
+)
+def test_a_token_is_not_used_in_its_last_moments(lifetime: float, skew: float) -> None:
+    """The smaller of 10 s and 5 % of its life, so that it does not expire on the wire."""
+    token = _issue(lifetime)
+    assert token.expires_at - token.usable_until == pytest.approx(skew)
+
+
+@given(lifetimes, instants, jitters)
+def test_the_moments_of_a_life_are_in_order(lifetime: float, sent_at: float, jitter: float) -> None:
+    """Whatever the life: sent, refreshed within its window, no longer used, over."""
+    token = _issue(lifetime, sent_at=sent_at, jitter=jitter)
+    assert token.sent_at <= token.refresh_at <= token.usable_until <= token.expires_at
+    precision = 1e-6 + sent_at * 1e-12
+    assert 0.75 * lifetime - precision <= token.refresh_at - sent_at <= 0.85 * lifetime + precision
+
+
+def test_a_token_shows_its_value_to_nobody() -> None:
+    token = _issue()
+    for shown in (repr(token), str(token), f"{token}", repr([token])):
+        assert VALUE not in shown
+    assert repr(token) == "<AccessToken gen=3 lifetime=1000s>"
+    assert VALUE not in repr(TokenGrant(value=Secret(VALUE), lifetime=1.0, scope=None))
+
+
+def test_a_token_cannot_be_pickled() -> None:
+    with pytest.raises(TypeError, match="cannot be pickled"):
+        pickle.dumps(_issue())
