@@ -33,6 +33,7 @@ class StartWorld(Protocol):
         *,
         token: AccessToken | None = ...,
         upstream: RawUpstream | None = None,
+        host: str = "127.0.0.1",
         base_path: str = "",
         **settings: Any,
     ) -> World: ...
@@ -47,11 +48,12 @@ async def start_world() -> AsyncIterator[StartWorld]:
             *,
             token: AccessToken | None = valid_token,
             upstream: RawUpstream | None = None,
+            host: str = "127.0.0.1",
             base_path: str = "",
             **settings: Any,
         ) -> World:
             return await stack.enter_async_context(
-                running_world(token=token, upstream=upstream, base_path=base_path, **settings)
+                running_world(token=token, upstream=upstream, host=host, base_path=base_path, **settings)
             )
 
         yield start

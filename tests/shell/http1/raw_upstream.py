@@ -28,7 +28,7 @@ class RawUpstream:
     """A listening socket on a free loopback port; with `tls`, connections do a handshake when they are accepted."""
 
     def __init__(self, *, tls: ssl.SSLContext | None = None, backlog: int = _BACKLOG) -> None:
-        self._tls = tls
+        self.tls = tls
         self._accepted: list[UpstreamSide] = []
         self._listening = socket.socket()
         self._listening.setblocking(False)  # noqa: FBT003 - the standard library's
@@ -49,7 +49,7 @@ class RawUpstream:
         async with bounded("a connection"):
             connected, _ = await asyncio.get_running_loop().sock_accept(self._listening)
         connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        side = UpstreamSide(connected, None if self._tls is None else TlsStream(connected, self._tls))
+        side = UpstreamSide(connected, None if self.tls is None else TlsStream(connected, self.tls))
         self._accepted.append(side)
         return side
 

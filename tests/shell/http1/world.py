@@ -169,7 +169,12 @@ def other_tasks() -> set[asyncio.Task[Any]]:
 
 @asynccontextmanager
 async def running_world(
-    *, token: AccessToken | None, upstream: RawUpstream | None = None, base_path: str = "", **settings: Any
+    *,
+    token: AccessToken | None,
+    upstream: RawUpstream | None = None,
+    host: str = "127.0.0.1",
+    base_path: str = "",
+    **settings: Any,
 ) -> AsyncIterator[World]:
     """
     Run a listener with `settings` of its route; at the end, check that nothing is left of it.
@@ -185,7 +190,9 @@ async def running_world(
     route = RouteSettings(
         name="switch-api",
         listen=Address(host="127.0.0.1", port=0),
-        upstream=Origin(scheme="http", host="127.0.0.1", port=upstream.port, base_path=base_path),
+        upstream=Origin(
+            scheme="http" if upstream.tls is None else "https", host=host, port=upstream.port, base_path=base_path
+        ),
         credential="switch",
         **settings,
     )
