@@ -53,7 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = make_parser().parse_args(arguments)
     try:
         code = _COMMANDS[options.command](options)
-        sys.stdout.flush()
+        if sys.stdout is not None:  # It is, where the process was started with it closed.
+            sys.stdout.flush()
     except ConfigurationError as error:
         _print_problems(error)
         return ExitCode.CONFIGURATION

@@ -1,0 +1,302 @@
+"""The application in this process: wired, started and stopped in order, and ended by a task that dies."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+import pytest
+
+from proxy import process
+from proxy.app import ADMIN, Application, running
+from proxy.clock import SystemClock
+from proxy.core.addresses import parse_origin
+from proxy.core.config import (
+    Address,
+    AdminSettings,
+    CredentialSettings,
+    LogSettings,
+    RouteSettings,
+    SecretSource,
+    Settings,
+    ShutdownSettings,
+)
+from proxy.core.errors import ListenError
+from proxy.demo import faults
+from proxy.demo.auth_server import SWITCH_AUDIENCE, FakeAuthorizationServer
+from proxy.demo.switch_api import FakeSwitchAPI
+from proxy.logs.log import Log
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+    from pathlib import Path
+
+METERS = "/api/meter?organizationId=1"
+ANY_PORT = Address(host="127.0.0.1", port=0)
+
+
+@pytest.fixture
+async def auth() -> AsyncIterator[FakeAuthorizationServer]:
+    async with FakeAuthorizationServer(client_id="app", client_secret="the-secret-of-the-app") as server:
+        server.add_client("vtn", client_secret="the-secret-of-the-vtn")
+        yield server
+
+
+@pytest.fixture
+async def api(auth: FakeAuthorizationServer) -> AsyncIterator[FakeSwitchAPI]:
+    async with FakeSwitchAPI(introspect=auth.introspect) as server:
+        yield server
+
+
+ENVIRON = {"APP_SECRET": "the-secret-of-the-app", "VTN_SECRET": "the-secret-of-the-vtn"}
+
+
+def credential(auth: FakeAuthorizationServer, client_id: str = "app") -> CredentialSettings:
+    return CredentialSettings(
+        token_url=auth.token_url,
+        client_id=client_id,
+        client_secret=SecretSource(env=f"{client_id.upper()}_SECRET"),
+        audience=SWITCH_AUDIENCE,
+    )
+
+
+def route(
+    api: FakeSwitchAPI, name: str = "switch-api", *, credential: str = "switch", listen: Address = ANY_PORT
+) -> RouteSettings:
+    return RouteSettings(name=name, listen=listen, upstream=parse_origin(api.url), credential=credential)
+
+
+@pytest.fixture
+def settings(auth: FakeAuthorizationServer, api: FakeSwitchAPI) -> Settings:
+    return Settings(
+        credentials={"switch": credential(auth)},
+        routes=(route(api),),
+        admin=AdminSettings(listen=ANY_PORT),
+        shutdown=ShutdownSettings(grace_period=5.0),
+    )
+
+
+def changed(settings: Settings, **changes: Any) -> Settings:
+    sections = {name: getattr(settings, name) for name in ("credentials", "routes", "admin", "log", "shutdown")}
+    return Settings(**{**sections, **changes})
+
+
+class Told:
+    """A log into a file."""
+
+    def __init__(self, path: Path, *, level: str = "info") -> None:
+        self._path = path
+        with path.open("wb") as file:
+            log_settings = LogSettings(level=level)  # type: ignore[arg-type]
+            self.log = Log(log_settings, environ={}, wall=SystemClock().wall, descriptor=file.fileno())
+
+    @property
+    def text(self) -> str:
+        self.log.access.flush()
+        self.log.flush(10.0)
+        return self._path.read_text(encoding="utf-8")
+
+    @property
+    def events(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.text.splitlines()]
+
+    @property
+    def names(self) -> list[str]:
+        return [event["event"] for event in self.events]
+
+
+@pytest.fixture
+async def told(tmp_path: Path) -> AsyncIterator[Told]:
+    told = Told(tmp_path / "log")
+    yield told
+    told.log.access.close()
+    told.log.close()
+
+
+@asynccontextmanager
+async def started(settings: Settings, told: Told, **parts: Any) -> AsyncIterator[Application]:
+    application = Application(settings, log=told.log, **{"environ": ENVIRON, "clock": SystemClock(), **parts})
+    await application.start()
+    try:
+        yield application
+    finally:
+        await application.stop()
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():  # noqa: ASYNC110 - what is waited for has no event
+            await asyncio.sleep(0.005)
+
+
+def url(application: Application, name: str = "switch-api") -> str:
+    host, port = application.addresses[name]
+    return f"http://{host}:{port}"
+
+
+async def get(url: str) -> tuple[int, str]:
+    async with aiohttp.ClientSession() as session, session.get(url) as response:
+        return response.status, await response.text()
+
+
+async def test_a_request_on_a_route_reaches_the_api_with_that_routes_token(
+    auth: FakeAuthorizationServer, api: FakeSwitchAPI, settings: Settings, told: Told
+) -> None:
+    two = changed(
+        settings,
+        credentials={"switch": credential(auth), "vtn": credential(auth, "vtn")},
+        routes=(route(api), route(api, "vtn-api", credential="vtn")),
+    )
+    async with started(two, told) as application:
+        assert (await get(url(application) + METERS))[0] == 200
+        assert (await get(url(application, "vtn-api") + METERS))[0] == 200
+    sent = [auth.find(request.bearer_token) for request in api.requests]
+    assert [token.client_id for token in sent if token is not None] == ["app", "vtn"]
+
+
+async def test_the_admin_pages_show_the_parts_as_they_are(settings: Settings, told: Told) -> None:
+    async with started(settings, told) as application:
+        await get(url(application) + METERS)
+        status, page = await get(url(application, ADMIN) + "/readyz")
+        assert (status, [check["name"] for check in json.loads(page)["checks"]]) == (
+            200,
+            ["credential switch", "listener switch-api"],
+        )
+        _, metrics = await get(url(application, ADMIN) + "/metrics")
+    assert "switch_proxy_ready 1.0" in metrics
+    assert 'switch_proxy_requests_total{code="200",method="GET",route="switch-api"} 1.0' in metrics
+    assert 'switch_proxy_token_fetches_total{credential="switch",outcome="ok"} 1.0' in metrics
+    assert 'switch_proxy_upstream_connects_total{route="switch-api"} 1.0' in metrics
+
+
+async def test_readiness_that_comes_and_goes_is_told_with_the_reason(
+    auth: FakeAuthorizationServer, settings: Settings, told: Told
+) -> None:
+    auth.lifetime = 0.3
+    async with started(settings, told) as application:
+        await until(lambda: "proxy.became_ready" in told.names)
+        auth.faults.add(faults.Status(code=503))
+        await until(lambda: "token.refresh_failed" in told.names)
+
+        async with asyncio.timeout(10):
+            while (await get(url(application, ADMIN) + "/readyz"))[0] != 503:  # noqa: ASYNC110 - as above
+                await asyncio.sleep(0.01)
+        (gone,) = [event for event in told.events if event["event"] == "proxy.became_unready"]
+        assert gone["level"] == "warning"
+        assert "503" in gone["reasons"][0]
+
+
+async def test_a_port_that_is_taken_is_an_error_that_leaves_nothing_open_and_asks_for_no_token(
+    auth: FakeAuthorizationServer, api: FakeSwitchAPI, settings: Settings, told: Told
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken, socket.create_server(("127.0.0.1", 0)) as free:
+        first, second = free.getsockname()[1], taken.getsockname()[1]
+        free.close()
+        two = changed(
+            settings,
+            routes=(
+                route(api, listen=Address(host="127.0.0.1", port=first)),
+                route(api, "other", listen=Address(host="127.0.0.1", port=second)),
+            ),
+        )
+        application = Application(two, log=told.log, environ=ENVIRON, clock=SystemClock())
+        with pytest.raises(ListenError, match="'other'"):
+            await application.start()
+        socket.create_server(("127.0.0.1", first)).close()
+    assert application.addresses == {}
+    assert not auth.requests
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+async def test_after_the_end_nothing_of_it_is_left(settings: Settings, told: Told) -> None:
+    before = asyncio.all_tasks()
+    async with started(settings, told) as application:
+        await get(url(application) + METERS)
+        places = list(application.addresses.values())
+    # The fake API learns a moment later that its connection is closed.
+    await until(lambda: asyncio.all_tasks() <= before)
+    for place in places:
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(place).close()
+    assert told.names[-1] == "proxy.stopped"
+
+
+async def test_in_the_end_readiness_is_red_before_anything_else_and_admin_answers_to_the_last(
+    settings: Settings, told: Told
+) -> None:
+    """During the drain delay the listeners still serve."""
+    slow = changed(settings, shutdown=ShutdownSettings(drain_delay=0.1))
+    application = Application(slow, log=told.log, environ=ENVIRON, clock=SystemClock())
+    await application.start()
+    assert (await get(url(application) + METERS))[0] == 200
+    admin, served = url(application, ADMIN), url(application)
+    stopping = asyncio.get_running_loop().create_task(application.stop())
+    await until(lambda: "proxy.draining" in told.names)
+    assert (await get(f"{admin}/readyz"))[0] == 503
+    assert (await get(served + METERS))[0] == 200
+    await stopping
+
+
+class DyingClock(SystemClock):
+    """A clock that fails whoever wants to sleep: the defect nobody has thought of."""
+
+    async def sleep_until(self, at: float) -> None:
+        if at > self.now():
+            raise OSError("the clock has stopped")
+
+
+async def test_a_task_that_dies_is_known_with_its_reason(settings: Settings, told: Told) -> None:
+    async with started(settings, told, clock=DyingClock()) as application, asyncio.timeout(10):
+        failure = await application.failure()
+    assert isinstance(failure, ExceptionGroup)
+    assert failure.subgroup(OSError) is not None
+
+
+async def test_a_task_that_dies_ends_the_process_with_exit_code_1_and_a_clear_line(
+    settings: Settings, told: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("APP_SECRET", ENVIRON["APP_SECRET"])
+    async with asyncio.timeout(10):
+        assert await process._run(settings, log=told.log, clock=DyingClock()) == 1
+    (died,) = [event for event in told.events if event["event"] == "task.died"]
+    assert died["level"] == "critical"
+    assert "OSError: the clock has stopped" in died["exception"]
+    assert told.names[-1] == "proxy.stopped"
+
+
+async def test_nothing_that_is_told_holds_the_secret_or_a_token(
+    auth: FakeAuthorizationServer, api: FakeSwitchAPI, settings: Settings, tmp_path: Path
+) -> None:
+    """Log at its most talkative, admin pages, errors and reprs, through refreshes, refusals and failures."""
+    told = Told(tmp_path / "all", level="debug")
+    auth.lifetime = 0.4
+    texts = []
+    async with started(settings, told) as application:
+        texts.append((await get(url(application) + METERS))[1])
+        auth.faults.add(faults.Status(code=401), times=1)
+        await until(lambda: "token.refresh_failed" in told.names)
+        api.faults.add(faults.Reset(), times=1)
+        texts.append((await get(url(application) + METERS))[1])
+        texts += [(await get(f"{url(application, ADMIN)}/{page}"))[1] for page in ("livez", "readyz", "metrics")]
+        texts.append(repr(application))
+        texts.extend(map(repr, vars(application).values()))
+    texts.append(told.text)
+    told.log.close()
+    everything = "\n".join(texts)
+    tokens = {request.bearer_token or "" for request in api.requests}
+    assert tokens - {""}
+    for value in (ENVIRON["APP_SECRET"], *tokens):
+        assert value not in everything
+
+
+async def test_running_logs_to_standard_output(settings: Settings, capfd: pytest.CaptureFixture[str]) -> None:
+    async with running(settings, environ=ENVIRON) as application:
+        assert (await get(url(application) + METERS))[0] == 200
+    names = [json.loads(line)["event"] for line in capfd.readouterr().out.splitlines()]
+    assert names[0] == "listener.started"
+    assert "request.forwarded" in names
+    assert names[-1] == "proxy.stopped"
