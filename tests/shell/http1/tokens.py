@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, cast
+from dataclasses import replace
+from typing import Final
 
-if TYPE_CHECKING:
-    from proxy.core.tokens import AccessToken
+from proxy.core.secret import Secret
+from proxy.core.tokens import AccessToken, TokenGrant, issue
 
 TOKEN: Final = "eyJhbGciOiJSUzI1NiJ9.made-up.for-tests"
 BEARER: Final = b"Bearer " + TOKEN.encode()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Token:
-    """What the data plane uses of an access token."""
-
-    generation: int
-    expires_at: float
-    authorization_line: bytes
-
-
 def access_token(value: str = TOKEN, *, generation: int = 1, expires_at: float = 4600.0) -> AccessToken:
-    """Return a token that is valid at the tests' time, 1000.0."""
-    line = b"Authorization: Bearer " + value.encode("ascii") + b"\r\n"
-    return cast("AccessToken", _Token(generation=generation, expires_at=expires_at, authorization_line=line))
+    """Return a token that is valid at the tests' time, 1000.0, unless `expires_at` says otherwise."""
+    grant = TokenGrant(value=Secret(value), lifetime=3600.0, scope=None)
+    token = issue(grant, generation=generation, sent_at=1000.0, jitter=0.5)
+    return replace(token, expires_at=expires_at)
