@@ -61,5 +61,9 @@ async def connect(address: tuple[str, int], *, receive_buffer: int | None = None
     if receive_buffer is not None:
         connected.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
     async with bounded("the connection to be accepted"):
-        await asyncio.get_running_loop().sock_connect(connected, address)
+        try:
+            await asyncio.get_running_loop().sock_connect(connected, address)
+        except OSError:
+            connected.close()
+            raise
     return RawClient(connected)
