@@ -216,7 +216,6 @@ def test_an_http_1_0_request_may_still_not_have_two_hosts() -> None:
         pytest.param([b"Content-Length: " + b"9" * 18], 10**18 - 1, False, id="the longest length"),
         pytest.param([b"Transfer-Encoding: chunked"], -1, True, id="chunked"),
         pytest.param([b"transfer-encoding:CHUNKED"], -1, True, id="chunked in another spelling"),
-        pytest.param([b"Transfer-Encoding: , chunked ,"], -1, True, id="empty members"),
         pytest.param([b"Connection: content-length", b"Content-Length: 3"], 3, False, id="length named by Connection"),
         pytest.param(
             [b"Connection: transfer-encoding", b"Transfer-Encoding: chunked"],
@@ -255,6 +254,8 @@ SMUGGLING = [
     pytest.param([b"Transfer-Encoding: chunked", b"Transfer-Encoding: gzip"], 400, id="chunked not last, on two lines"),
     pytest.param([b"Transfer-Encoding: chunked, chunked"], 400, id="chunked twice"),
     pytest.param([b"Transfer-Encoding: chunked", b"Transfer-Encoding: chunked"], 400, id="chunked twice, on two lines"),
+    pytest.param([b"Transfer-Encoding: chunked,"], 400, id="chunked and an empty member"),
+    pytest.param([b"Transfer-Encoding:", b"Transfer-Encoding: chunked"], 400, id="an empty line and chunked"),
     pytest.param([b"Transfer-Encoding: xchunked"], 400, id="a name that ends in chunked"),
     pytest.param([b"Transfer-Encoding: chunked;q=1"], 400, id="parameter"),
     pytest.param([b'Transfer-Encoding: "chunked"'], 400, id="quotes"),
@@ -344,6 +345,7 @@ def test_an_expectation_is_noticed(version: bytes, lines: list[bytes], *, expect
         ),
         pytest.param(b"HTTP/1.1", [b"Upgrade: websocket"], None, id="without Connection"),
         pytest.param(b"HTTP/1.1", [b"Connection: upgrade"], None, id="without Upgrade"),
+        pytest.param(b"HTTP/1.1", [b"Connection: upgrade", b"Upgrade:"], None, id="empty Upgrade"),
         pytest.param(b"HTTP/1.0", [b"Connection: Upgrade", b"Upgrade: websocket"], None, id="HTTP/1.0"),
     ],
 )
@@ -570,8 +572,9 @@ def test_what_is_sent_on_is_what_was_received_less_what_ends_here(lines: list[by
     if version == b"HTTP/1.1":
         if any(name == "te" and b"trailers" in value.lower().split(b",") for name, value in pairs):
             expected["te"] = b"trailers"
-        if "upgrade" in options and any(name == "upgrade" for name, _ in pairs):
-            expected["upgrade"] = b", ".join(value for name, value in pairs if name == "upgrade")
+        protocols = [value for name, value in pairs if name == "upgrade" and value]
+        if "upgrade" in options and protocols:
+            expected["upgrade"] = b", ".join(protocols)
     hops = [name for name in ("TE", "Upgrade") if name.lower() in expected]
     if hops:
         expected["connection"] = ", ".join(hops).encode()
