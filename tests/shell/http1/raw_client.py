@@ -43,15 +43,6 @@ class RawClient(RawPeer):
             trailers.append(line[:-2])
         return Response(head, b"".join(chunks), chunks, trailers)
 
-    async def receive_chunk(self) -> bytes:
-        """Return the next chunk's data; after the last chunk, the trailer section is still to be read."""
-        size = int(await self.receive_until(b"\r\n"), 16)
-        if not size:
-            return b""
-        data = await self.receive(size)
-        assert await self.receive(2) == b"\r\n"
-        return data
-
 
 async def connect(address: tuple[str, int], *, receive_buffer: int | None = None) -> RawClient:
     """Connect to the proxy; `receive_buffer` in bytes, where the kernel is not to choose."""

@@ -197,6 +197,15 @@ class RawPeer:
                 await self._read_more(repr(end))
         return self._take(found + len(end))
 
+    async def receive_chunk(self) -> bytes:
+        """Return the next chunk's data; after the last chunk, the trailer section is still to be read."""
+        size = int(await self.receive_until(b"\r\n"), 16)
+        if not size:
+            return b""
+        data = await self.receive(size)
+        assert await self.receive(2) == b"\r\n"
+        return data
+
     async def receive_to_end(self) -> bytes:
         """Return everything up to the orderly end of the connection; a reset fails the test."""
         async with bounded("the end of the connection", self.buffer):
