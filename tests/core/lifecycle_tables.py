@@ -1,0 +1,163 @@
+"""
+What core/lifecycle.py does, as tables: each cell is found by asking it.
+
+`python -m tests.core.lifecycle_tables` writes them into docs/token-lifecycle.md.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Final
+
+from proxy.core.backoff import Lane
+from proxy.core.errors import TokenEndpointUnavailableError, TokenRequestRefusedError
+from proxy.core.lifecycle import (
+    BackingOff,
+    CredentialsChanged,
+    Effect,
+    Event,
+    Failed,
+    Fetched,
+    Fetching,
+    Idle,
+    Phase,
+    Publish,
+    Refuse,
+    Rejected,
+    Serve,
+    StartFetch,
+    State,
+    Stopped,
+    Stopping,
+    Ticked,
+    Wait,
+    WakeAt,
+    WakeWaiters,
+    answer,
+    step,
+)
+from proxy.core.secret import Secret
+from proxy.core.tokens import Freshness, TokenGrant, issue
+
+PAGE: Final = Path(__file__).parents[2] / "docs" / "token-lifecycle.md"
+
+GRANT: Final = TokenGrant(value=Secret("a-token"), lifetime=1000.0, scope=None)
+TOKEN: Final = issue(GRANT, generation=7, sent_at=10_000.0, jitter=0.5)
+"""Fresh until 10 800, usable until 10 990."""
+
+MOMENTS: Final = {
+    Freshness.ABSENT: 10_100.0,
+    Freshness.FRESH: 10_100.0,
+    Freshness.STALE: 10_800.0,
+    Freshness.EXPIRED: 10_990.0,
+}
+
+PHASES: Final = ("IDLE", "FETCHING", "BACKING_OFF")
+
+
+def state_at(freshness: Freshness, phase: str) -> tuple[State, float]:
+    """Return a state of this freshness and phase, and its moment."""
+    now = MOMENTS[freshness]
+    token = None if freshness is Freshness.ABSENT else TOKEN
+    phases: dict[str, Phase] = {
+        "IDLE": Idle(wake_at=now if token is None else token.refresh_at),
+        "FETCHING": Fetching(since=now - 1),
+        "BACKING_OFF": BackingOff(until=now + 20, lane=Lane.TRANSIENT),
+        "STOPPED": Stopped(),
+    }
+    return State(phase=phases[phase], token=token), now
+
+
+def what_a_request_gets(freshness: Freshness, phase: str) -> str:
+    """Return what becomes of a request that comes now, in words."""
+    state, now = state_at(freshness, phase)
+    state, effects = step(state, Ticked(), now, 0.5)
+    begins = "start a fetch, " if StartFetch() in effects else ""
+    match answer(state, now):
+        case Serve():
+            return begins + "serve"
+        case Wait():
+            return begins + "wait" if begins else "wait, then 503"
+        case Refuse():
+            return begins + "503 at once, with Retry-After"
+
+
+def requests_table() -> str:
+    """Return the table of what a request gets, in Markdown."""
+    rows = [[f.name, *(what_a_request_gets(f, phase) for phase in PHASES)] for f in Freshness]
+    return _markdown(["token", *(f"`{phase}`" for phase in PHASES)], rows)
+
+
+_REFUSED: Final = Failed(error=TokenRequestRefusedError("no"))
+_OUTAGE: Final = Failed(error=TokenEndpointUnavailableError("down"))
+_NOW: Final = 10_900.0
+_STARTS: Final[dict[str, Phase]] = {
+    "`IDLE`": Idle(wake_at=_NOW),
+    "`FETCHING`": Fetching(since=_NOW - 1),
+    "`BACKING_OFF`, outage": BackingOff(until=_NOW, lane=Lane.TRANSIENT),
+    "`BACKING_OFF`, refused": BackingOff(until=_NOW, lane=Lane.REFUSED),
+}
+_EVENTS: Final[dict[str, Event]] = {
+    "the time has come": Ticked(),
+    "a token has arrived": Fetched(grant=GRANT),
+    "the fetch failed: outage": _OUTAGE,
+    "the fetch failed: refused": _REFUSED,
+    "401 for the newest token": Rejected(generation=TOKEN.generation),
+    "401 for an older token": Rejected(generation=TOKEN.generation - 1),
+    "another secret": CredentialsChanged(),
+    "the proxy stops": Stopping(),
+}
+_IMPOSSIBLE: Final = {Fetched, Failed}
+_EFFECTS: Final[dict[type[Effect], str]] = {
+    StartFetch: "fetch",
+    WakeAt: "set timer",
+    Publish: "use it",
+    WakeWaiters: "wake waiters",
+}
+
+
+def transitions_table() -> str:
+    """Return the table of what happens in each phase at each event, in Markdown."""
+    rows = [[said, *(_transition(phase, event) for phase in _STARTS.values())] for said, event in _EVENTS.items()]
+    return _markdown(["event", *_STARTS], rows)
+
+
+def _transition(phase: Phase, event: Event) -> str:
+    before = State(phase=phase, token=TOKEN)
+    after, effects = step(before, event, _NOW, 0.5)
+    if after == before and not effects:
+        # A fetch ends only where one is under way.
+        return "" if type(event) in _IMPOSSIBLE else "-"
+    name = {Idle: "IDLE", Fetching: "FETCHING", BackingOff: "BACKING_OFF", Stopped: "STOPPED"}[type(after.phase)]
+    note = ", then once more" if isinstance(after.phase, Fetching) and after.phase.is_outdated else ""
+    done = ", ".join(_EFFECTS[type(effect)] for effect in effects)
+    return f"→ `{name}`{note}" + (f": {done}" if done else "")
+
+
+def _markdown(head: list[str], rows: list[list[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+TABLES: Final = {"what a request gets": requests_table, "transitions": transitions_table}
+
+
+def generated(page: str, name: str) -> re.Match[str] | None:
+    """Return the place of a generated table in the page."""
+    return re.search(rf"(?<=<!-- generated: {name} -->\n).*?(?=\n<!-- end -->)", page, re.DOTALL)
+
+
+def write() -> None:
+    """Write the tables into the page."""
+    page = PAGE.read_text(encoding="utf-8")
+    for name, render in TABLES.items():
+        place = generated(page, name)
+        if place is None:
+            raise SystemExit(f"{PAGE} has no place for the table {name!r}")
+        page = page[: place.start()] + render() + page[place.end() :]
+    PAGE.write_text(page, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    write()

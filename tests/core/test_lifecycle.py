@@ -1,0 +1,475 @@
+"""The life of a token, step by step."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import pytest
+
+from proxy.core import lifecycle
+from proxy.core.backoff import Lane
+from proxy.core.errors import (
+    SecretUnavailableError,
+    TokenEndpointUnavailableError,
+    TokenFetchError,
+    TokenRequestRefusedError,
+    TokenResponseInvalidError,
+)
+from proxy.core.lifecycle import (
+    BackingOff,
+    CredentialsChanged,
+    Event,
+    Failed,
+    Fetched,
+    FetchFailure,
+    Fetching,
+    Idle,
+    Publish,
+    Refuse,
+    Rejected,
+    Serve,
+    StartFetch,
+    State,
+    Stopped,
+    Stopping,
+    Ticked,
+    Wait,
+    WakeAt,
+    WakeWaiters,
+    answer,
+    initial_state,
+    status_of,
+    step,
+    wake_at,
+)
+from proxy.core.secret import Secret
+from proxy.core.tokens import Freshness, TokenGrant
+from tests.core.lifecycle_tables import PAGE, PHASES, TABLES, TOKEN, generated, state_at, what_a_request_gets
+
+DOWN = TokenEndpointUnavailableError("the token endpoint is down")
+REFUSED = TokenRequestRefusedError("the token endpoint refused")
+NO_SECRET = SecretUnavailableError("no client secret")
+
+
+def _grant(lifetime: float = 1000.0) -> TokenGrant:
+    return TokenGrant(value=Secret("another-token"), lifetime=lifetime, scope=None)
+
+
+def _cells() -> list[tuple[Freshness, str, str]]:
+    """Return the cells of the table in the module's docstring."""
+    lines = [line.strip() for line in (lifecycle.__doc__ or "").splitlines()]
+    rows = [re.split(r" {2,}", line) for line in lines if line.split(" ")[0] in Freshness.__members__]
+    return [(Freshness[row[0]], phase, cell) for row in rows for phase, cell in zip(PHASES, row[1:], strict=True)]
+
+
+def test_the_docstring_has_the_whole_table() -> None:
+    assert len(_cells()) == len(Freshness) * len(PHASES)
+
+
+@pytest.mark.parametrize(
+    ("freshness", "phase", "expected"), [pytest.param(*cell, id=f"{cell[0].name}-{cell[1]}") for cell in _cells()]
+)
+def test_a_request_gets_what_the_table_says(freshness: Freshness, phase: str, expected: str) -> None:
+    """The table of the docstring is what the code does."""
+    assert what_a_request_gets(freshness, phase) == expected
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_the_documentation_has_the_tables_that_the_code_gives(name: str) -> None:
+    """Where this fails: python -m tests.core.lifecycle_tables."""
+    place = generated(PAGE.read_text(encoding="utf-8"), name)
+    assert place is not None
+    assert place[0] == TABLES[name]()
+
+
+# --- time ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_first_fetch_is_due_at_once() -> None:
+    state, effects = step(initial_state(50.0), Ticked(), 50.0, 0.5)
+    assert state.phase == Fetching(since=50.0)
+    assert effects == (StartFetch(),)
+
+
+@pytest.mark.parametrize(
+    "phase", [Idle(wake_at=100.0), BackingOff(until=100.0, lane=Lane.REFUSED)], ids=["idle", "backing off"]
+)
+@pytest.mark.parametrize(
+    ("now", "begins"),
+    [
+        pytest.param(99.999, False, id="just before"),
+        pytest.param(100.0, True, id="at the time"),
+        pytest.param(100.001, True, id="just after"),
+        pytest.param(1e9, True, id="after the machine slept"),
+    ],
+)
+def test_a_fetch_begins_when_its_time_has_come(phase: Idle | BackingOff, now: float, *, begins: bool) -> None:
+    """And a timer that fired early is set again."""
+    state, effects = step(State(phase=phase), Ticked(), now, 0.5)
+    if begins:
+        assert (state.phase, effects) == (Fetching(since=now), (StartFetch(),))
+    else:
+        assert (state.phase, effects) == (phase, (WakeAt(at=100.0),))
+
+
+def test_time_alone_begins_no_second_fetch() -> None:
+    state = State(phase=Fetching(since=100.0))
+    assert step(state, Ticked(), 1e9, 0.5) == (state, ())
+
+
+# --- success -------------------------------------------------------------------------------------------------------
+
+
+def test_a_token_is_published_and_its_refresh_set() -> None:
+    """Its life is counted from the moment the request was sent."""
+    state, effects = step(State(phase=Fetching(since=100.0)), Fetched(grant=_grant()), 103.0, 0.5)
+    assert state.token is not None
+    assert state.token.generation == 1
+    assert (state.token.sent_at, state.token.expires_at) == (100.0, 1100.0)
+    assert effects == (Publish(token=state.token), WakeWaiters(), WakeAt(at=900.0))
+    assert state.phase == Idle(wake_at=900.0)
+    assert state.succeeded_at == 103.0
+
+
+def test_a_success_ends_what_failed_before() -> None:
+    before = State(
+        phase=Fetching(since=100.0), outages=3, refusals=2, failures=5, error=DOWN, failing_since=50.0, token=TOKEN
+    )
+    state, _ = step(before, Fetched(grant=_grant()), 101.0, 0.5)
+    assert (state.outages, state.refusals, state.failures, state.error, state.failing_since) == (0, 0, 0, None, None)
+    assert state.token is not None
+    assert state.token.generation == TOKEN.generation + 1
+
+
+@pytest.mark.parametrize(
+    ("lifetime", "wake"),
+    [
+        pytest.param(1.0, 100.8, id="a second: at 80 %"),
+        pytest.param(0.7, 100.56, id="a little less"),
+        pytest.param(0.5, 100.5, id="half a second: not before its end"),
+        pytest.param(0.1, 100.5, id="a tenth: not ten times a second"),
+    ],
+)
+def test_short_lives_are_not_refreshed_more_than_twice_a_second(lifetime: float, wake: float) -> None:
+    state, _ = step(State(phase=Fetching(since=100.0)), Fetched(grant=_grant(lifetime)), 100.001, 0.5)
+    assert wake_at(state) == pytest.approx(wake)
+
+
+@pytest.mark.parametrize(
+    ("arrives_at", "is_used"),
+    [
+        pytest.param(109.4, True, id="just before it is no longer used"),
+        pytest.param(109.5, False, id="just when it is no longer used"),
+        pytest.param(120.0, False, id="after its end"),
+    ],
+)
+def test_a_token_that_arrives_too_late_to_be_used_is_a_failure(arrives_at: float, *, is_used: bool) -> None:
+    """It lives 10 s and is used for 9.5; a fetch that takes as long brings nothing, and must not be repeated at once."""
+    state, effects = step(State(phase=Fetching(since=100.0), token=TOKEN), Fetched(grant=_grant(10.0)), arrives_at, 0.5)
+    if is_used:
+        assert state.token != TOKEN
+    else:
+        assert state.token == TOKEN
+        assert isinstance(state.error, TokenResponseInvalidError)
+        assert state.phase == BackingOff(until=arrives_at + 0.5, lane=Lane.TRANSIENT)
+        assert Publish not in {type(effect) for effect in effects}
+
+
+# --- failure -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("error", "lane", "delay"),
+    [
+        pytest.param(DOWN, Lane.TRANSIENT, 0.5, id="an outage"),
+        pytest.param(TokenResponseInvalidError("what?"), Lane.TRANSIENT, 0.5, id="an unusable answer"),
+        pytest.param(TokenFetchError("unexpected"), Lane.TRANSIENT, 0.5, id="anything else"),
+        pytest.param(REFUSED, Lane.REFUSED, 67.5, id="a refusal"),
+        pytest.param(NO_SECRET, Lane.REFUSED, 67.5, id="no secret"),
+        pytest.param(
+            TokenEndpointUnavailableError("busy", retry_after=120.0), Lane.TRANSIENT, 120.5, id="an outage with a time"
+        ),
+        pytest.param(
+            TokenRequestRefusedError("no", retry_after=600.0), Lane.REFUSED, 675.0, id="a refusal with a time"
+        ),
+        pytest.param(
+            TokenEndpointUnavailableError("busy", retry_after=1e9), Lane.TRANSIENT, 3600.5, id="an absurd time"
+        ),
+    ],
+)
+def test_a_failure_is_waited_out_in_its_lane(error: FetchFailure, lane: Lane, delay: float) -> None:
+    """The token stays as it was, waiters are told, and the next fetch has its time."""
+    before = State(phase=Fetching(since=10_850.0), token=TOKEN)
+    state, effects = step(before, Failed(error=error), 10_852.0, 0.5)
+    assert state.token is TOKEN
+    assert state.phase == BackingOff(until=10_852.0 + delay, lane=lane)
+    assert effects == (WakeWaiters(), WakeAt(at=10_852.0 + delay))
+    assert (state.failures, state.failing_since, state.error) == (1, 10_852.0, error)
+
+
+def _delays(errors: list[FetchFailure], *, jitter: float = 0.999999999) -> list[float]:
+    """Return the delays after failures in a row."""
+    state, now, delays = initial_state(0.0), 0.0, []
+    for error in errors:
+        state, _ = step(state, Ticked(), now, 0.5)
+        state, _ = step(state, Failed(error=error), now, jitter)
+        at = wake_at(state)
+        assert at is not None
+        delays.append(round(at - now, 3))
+        now = at
+    return delays
+
+
+def test_outages_in_a_row_are_waited_out_longer_and_longer() -> None:
+    assert _delays([DOWN] * 8) == [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0]
+
+
+def test_refusals_in_a_row_are_waited_out_longer_and_longer() -> None:
+    assert _delays([REFUSED] * 6, jitter=0.0) == [60.0, 120.0, 240.0, 480.0, 900.0, 900.0]
+
+
+def test_refusals_and_outages_in_turn_are_counted_each_for_itself() -> None:
+    """Refusals between outages go on getting rarer, and an outage between refusals is no second one."""
+    assert _delays([REFUSED, DOWN, REFUSED, DOWN, REFUSED], jitter=0.0) == [60.0, 0.1, 120.0, 0.1, 240.0]
+    assert _delays([REFUSED, DOWN, REFUSED, DOWN])[1::2] == [1.0, 2.0]
+
+
+def test_it_is_remembered_since_when_fetches_fail() -> None:
+    state = initial_state(0.0)
+    for now in (0.0, 100.0, 300.0):
+        state, _ = step(state, Ticked(), now, 0.5)
+        state, _ = step(state, Failed(error=REFUSED), now + 1, 0.0)
+    assert (state.failures, state.failing_since) == (3, 1.0)
+
+
+# --- another secret ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "phase", [Idle(wake_at=10_800.0), BackingOff(until=10_800.0, lane=Lane.REFUSED)], ids=["idle", "the slow lane"]
+)
+def test_another_secret_is_tried_at_once(phase: Idle | BackingOff) -> None:
+    """While the old token goes on being used, and with refusals forgotten: they were the old secret's."""
+    before = State(phase=phase, token=TOKEN, refusals=4)
+    state, effects = step(before, CredentialsChanged(), 10_100.0, 0.5)
+    assert (state.phase, effects) == (Fetching(since=10_100.0), (StartFetch(),))
+    assert state.token is TOKEN
+    assert state.refusals == 0
+
+
+def test_another_secret_does_not_cut_an_outage_short() -> None:
+    """Nor what a server asked for with Retry-After: the next fetch has the new secret in any case."""
+    state = State(phase=BackingOff(until=10_800.0, lane=Lane.TRANSIENT), token=TOKEN)
+    assert step(state, CredentialsChanged(), 10_100.0, 0.5) == (state, ())
+
+
+@pytest.mark.parametrize("changes", [1, 2, 3])
+@pytest.mark.parametrize("event", [Fetched(grant=_grant()), Failed(error=REFUSED)], ids=["success", "refusal"])
+def test_another_secret_during_a_fetch_causes_exactly_one_more(event: Event, changes: int) -> None:
+    """However often it changed, and however the fetch with the old one ended."""
+    state = State(phase=Fetching(since=100.0))
+    for _ in range(changes):
+        state, effects = step(state, CredentialsChanged(), 100.5, 0.5)
+        assert effects == ()
+    state, effects = step(state, event, 101.0, 0.5)
+    assert state.phase == Fetching(since=101.0)
+    assert [effect for effect in effects if isinstance(effect, StartFetch)] == [StartFetch()]
+    state, effects = step(state, Fetched(grant=_grant()), 102.0, 0.5)
+    assert isinstance(state.phase, Idle)
+    assert StartFetch() not in effects
+
+
+def test_another_secret_during_a_fetch_that_meets_an_outage_waits_it_out() -> None:
+    state, _ = step(State(phase=Fetching(since=100.0)), CredentialsChanged(), 100.5, 0.5)
+    state, effects = step(state, Failed(error=DOWN), 101.0, 0.5)
+    assert state.phase == BackingOff(until=101.5, lane=Lane.TRANSIENT)
+    assert StartFetch() not in effects
+
+
+def test_a_refusal_of_the_old_secret_leaves_waiters_waiting() -> None:
+    """The fetch that follows at once is theirs."""
+    state, _ = step(State(phase=Fetching(since=100.0)), CredentialsChanged(), 100.5, 0.5)
+    state, effects = step(state, Failed(error=REFUSED), 101.0, 0.5)
+    assert effects == (StartFetch(),)
+    assert answer(state, 101.0) == Wait()
+
+
+# --- 401 from the upstream -----------------------------------------------------------------------------------------
+
+
+def test_the_rejection_of_the_newest_token_forces_one_fetch() -> None:
+    """The token itself stays in use."""
+    before = State(phase=Idle(wake_at=10_800.0), token=TOKEN)
+    state, effects = step(before, Rejected(generation=7), 10_100.0, 0.5)
+    assert (state.phase, effects) == (Fetching(since=10_100.0), (StartFetch(),))
+    assert answer(state, 10_100.0) == Serve(token=TOKEN)
+    assert step(state, Rejected(generation=7), 10_100.1, 0.5) == (state, ())
+
+
+@pytest.mark.parametrize("generation", [0, 6, 8])
+def test_the_rejection_of_any_other_token_does_nothing(generation: int) -> None:
+    """It has been replaced already, or never was."""
+    state = State(phase=Idle(wake_at=10_800.0), token=TOKEN)
+    assert step(state, Rejected(generation=generation), 10_100.0, 0.5) == (state, ())
+
+
+def test_a_rejection_without_a_token_does_nothing() -> None:
+    state = State(phase=Idle(wake_at=10_800.0))
+    assert step(state, Rejected(generation=0), 10_100.0, 0.5) == (state, ())
+
+
+@pytest.mark.parametrize("lane", Lane)
+def test_a_rejection_does_not_cut_a_backoff_short(lane: Lane) -> None:
+    state = State(phase=BackingOff(until=10_800.0, lane=lane), token=TOKEN)
+    assert step(state, Rejected(generation=7), 10_100.0, 0.5) == (state, ())
+
+
+@pytest.mark.parametrize(
+    ("after", "is_forced"),
+    [
+        pytest.param(59.999, False, id="just before the interval is over"),
+        pytest.param(60.0, True, id="when it is over"),
+        pytest.param(60.001, True, id="just after"),
+    ],
+)
+def test_fetches_are_forced_at_intervals_only(after: float, *, is_forced: bool) -> None:
+    """An API that answers 401 to everything gets no more than one a minute."""
+    before = State(phase=Idle(wake_at=10_800.0), token=TOKEN, forced_at=10_100.0)
+    state, effects = step(before, Rejected(generation=7), 10_100.0 + after, 0.5)
+    assert (effects == (StartFetch(),)) is is_forced
+    assert state.forced_at == (10_100.0 + after if is_forced else 10_100.0)
+
+
+def test_the_interval_can_be_chosen() -> None:
+    before = replace(initial_state(0.0, min_forced_refresh_interval=5.0), token=TOKEN, forced_at=10_100.0)
+    before = replace(before, phase=Idle(wake_at=10_800.0))
+    assert step(before, Rejected(generation=7), 10_104.9, 0.5)[1] == ()
+    assert step(before, Rejected(generation=7), 10_105.0, 0.5)[1] == (StartFetch(),)
+
+
+@pytest.mark.parametrize("rate", [1, 10, 100])
+def test_an_upstream_that_refuses_every_token_costs_one_fetch_a_minute_at_any_rate(rate: int) -> None:
+    """Ten minutes of nothing but 401, at some requests a second."""
+    state, fetches = initial_state(0.0), 0
+    for tick in range(600 * rate):
+        now = tick / rate
+        for event in (Ticked(), Rejected(generation=0 if state.token is None else state.token.generation)):
+            state, effects = step(state, event, now, 0.5)
+            if StartFetch() in effects:
+                fetches += 1
+                state, _ = step(state, Fetched(grant=_grant(3600.0)), now, 0.5)
+    assert fetches == 1 + 10
+
+
+# --- what a request gets -------------------------------------------------------------------------------------------
+
+
+def test_who_is_told_to_come_back_is_told_what_is_left() -> None:
+    state = State(phase=BackingOff(until=100.0, lane=Lane.REFUSED), error=REFUSED)
+    assert answer(state, 57.5) == Refuse(reason="the last fetch failed: the token endpoint refused", retry_after=42.5)
+
+
+@pytest.mark.parametrize("now", [99.0, 99.5, 100.0, 200.0])
+def test_who_is_told_to_come_back_is_told_a_second_at_least(now: float) -> None:
+    answered = answer(State(phase=BackingOff(until=100.0, lane=Lane.TRANSIENT), error=DOWN), now)
+    assert isinstance(answered, Refuse)
+    assert answered.retry_after == 1.0
+
+
+@pytest.mark.parametrize("phase", ["IDLE", "FETCHING", "BACKING_OFF", "STOPPED"])
+def test_a_usable_token_is_served_in_any_phase(phase: str) -> None:
+    """Also while the proxy drains: the requests in flight need it."""
+    state, now = state_at(Freshness.STALE, phase)
+    assert answer(state, now) == Serve(token=TOKEN)
+
+
+def test_without_a_token_a_proxy_that_stops_says_so() -> None:
+    state, now = state_at(Freshness.EXPIRED, "STOPPED")
+    assert answer(state, now) == Refuse(reason="the proxy is shutting down", retry_after=1.0)
+
+
+def test_who_wants_a_newer_token_waits_for_the_fetch_in_flight() -> None:
+    state, now = state_at(Freshness.FRESH, "FETCHING")
+    assert answer(state, now, newer_than=7) == Wait()
+    assert answer(state, now, newer_than=6) == Serve(token=TOKEN)
+
+
+def test_who_wants_a_newer_token_is_told_where_none_will_come() -> None:
+    """The 401 then passes as it came."""
+    state = State(phase=Idle(wake_at=10_800.0), token=TOKEN, forced_at=10_090.0)
+    answered = answer(state, 10_100.0, newer_than=7)
+    assert isinstance(answered, Refuse)
+    assert answered.retry_after == 50.0
+    assert "refused the newest token" in answered.reason
+
+
+def test_who_wants_a_newer_token_is_told_that_fetches_fail() -> None:
+    state, now = state_at(Freshness.FRESH, "BACKING_OFF")
+    answered = answer(replace(state, error=DOWN), now, newer_than=7)
+    assert answered == Refuse(reason="the last fetch failed: the token endpoint is down", retry_after=20.0)
+
+
+# --- the end -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_the_end_wakes_who_waits(phase: str) -> None:
+    state, now = state_at(Freshness.ABSENT, phase)
+    state, effects = step(state, Stopping(), now, 0.5)
+    assert (state.phase, effects) == (Stopped(), (WakeWaiters(),))
+
+
+@pytest.mark.parametrize(
+    "event",
+    [Ticked(), Fetched(grant=_grant()), Failed(error=DOWN), Rejected(generation=7), CredentialsChanged(), Stopping()],
+    ids=lambda event: type(event).__name__,
+)
+def test_nothing_happens_after_the_end(event: Event) -> None:
+    state = State(phase=Stopped(), token=TOKEN)
+    assert step(state, event, 1e9, 0.5) == (state, ())
+
+
+@pytest.mark.parametrize("event", [Fetched(grant=_grant()), Failed(error=DOWN)], ids=["success", "failure"])
+@pytest.mark.parametrize("phase", ["IDLE", "BACKING_OFF"])
+def test_the_end_of_a_fetch_that_was_not_under_way_does_nothing(event: Event, phase: str) -> None:
+    state, now = state_at(Freshness.FRESH, phase)
+    assert step(state, event, now, 0.5) == (state, ())
+
+
+# --- for people ----------------------------------------------------------------------------------------------------
+
+
+def test_the_status_tells_all_but_the_token() -> None:
+    state = State(
+        phase=BackingOff(until=10_950.0, lane=Lane.REFUSED),
+        token=TOKEN,
+        failures=3,
+        error=REFUSED,
+        failing_since=10_810.0,
+        succeeded_at=10_001.0,
+    )
+    status = status_of(state, 10_900.0, name="switch", secret_error="gone", fetches={"ok": 7, "refused": 3})
+    assert (status.freshness, status.is_usable, status.generation) == (Freshness.STALE, True, 7)
+    assert (status.sent_at, status.refresh_at, status.usable_until, status.expires_at) == (
+        10_000.0,
+        10_800.0,
+        10_990.0,
+        11_000.0,
+    )
+    assert (status.phase, status.next_fetch_at) == ("backing_off", 10_950.0)
+    assert (status.consecutive_failures, status.failing_since) == (3, 10_810.0)
+    assert (status.last_error, status.secret_error) == ("the token endpoint refused", "gone")
+    assert status.last_success_at == 10_001.0
+    assert "a-token" not in repr(status)
+
+
+@pytest.mark.parametrize(
+    ("freshness", "is_usable"),
+    [(Freshness.ABSENT, False), (Freshness.FRESH, True), (Freshness.STALE, True), (Freshness.EXPIRED, False)],
+)
+def test_the_status_tells_whether_a_request_could_be_sent(freshness: Freshness, *, is_usable: bool) -> None:
+    state, now = state_at(freshness, "FETCHING")
+    status = status_of(state, now, name="switch", secret_error=None, fetches={})
+    assert status.is_usable is is_usable
+    assert status.next_fetch_at is None
