@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import uvloop
@@ -13,11 +14,10 @@ from tests.shell.http1.world import World, running_world
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import AsyncIterator, Callable, Mapping
+    from collections.abc import AsyncIterator, Mapping
 
-    from proxy.core.tokens import AccessToken
-
-    from tests.shell.http1.raw_upstream import RawUpstream
+StartWorld = Callable[..., Awaitable[World]]
+"""Takes what `running_world` takes; a valid token is the default."""
 
 
 def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
@@ -25,36 +25,14 @@ def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.Abstrac
     return {"uvloop": uvloop.new_event_loop}
 
 
-class StartWorld(Protocol):
-    """Starts a world with settings of its own; it ends, and is checked, after the test."""
-
-    async def __call__(
-        self,
-        *,
-        token: AccessToken | None = ...,
-        upstream: RawUpstream | None = None,
-        host: str = "127.0.0.1",
-        base_path: str = "",
-        **settings: Any,
-    ) -> World: ...
-
-
 @pytest.fixture
 async def start_world() -> AsyncIterator[StartWorld]:
-    valid_token = access_token()
+    """Start worlds with settings of their own; each ends, and is checked, after the test."""
     async with AsyncExitStack() as stack:
 
-        async def start(
-            *,
-            token: AccessToken | None = valid_token,
-            upstream: RawUpstream | None = None,
-            host: str = "127.0.0.1",
-            base_path: str = "",
-            **settings: Any,
-        ) -> World:
-            return await stack.enter_async_context(
-                running_world(token=token, upstream=upstream, host=host, base_path=base_path, **settings)
-            )
+        async def start(**settings: Any) -> World:
+            settings.setdefault("token", access_token())
+            return await stack.enter_async_context(running_world(**settings))
 
         yield start
 

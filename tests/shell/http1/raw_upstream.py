@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import select
 import socket
 from typing import TYPE_CHECKING, Final
@@ -56,6 +57,11 @@ class RawUpstream:
     def has_connection_waiting(self) -> bool:
         """Say whether a connection is there that has not been accepted; `accept` returns it."""
         return bool(select.select([self._listening], [], [], 0)[0])
+
+    def sockets(self) -> set[str]:
+        """Return the sockets of this side, as the system calls them."""
+        sockets = [self._listening, *(side.socket for side in self._accepted)]
+        return {f"socket:[{os.fstat(each.fileno()).st_ino}]" for each in sockets if each.fileno() >= 0}
 
     def stop_listening(self) -> None:
         """Refuse connections from now on; those accepted stay."""

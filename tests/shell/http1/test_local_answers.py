@@ -192,7 +192,7 @@ async def test_a_token_that_is_replaced_while_the_request_waits_for_a_connection
 ) -> None:
     """The fresh one is."""
     world = await start_world(pool=PoolSettings(max_connections=1))
-    client, server, _ = await world.begin(GET)
+    _, server, _ = await world.begin(GET)
     waiter = await world.client()
     await waiter.send(GET)
     await world.until(lambda now: now.waiting_for_upstream == 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -19,9 +20,8 @@ from tests.shell.http1.raw_upstream import RawUpstream, UpstreamSide
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from proxy.core.tokens import AccessToken
-
     from proxy.core.exchange_record import ExchangeRecord
+    from proxy.core.tokens import AccessToken
     from proxy.http1.snapshot import RouteSnapshot
     from tests.shell.http1.messages import Head
 
@@ -134,6 +134,13 @@ class World:
         assert len(self.records.all) == 1
         return self.records.all[0]
 
+    def connections_of_the_proxy(self) -> int:
+        """Return how many TCP sockets are neither a client's nor the upstream's; the listening one is among them."""
+        ours = {
+            f"socket:[{os.fstat(each.socket.fileno()).st_ino}]" for each in self.clients if each.socket.fileno() >= 0
+        }
+        return len(open_connections() - ours - self.upstream.sockets())
+
     @property
     def host(self) -> bytes:
         """Return what the upstream must see as Host."""
@@ -173,6 +180,7 @@ async def running_world(
     token: AccessToken | None,
     upstream: RawUpstream | None = None,
     host: str = "127.0.0.1",
+    port: int | None = None,
     base_path: str = "",
     **settings: Any,
 ) -> AsyncIterator[World]:
@@ -191,7 +199,10 @@ async def running_world(
         name="switch-api",
         listen=Address(host="127.0.0.1", port=0),
         upstream=Origin(
-            scheme="http" if upstream.tls is None else "https", host=host, port=upstream.port, base_path=base_path
+            scheme="http" if upstream.tls is None else "https",
+            host=host,
+            port=port or upstream.port,
+            base_path=base_path,
         ),
         credential="switch",
         **settings,
