@@ -33,6 +33,7 @@ from proxy.core.addresses import Address
 from proxy.core.egress import find_egress_proxy
 from proxy.core.health import HealthSnapshot, ListenerHealth, judge_readiness
 from proxy.credentials import secret_from
+from proxy.exchange_journal import ExchangeJournal
 from proxy.http1.listener import Listener
 from proxy.logs.credentials import CredentialLog
 from proxy.logs.log import Log
@@ -41,12 +42,11 @@ from proxy.token_client import TokenClient
 from proxy.token_manager import TokenManager
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping
+    from collections.abc import AsyncIterator, Mapping
 
     from proxy.clock import Clock
     from proxy.core.config import Settings
     from proxy.core.credential_events import CredentialEvent
-    from proxy.core.exchange_record import ExchangeRecord
 
 ADMIN: Final = "admin"
 """The admin listener's name among the addresses."""
@@ -73,12 +73,12 @@ class Application:
         self._telemetry = Telemetry(
             state=self._state, routes=[route.name for route in settings.routes], build=self._build
         )
-        observer = _Observers(self._telemetry.exchange_finished, log.access.exchange_finished)
+        self._journal = ExchangeJournal(self._telemetry.count, log.log_exchanges)
         self._listeners = {
             route.name: Listener(
                 route=route,
                 tokens=self._managers[route.credential],
-                observer=observer,
+                observer=self._journal,
                 clock=clock,
                 egress_proxy=find_egress_proxy(scheme=route.upstream.scheme, host=route.upstream.host, environ=environ),
             )
@@ -168,6 +168,7 @@ class Application:
             await listener.close()
         for client in self._token_clients:
             await client.close()
+        self._journal.close()
         if self._admin is not None:
             await self._admin.close()
         self._bound.clear()
@@ -209,26 +210,12 @@ class Application:
         return snapshot
 
     def _state(self) -> State:
+        self._journal.flush()
         return State(
             health=self._look_at_health(),
             routes=[listener.snapshot() for listener in self._listeners.values()],
             log_lines_dropped=self._log.lines_dropped,
         )
-
-
-class _Observers:
-    """Tells both who want to know of each exchange; on the hot path."""
-
-    __slots__ = ("_count", "_log")
-
-    def __init__(self, count: Callable[[ExchangeRecord], None], log: Callable[[ExchangeRecord], None]) -> None:
-        self._count = count
-        self._log = log
-
-    def exchange_finished(self, record: ExchangeRecord) -> None:
-        """Count it, and log it."""
-        self._count(record)
-        self._log(record)
 
 
 def _describe_build() -> dict[str, str]:
@@ -262,6 +249,5 @@ async def running(
         finally:
             await application.stop()
     finally:
-        log.access.close()
         # It may wait for whoever reads standard output.
         await asyncio.to_thread(log.close)

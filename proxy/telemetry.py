@@ -1,7 +1,7 @@
 """
 What is counted: plain numbers on the hot path, turned into Prometheus samples when someone asks.
 
-`exchange_finished` adds to integers that it finds with one look-up. Everything that is a state (connections, tokens)
+`count` adds to integers that it finds with one look-up for each exchange. Everything that is a state (connections, tokens)
 is not counted here but read from snapshots at the scrape, so it cannot drift. prometheus_client is imported at the
 first scrape: a pod that nobody scrapes does without it.
 
@@ -92,26 +92,28 @@ class Telemetry:
         self._failures: dict[tuple[str, str], int] = {}
         self._registry: CollectorRegistry | None = None
 
-    def exchange_finished(self, record: ExchangeRecord) -> None:
-        """Count one finished exchange."""
-        slot = self._slots.get((record.route, record.method, record.status))
-        if slot is None:
-            slot = self._slot_for(record)
-        slot.requests += 1
-        slot.request_bytes += record.request_body_bytes
-        slot.response_bytes += record.response_body_bytes
-        duration = record.duration
-        histogram = slot.duration
-        histogram.counts[bisect_left(_BOUNDS, duration)] += 1
-        histogram.total += duration
-        upstream_duration = record.upstream_duration
-        if upstream_duration is not None:
-            histogram = slot.upstream_duration
-            histogram.counts[bisect_left(_BOUNDS, upstream_duration)] += 1
-            histogram.total += upstream_duration
-        if record.failure is not None:
-            key = (record.route, record.failure)
-            self._failures[key] = self._failures.get(key, 0) + 1
+    def count(self, records: Iterable[ExchangeRecord]) -> None:
+        """Count finished exchanges."""
+        slots = self._slots
+        for record in records:
+            slot = slots.get((record.route, record.method, record.status))
+            if slot is None:
+                slot = self._slot_for(record)
+            slot.requests += 1
+            slot.request_bytes += record.request_body_bytes
+            slot.response_bytes += record.response_body_bytes
+            duration = record.duration
+            histogram = slot.duration
+            histogram.counts[bisect_left(_BOUNDS, duration)] += 1
+            histogram.total += duration
+            upstream_duration = record.upstream_duration
+            if upstream_duration is not None:
+                histogram = slot.upstream_duration
+                histogram.counts[bisect_left(_BOUNDS, upstream_duration)] += 1
+                histogram.total += upstream_duration
+            if record.failure is not None:
+                key = (record.route, record.failure)
+                self._failures[key] = self._failures.get(key, 0) + 1
 
     def _slot_for(self, record: ExchangeRecord) -> _Slot:
         # A client may send any method; only the known ones get a place of their own.

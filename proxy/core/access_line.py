@@ -17,7 +17,7 @@ from proxy.core.http.problems import Problem
 from proxy.core.timestamps import rfc3339
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from typing import Literal
 
     from proxy.core.exchange_record import ExchangeRecord
@@ -112,50 +112,62 @@ class AccessLineRenderer:
         self._second = -1
         self._second_text = b""
 
-    def render(self, record: ExchangeRecord) -> bytes:
-        """Return the line with its line end; empty where the exchange gets none."""
-        upstream_duration = record.upstream_duration
-        opening = self._openings.get(
-            (record.route, record.method, record.status, record.failure, upstream_duration is None)
-        )
-        if opening is None:
-            opening = self._remember_opening(record)
-        if not opening:
-            return b""
-        path = record.target.partition(b"?")[0]
-        shown_path = self._paths.get(path)
-        if shown_path is None:
-            shown_path = self._render_path(path)
-        request_id = record.request_id
-        if request_id.translate(None, _PLAIN_IN_ID):
-            request_id = self._render_text(request_id)
-        duration = record.duration
-        second, millisecond = divmod(int((record.started_at_wall + duration) * 1000), 1000)
-        if second != self._second:
-            self._second = second
-            self._second_text = rfc3339(second)[:-4].encode("ascii")
-        if upstream_duration is None:
-            return _LINE_WITHOUT_RESPONSE % (
-                self._second_text,
-                millisecond,
-                opening,
-                shown_path,
-                record.request_body_bytes,
-                record.response_body_bytes,
-                duration,
-                request_id,
+    def render(self, records: Iterable[ExchangeRecord]) -> bytes:
+        """Return the lines, each with its line end, of those exchanges that get one."""
+        openings = self._openings
+        paths = self._paths
+        lines = []
+        for record in records:
+            upstream_duration = record.upstream_duration
+            opening = openings.get(
+                (record.route, record.method, record.status, record.failure, upstream_duration is None)
             )
-        return _LINE % (
-            self._second_text,
-            millisecond,
-            opening,
-            shown_path,
-            record.request_body_bytes,
-            record.response_body_bytes,
-            duration,
-            upstream_duration,
-            request_id,
-        )
+            if opening is None:
+                opening = self._remember_opening(record)
+            if not opening:
+                continue
+            path = record.target.partition(b"?")[0]
+            shown_path = paths.get(path)
+            if shown_path is None:
+                shown_path = self._render_path(path)
+            request_id = record.request_id
+            if request_id.translate(None, _PLAIN_IN_ID):
+                request_id = self._render_text(request_id)
+            duration = record.duration
+            second, millisecond = divmod(int((record.started_at_wall + duration) * 1000), 1000)
+            if second != self._second:
+                self._second = second
+                self._second_text = rfc3339(second)[:-4].encode("ascii")
+            if upstream_duration is None:
+                lines.append(
+                    _LINE_WITHOUT_RESPONSE
+                    % (
+                        self._second_text,
+                        millisecond,
+                        opening,
+                        shown_path,
+                        record.request_body_bytes,
+                        record.response_body_bytes,
+                        duration,
+                        request_id,
+                    )
+                )
+            else:
+                lines.append(
+                    _LINE
+                    % (
+                        self._second_text,
+                        millisecond,
+                        opening,
+                        shown_path,
+                        record.request_body_bytes,
+                        record.response_body_bytes,
+                        duration,
+                        upstream_duration,
+                        request_id,
+                    )
+                )
+        return b"".join(lines)
 
     def _remember_opening(self, record: ExchangeRecord) -> bytes:
         """Return what the line says between timestamp and path; empty where there is to be no line."""

@@ -16,7 +16,7 @@ from proxy.core.access_line import access_event, access_level, is_logged
 from proxy.core.timestamps import rfc3339
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
 
@@ -124,11 +124,13 @@ class AccessEvents:
         self._level = level
         self._renderer = renderer
 
-    def render(self, record: ExchangeRecord) -> bytes:
-        """Return the line, with its line end; empty where the exchange gets none."""
-        if not is_logged(record, access=self._access, level=self._level):
-            return b""
-        return self._renderer.render(access_level(record), access_event(record))
+    def render(self, records: Iterable[ExchangeRecord]) -> bytes:
+        """Return the lines, each with its line end, of those exchanges that get one."""
+        return b"".join(
+            self._renderer.render(access_level(record), access_event(record))
+            for record in records
+            if is_logged(record, access=self._access, level=self._level)
+        )
 
 
 class LibraryHandler(logging.Handler):

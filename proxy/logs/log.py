@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import os
-from threading import get_ident
 from typing import TYPE_CHECKING, Final, Self
 
 from proxy.core.access_line import AccessLineRenderer
 from proxy.core.redaction import Redactor
-from proxy.logs.access import AccessLog
 from proxy.logs.events import AccessEvents, EventRenderer, make_logger
 from proxy.logs.writer import LogWriter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from types import TracebackType
 
     from proxy.core.config import LogSettings
-    from proxy.logs.access import Renderer
+    from proxy.core.exchange_record import ExchangeRecord
 
 STANDARD_OUTPUT: Final = 1
 
@@ -47,7 +45,6 @@ class Log:
         except OSError:
             # Started with standard output closed: there is nobody to read, which is no reason not to work.
             self._descriptor = os.open(os.devnull, os.O_WRONLY)
-        self._thread = get_ident()
         self._is_json = as_json = settings.format == "json"
         self.redactor = Redactor()
         renderer = EventRenderer(
@@ -62,15 +59,16 @@ class Log:
                 "warning", {"event": "log.lines_dropped", "count": count, "reason": why}
             ),
         )
-        self.events = make_logger(level=settings.level, renderer=renderer, write=self._write_event)
-        access_renderer: Renderer
+        self.events = make_logger(level=settings.level, renderer=renderer, write=self._writer.write)
+        self._render_exchanges: Callable[[Iterable[ExchangeRecord]], bytes]
         if as_json:
-            access_renderer = AccessLineRenderer(
+            self._render_exchanges = AccessLineRenderer(
                 access=settings.access, level=settings.level, redact=self.redactor.redact
-            )
+            ).render
         else:
-            access_renderer = AccessEvents(access=settings.access, level=settings.level, renderer=renderer)
-        self.access = AccessLog(renderer=access_renderer, write=self._write_access_lines)
+            self._render_exchanges = AccessEvents(
+                access=settings.access, level=settings.level, renderer=renderer
+            ).render
 
     def __enter__(self) -> Self:
         return self
@@ -89,19 +87,15 @@ class Log:
         """Wait until what has been handed over is written, at most `timeout` seconds; say whether it is."""
         return self._writer.flush(timeout)
 
-    def _write_event(self, line: bytes) -> None:
-        # What happened before is to stand before; other threads than the loop's leave its lines alone.
-        if get_ident() == self._thread:
-            self.access.flush()
-        self._writer.write(line)
-
-    def _write_access_lines(self, lines: bytes) -> None:
+    def log_exchanges(self, records: Iterable[ExchangeRecord]) -> None:
+        """Write a line for each of these exchanges that is to have one."""
+        lines = self._render_exchanges(records)
         if self._is_json and self.redactor.knows_any_in(lines):
             lines = b"".join(map(self.redactor.redact_json_line, lines.splitlines()))
-        self._writer.write(lines)
+        if lines:
+            self._writer.write(lines)
 
     def close(self) -> None:
         """Write what is left, for a second at most."""
-        self.access.close()
         if self._writer.close(_LAST_WAIT):
             os.close(self._descriptor)

@@ -3,8 +3,11 @@ Writes log lines to a file descriptor, from a thread of its own: whoever logs is
 
 What is behind standard output is not ours: a pipe that nobody reads, a disk that is full, slow or gone. Writing can
 block on each of them (`O_NONBLOCK` does nothing for files, and on a pipe it would change the descriptor for everyone
-who shares it), so it is done where nothing else waits, as Envoy does for its access log. Lines that cannot be written,
-or find too many before them, are dropped and counted; once writing works again, a line says how many.
+who shares it), so it is done where nothing else waits, as Envoy does for its access log. The thread wakes up some times
+a second at most and writes all there is: threads that take turns often cost more than what they do.
+
+Lines that cannot be written, or find too many before them, are dropped and counted; once writing works again, a line
+says how many.
 """
 
 from __future__ import annotations
@@ -12,11 +15,13 @@ from __future__ import annotations
 import os
 import select
 import threading
-from collections import deque
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+_INTERVAL: Final = 0.1
+"""Seconds that the first line of a batch waits for others; what `tail -f` shows still looks immediate."""
 
 _CAPACITY: Final = 4 * 1024 * 1024
 """Bytes that may wait to be written: over ten thousand lines, a second or so of a very busy proxy."""
@@ -32,7 +37,7 @@ class LogWriter:
         self, descriptor: int, *, describe_loss: Callable[[int, str], bytes], capacity: int = _CAPACITY
     ) -> None:
         """
-        Begin to write to `descriptor`, which stays the caller's, and open until `close` has returned.
+        Begin to write to `descriptor`, which stays the caller's, and open until `close` has returned True.
 
         `describe_loss` renders the line that tells how many lines were dropped, and why; `capacity` is in bytes.
         """
@@ -40,23 +45,25 @@ class LogWriter:
         self._describe_loss = describe_loss
         self._capacity = capacity
         # What follows is guarded by the condition, whose lock is never held while something is written.
-        self._changed = threading.Condition()
-        self._waiting: deque[bytes] = deque()
-        self._waiting_bytes = 0
-        self._is_writing = False
-        self._is_closing = False
-        self._is_broken = False
+        self._settled = threading.Condition()
+        self._waiting: list[bytes] = []
+        self._unwritten_bytes = 0
         self._dropped = 0
         self._unreported = 0
         self._why = ""
-        # The thread's own: whether the last line that was written lacks its end.
+        # Set where there is something to do; where it is to be done at once; where that is the end.
+        self._is_due = threading.Event()
+        self._is_urgent = threading.Event()
+        self._is_closing = False
+        # The thread's own: whether the last write failed, and whether the last line that was written lacks its end.
+        self._is_broken = False
         self._is_line_torn = False
         # A daemon: a write that never returns must not keep the process from ending.
         self._thread = threading.Thread(target=self._run, name="log-writer", daemon=True)
         self._thread.start()
 
     def __repr__(self) -> str:
-        return f"<LogWriter fd={self._descriptor} waiting={self._waiting_bytes} dropped={self._dropped}>"
+        return f"<LogWriter fd={self._descriptor} unwritten={self._unwritten_bytes} dropped={self._dropped}>"
 
     @property
     def lines_dropped(self) -> int:
@@ -65,27 +72,33 @@ class LogWriter:
 
     def write(self, lines: bytes) -> None:
         """Have lines written, each with its line end. Never blocks, never raises."""
-        with self._changed:
+        with self._settled:
             if self._is_closing:
                 self._lose(lines.count(b"\n"), "the log was closed")
-            elif self._waiting_bytes + len(lines) > self._capacity:
+            elif self._unwritten_bytes + len(lines) > self._capacity:
                 self._lose(lines.count(b"\n"), "lines came faster than they could be written")
             else:
                 self._waiting.append(lines)
-                self._waiting_bytes += len(lines)
-                self._changed.notify_all()
+                self._unwritten_bytes += len(lines)
+        if not self._is_due.is_set():
+            self._is_due.set()
 
     def flush(self, timeout: float) -> bool:
         """Wait until all is written or dropped, at most `timeout` seconds; say whether it is."""
-        with self._changed:
-            return self._changed.wait_for(lambda: not self._waiting and not self._is_writing, timeout)
+        self._is_urgent.set()
+        with self._settled:
+            is_done = self._settled.wait_for(lambda: not self._unwritten_bytes, timeout)
+        if not self._is_closing:
+            self._is_urgent.clear()
+        return is_done
 
     def close(self, timeout: float) -> bool:
         """Write what waits, for at most `timeout` seconds, and end; say whether the descriptor is let go of."""
         self.flush(timeout)
-        with self._changed:
+        with self._settled:
             self._is_closing = True
-            self._changed.notify_all()
+        self._is_urgent.set()
+        self._is_due.set()
         self._thread.join(timeout)
         return not self._thread.is_alive()
 
@@ -95,34 +108,33 @@ class LogWriter:
         self._why = why
 
     def _run(self) -> None:
-        while True:
-            with self._changed:
-                self._is_writing = False
-                self._changed.notify_all()
-                self._changed.wait_for(lambda: self._waiting or self._is_closing or self._has_loss_to_tell)
-                if not self._waiting and not self._has_loss_to_tell:
-                    return
-                batch = self._waiting.popleft() if self._waiting else b""
-                self._waiting_bytes -= len(batch)
-                self._is_writing = True
+        is_last = False
+        while not is_last:
+            self._is_due.wait()
+            self._is_urgent.wait(_INTERVAL)
+            self._is_due.clear()
+            with self._settled:
+                is_last = self._is_closing
+                batch, self._waiting = b"".join(self._waiting), []
                 lost, why = self._unreported, self._why
-            before = b"\n" if self._is_line_torn else b""
-            if lost:
-                before += self._describe_loss(lost, why)
-            written, error = self._write(before + batch)
-            with self._changed:
-                if written >= len(before):
-                    self._unreported -= lost
-                self._is_broken = error is not None
-                if error is not None:
-                    written_lines = batch.count(b"\n", 0, max(0, written - len(before)))
-                    self._lose(batch.count(b"\n") - written_lines, error)
+            if batch or (lost and not self._is_broken):
+                self._write_batch(batch, lost, why)
 
-    @property
-    def _has_loss_to_tell(self) -> bool:
-        return self._unreported > 0 and not self._is_broken and not self._is_closing
+    def _write_batch(self, batch: bytes, lost: int, why: str) -> None:
+        before = b"\n" if self._is_line_torn else b""
+        if lost:
+            before += self._describe_loss(lost, why)
+        written, error = self._write_all(before + batch)
+        self._is_broken = error is not None
+        with self._settled:
+            if written >= len(before):
+                self._unreported -= lost
+            if error is not None:
+                self._lose(batch.count(b"\n", max(0, written - len(before))), error)
+            self._unwritten_bytes -= len(batch)
+            self._settled.notify_all()
 
-    def _write(self, data: bytes) -> tuple[int, str | None]:
+    def _write_all(self, data: bytes) -> tuple[int, str | None]:
         """Return how many bytes were written, and why not all of them."""
         rest = memoryview(data)
         error = None

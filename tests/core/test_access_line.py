@@ -62,7 +62,7 @@ def fields_of(line: bytes) -> list[tuple[str, object]]:
 
 
 def test_a_line_tells_the_exchange_with_its_path_and_without_its_query() -> None:
-    assert renderer().render(FORWARDED) == (
+    assert renderer().render([FORWARDED]) == (
         b'{"timestamp":"2026-09-21T14:13:20.112Z","level":"info","event":"request.forwarded","route":"switch-api",'
         b'"method":"GET","status":200,"path":"/api/readings","request_bytes":0,"response_bytes":174,'
         b'"duration":0.012346,"upstream_duration":0.011345,"request_id":"8f14e45fceea-1f"}\n'
@@ -76,12 +76,12 @@ def test_quick_lines_hold_exactly_the_fields_of_the_event_whatever_the_bytes(see
     for record in [*seen, *seen]:
         event = access_event(record)
         expected = [("timestamp", event.pop("timestamp")), ("level", access_level(record)), *event.items()]
-        assert fields_of(quick.render(record)) == expected
+        assert fields_of(quick.render([record])) == expected
 
 
 def test_bytes_that_are_no_text_and_characters_that_json_escapes_arrive_readable() -> None:
     record = dataclasses.replace(FORWARDED, target=b'/\xff"\\\x00\xc3\xa9', request_id=b'id"\x1b[31m\xe2\x82')
-    fields = dict(fields_of(renderer().render(record)))
+    fields = dict(fields_of(renderer().render([record])))
     assert (fields["path"], fields["request_id"]) == ('/\\xff"\\\x00é', 'id"\x1b[31m\\xe2\\x82')
 
 
@@ -89,14 +89,14 @@ def test_renderings_stay_right_when_more_is_seen_than_is_remembered() -> None:
     quick = renderer()
     for number in range(3000):
         record = dataclasses.replace(FORWARDED, target=b"/%d" % number, method=b"M%d" % number)
-        fields = dict(fields_of(quick.render(record)))
+        fields = dict(fields_of(quick.render([record])))
         assert (fields["path"], fields["method"]) == (f"/{number}", f"M{number}")
 
 
 def test_timestamps_follow_the_clock_from_second_to_second() -> None:
     quick = renderer()
     lines = [
-        dict(fields_of(quick.render(dataclasses.replace(FORWARDED, started_at_wall=at, duration=0.0))))["timestamp"]
+        dict(fields_of(quick.render([dataclasses.replace(FORWARDED, started_at_wall=at, duration=0.0)])))["timestamp"]
         for at in (1790000000.5, 1790000001.25, 1790000000.75)
     ]
     assert lines == ["2026-09-21T14:13:20.500Z", "2026-09-21T14:13:21.250Z", "2026-09-21T14:13:20.750Z"]
@@ -106,7 +106,7 @@ def test_timestamps_follow_the_clock_from_second_to_second() -> None:
 def test_what_looks_like_a_secret_is_given_to_the_redactor(field: str) -> None:
     quick = renderer(redact=lambda text: "masked" if "eyJ" in text else text)
     changed: dict[str, bytes] = {field: b"eyJhbGciOi.eyJzdWIi.c2ln"}
-    line = quick.render(dataclasses.replace(FORWARDED, **changed))  # type: ignore[arg-type]
+    line = quick.render([dataclasses.replace(FORWARDED, **changed)])  # type: ignore[arg-type]
     assert b"masked" in line
     assert b"eyJ" not in line
 
@@ -122,12 +122,12 @@ def test_what_looks_like_a_secret_is_given_to_the_redactor(field: str) -> None:
 )
 def test_the_event_says_who_answered(failure: str | None, upstream_duration: float | None, event: str) -> None:
     record = dataclasses.replace(FORWARDED, failure=failure, upstream_duration=upstream_duration)
-    assert dict(fields_of(renderer().render(record)))["event"] == event
+    assert dict(fields_of(renderer().render([record])))["event"] == event
 
 
 def test_a_failure_is_named_and_its_missing_upstream_duration_is_null() -> None:
     record = dataclasses.replace(FORWARDED, status=504, failure="upstream-timeout", upstream_duration=None)
-    fields = dict(fields_of(renderer().render(record)))
+    fields = dict(fields_of(renderer().render([record])))
     assert (fields["failure"], fields["upstream_duration"], fields["level"]) == ("upstream-timeout", None, "warning")
 
 
@@ -154,5 +154,5 @@ def test_the_configuration_says_which_exchanges_get_a_line(
 ) -> None:
     quick = renderer(access=access, level=level)
     exchanges = [GOOD, UPSTREAM_ERROR, FAILED, CUT, ABANDONED]
-    assert [record for record in exchanges if quick.render(record)] == logged
+    assert [record for record in exchanges if quick.render([record])] == logged
     assert [record for record in exchanges if is_logged(record, access=access, level=level)] == logged

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from typing import TYPE_CHECKING
 from urllib.parse import quote, quote_plus
 
@@ -155,5 +156,14 @@ def test_numbers_that_json_has_no_form_for_become_text(number: float) -> None:
     assert Redactor().redact_value(number) == str(number)
 
 
-def test_its_repr_shows_nothing() -> None:
-    assert SECRET not in repr(knowing(SECRET))
+def test_the_quick_look_knows_a_long_token_by_its_end() -> None:
+    redactor = knowing("x" * 1000 + "-its-own-end")
+    assert redactor.knows_any_in(b"before " + b"x" * 1000 + b"-its-own-end after")
+    assert not redactor.knows_any_in(b"x" * 1000)
+
+
+def test_neither_its_repr_nor_a_pickle_shows_anything() -> None:
+    redactor = knowing(SECRET)
+    assert SECRET not in repr(redactor)
+    with pytest.raises(TypeError, match="cannot be pickled"):
+        pickle.dumps(redactor)

@@ -96,7 +96,6 @@ class Told:
 
     @property
     def text(self) -> str:
-        self.log.access.flush()
         self.log.flush(10.0)
         return self._path.read_text(encoding="utf-8")
 
@@ -113,7 +112,6 @@ class Told:
 async def told(tmp_path: Path) -> AsyncIterator[Told]:
     told = Told(tmp_path / "log")
     yield told
-    told.log.access.close()
     told.log.close()
 
 

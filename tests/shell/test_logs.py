@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 import json
 import logging
@@ -53,7 +52,6 @@ class Written:
 
     @property
     def text(self) -> str:
-        self.log.access.flush()
         assert self.log.flush(10.0)
         return self._path.read_text(encoding="utf-8")
 
@@ -114,56 +112,25 @@ def test_secrets_are_masked_in_access_lines(tmp_path: Path, log_format: str, fie
     changed: dict[str, Any] = {field: SECRET.encode()}
     record = dataclasses.replace(EXCHANGE, **changed)
 
-    async def run() -> None:
-        with log(tmp_path, format=log_format) as written:
-            written.log.access.exchange_finished(record)
-            written.log.access.flush()
-            written.log.redactor.learn("client secret", Secret(SECRET))
-            written.log.access.exchange_finished(record)
-            before, after = written.text.splitlines()
-            assert SECRET in before
-            assert SECRET not in after
-            assert MASK in after
-
-    asyncio.run(run())
+    with log(tmp_path, format=log_format) as written:
+        written.log.log_exchanges([record])
+        written.log.redactor.learn("client secret", Secret(SECRET))
+        written.log.log_exchanges([record])
+        before, after = written.text.splitlines()
+    assert SECRET in before
+    assert SECRET not in after
+    assert MASK in after
 
 
-async def test_access_lines_are_written_together_a_moment_later(tmp_path: Path) -> None:
+def test_exchanges_become_a_line_each_in_their_order(tmp_path: Path) -> None:
     with log(tmp_path) as written:
-        for _ in range(3):
-            written.log.access.exchange_finished(EXCHANGE)
-        path = tmp_path / "log"
-        assert path.read_bytes() == b""
-        async with asyncio.timeout(10):
-            while path.read_bytes().count(b"\n") < 3:
-                await asyncio.sleep(0.01)
+        written.log.log_exchanges([dataclasses.replace(EXCHANGE, request_id=b"%d" % number) for number in range(3)])
+        assert [line["request_id"] for line in written.lines] == ["0", "1", "2"]
 
 
-async def test_many_access_lines_do_not_wait_for_the_moment(tmp_path: Path) -> None:
-    with log(tmp_path) as written:
-        for _ in range(1000):
-            written.log.access.exchange_finished(EXCHANGE)
-        written.log.flush(10.0)
-        assert (tmp_path / "log").read_bytes().count(b"\n") == 960  # whole batches of 64
-
-
-async def test_an_event_stands_behind_the_requests_that_ended_before_it(tmp_path: Path) -> None:
-    with log(tmp_path) as written:
-        written.log.access.exchange_finished(EXCHANGE)
-        written.log.events.info("proxy.draining")
-        written.log.access.exchange_finished(EXCHANGE)
-        assert [line["event"] for line in written.lines] == ["request.forwarded", "proxy.draining", "request.forwarded"]
-
-
-async def test_access_lines_not_yet_written_are_written_at_the_end(tmp_path: Path) -> None:
-    with log(tmp_path) as written:
-        written.log.access.exchange_finished(EXCHANGE)
-    assert json.loads((tmp_path / "log").read_text())["path"] == "/api/readings"
-
-
-async def test_both_formats_tell_the_same_of_an_exchange(tmp_path: Path) -> None:
+def test_both_formats_tell_the_same_of_an_exchange(tmp_path: Path) -> None:
     with log(tmp_path, format="console") as written:
-        written.log.access.exchange_finished(EXCHANGE)
+        written.log.log_exchanges([EXCHANGE])
         assert written.text.split() == [
             "2026-09-21T14:13:20.250Z",
             "[info",
@@ -182,18 +149,18 @@ async def test_both_formats_tell_the_same_of_an_exchange(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(("access", "count"), [("all", 2), ("errors", 1), ("off", 0)])
-async def test_the_configuration_says_which_exchanges_are_written_for_people_too(
+def test_the_configuration_says_which_exchanges_are_written_for_people_too(
     tmp_path: Path, access: str, count: int
 ) -> None:
     with log(tmp_path, format="console", access=access) as written:
-        written.log.access.exchange_finished(EXCHANGE)
-        written.log.access.exchange_finished(dataclasses.replace(EXCHANGE, status=500))
+        written.log.log_exchanges([EXCHANGE])
+        written.log.log_exchanges([dataclasses.replace(EXCHANGE, status=500)])
         assert len(written.text.splitlines()) == count
 
 
-async def test_what_comes_from_the_network_cannot_drive_a_terminal(tmp_path: Path) -> None:
+def test_what_comes_from_the_network_cannot_drive_a_terminal(tmp_path: Path) -> None:
     with log(tmp_path, format="console") as written:
-        written.log.access.exchange_finished(dataclasses.replace(EXCHANGE, request_id="\x1b]0;x\x07\u009b2J".encode()))
+        written.log.log_exchanges([dataclasses.replace(EXCHANGE, request_id="\x1b]0;x\x07\u009b2J".encode())])
         assert "\x1b" not in written.text
         assert "\u009b" not in written.text
         assert "\\x1b]0;x\\x07\\x9b2J" in written.text
@@ -243,7 +210,7 @@ def test_json_has_no_colours_on_a_terminal_either() -> None:
 
 def test_what_libraries_report_becomes_an_event(tmp_path: Path) -> None:
     with log(tmp_path) as written:
-        library = logging.Logger("aiohttp.server")
+        library = logging.Logger("aiohttp.server")  # noqa: LOG001 - one that nobody else has handlers on
         library.addHandler(LibraryHandler(written.log.events))
         library.info("not of interest")
         library.warning("odd: %s", 7)
@@ -261,9 +228,9 @@ def test_what_libraries_report_becomes_an_event(tmp_path: Path) -> None:
     assert lines[2]["exception"].endswith("RuntimeError: deep down")
 
 
-async def test_other_threads_may_log(tmp_path: Path) -> None:
+def test_other_threads_may_log(tmp_path: Path) -> None:
     with log(tmp_path) as written:
-        written.log.access.exchange_finished(EXCHANGE)
+        written.log.log_exchanges([EXCHANGE])
         thread = threading.Thread(target=lambda: written.log.events.warning("library.reported"))
         thread.start()
         thread.join()

@@ -68,8 +68,8 @@ async def scrape(counted: Telemetry) -> dict[tuple[str, ...], float]:
 async def test_requests_are_counted_by_route_method_and_status() -> None:
     counted = telemetry()
     for status in (200, 200, 404):
-        counted.exchange_finished(dataclasses.replace(EXCHANGE, status=status))
-    counted.exchange_finished(dataclasses.replace(EXCHANGE, method=b"POST"))
+        counted.count([dataclasses.replace(EXCHANGE, status=status)])
+    counted.count([dataclasses.replace(EXCHANGE, method=b"POST")])
     samples = await scrape(counted)
     assert samples["switch_proxy_requests_total", "200", "GET", "switch-api"] == 2
     assert samples["switch_proxy_requests_total", "404", "GET", "switch-api"] == 1
@@ -80,7 +80,7 @@ async def test_methods_that_a_client_makes_up_share_one_label() -> None:
     """However many methods a client invents, the number of time series stays as it is."""
     counted = telemetry()
     for number in range(1000):
-        counted.exchange_finished(dataclasses.replace(EXCHANGE, method=b"M%d" % number))
+        counted.count([dataclasses.replace(EXCHANGE, method=b"M%d" % number)])
     samples = await scrape(counted)
     assert samples["switch_proxy_requests_total", "200", "other", "switch-api"] == 1000
     assert len([name for name, *_ in samples if name == "switch_proxy_requests_total"]) == 1
@@ -89,7 +89,7 @@ async def test_methods_that_a_client_makes_up_share_one_label() -> None:
 async def test_bytes_of_bodies_are_summed_both_ways() -> None:
     counted = telemetry()
     for status in (200, 404):
-        counted.exchange_finished(dataclasses.replace(EXCHANGE, status=status))
+        counted.count([dataclasses.replace(EXCHANGE, status=status)])
     samples = await scrape(counted)
     assert samples["switch_proxy_request_body_bytes_total", "switch-api"] == 6
     assert samples["switch_proxy_response_body_bytes_total", "switch-api"] == 10
@@ -109,7 +109,7 @@ async def test_a_duration_is_counted_from_its_own_bucket_on(
     duration: float, bucket: str, bucket_below: str | None
 ) -> None:
     counted = telemetry()
-    counted.exchange_finished(dataclasses.replace(EXCHANGE, duration=duration, upstream_duration=duration))
+    counted.count([dataclasses.replace(EXCHANGE, duration=duration, upstream_duration=duration)])
     samples = await scrape(counted)
     for name in ("request_duration_seconds", "upstream_duration_seconds"):
         assert samples[f"switch_proxy_{name}_bucket", bucket, "switch-api"] == 1
@@ -122,7 +122,7 @@ async def test_a_duration_is_counted_from_its_own_bucket_on(
 def test_buckets_count_what_is_at_most_their_bound(durations: list[float]) -> None:
     counted = telemetry()
     for duration in durations:
-        counted.exchange_finished(dataclasses.replace(EXCHANGE, duration=duration))
+        counted.count([dataclasses.replace(EXCHANGE, duration=duration)])
     samples = asyncio.run(scrape(counted))
     for (name, *labels), value in samples.items():
         if name == "switch_proxy_request_duration_seconds_bucket":
@@ -131,7 +131,7 @@ def test_buckets_count_what_is_at_most_their_bound(durations: list[float]) -> No
 
 async def test_an_exchange_without_a_response_has_no_upstream_duration() -> None:
     counted = telemetry()
-    counted.exchange_finished(dataclasses.replace(EXCHANGE, upstream_duration=None))
+    counted.count([dataclasses.replace(EXCHANGE, upstream_duration=None)])
     samples = await scrape(counted)
     assert samples["switch_proxy_request_duration_seconds_count", "switch-api"] == 1
     assert samples["switch_proxy_upstream_duration_seconds_count", "switch-api"] == 0
@@ -140,7 +140,7 @@ async def test_an_exchange_without_a_response_has_no_upstream_duration() -> None
 async def test_failures_are_counted_by_the_name_of_their_problem() -> None:
     counted = telemetry()
     for failure in ("upstream-timeout", "upstream-timeout", "token-unavailable"):
-        counted.exchange_finished(dataclasses.replace(EXCHANGE, status=504, failure=failure))
+        counted.count([dataclasses.replace(EXCHANGE, status=504, failure=failure)])
     samples = await scrape(counted)
     assert samples["switch_proxy_request_failures_total", "upstream-timeout", "switch-api"] == 2
     assert samples["switch_proxy_request_failures_total", "token-unavailable", "switch-api"] == 1
@@ -215,7 +215,7 @@ async def test_log_lines_that_were_dropped_are_counted() -> None:
 
 async def test_a_scraper_that_asks_for_openmetrics_gets_it_and_can_read_it() -> None:
     counted = telemetry()
-    counted.exchange_finished(EXCHANGE)
+    counted.count([EXCHANGE])
     content, content_type = await counted.render("application/openmetrics-text; version=1.0.0")
     assert content_type.startswith("application/openmetrics-text")
     names = {family.name for family in parse_openmetrics(content.decode())}  # type: ignore[no-untyped-call]
@@ -225,7 +225,7 @@ async def test_a_scraper_that_asks_for_openmetrics_gets_it_and_can_read_it() -> 
 async def test_two_proxies_in_one_process_count_apart() -> None:
     one, other = telemetry(), telemetry()
     await one.render("")
-    other.exchange_finished(EXCHANGE)
+    other.count([EXCHANGE])
     assert ("switch_proxy_requests_total", "200", "GET", "switch-api") not in await scrape(one)
     assert (await scrape(other))["switch_proxy_requests_total", "200", "GET", "switch-api"] == 1
 
