@@ -8,6 +8,8 @@ and what an answer means is core/oauth.py's business, when to ask core/lifecycle
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
 import ssl
 from typing import TYPE_CHECKING, Self
 
@@ -183,6 +185,13 @@ async def _read_body(response: aiohttp.ClientResponse) -> tuple[bytes, bool]:
 
 
 def _reason(error: OSError) -> str:
-    """Return what the system says of an error, without what it was about."""
-    reason = getattr(error, "reason", None)  # ssl.SSLError's, in OpenSSL's words
-    return (reason if isinstance(reason, str) else None) or error.strerror or type(error).__name__
+    """Return what the system says of an error, in its own words: event loops put it in different ones."""
+    match error:
+        case ssl.SSLError(reason=str(reason)):
+            return reason.replace("_", " ").lower()
+        case socket.gaierror(strerror=str(reason)):
+            return reason
+        case OSError(errno=int(number)) if number > 0:
+            return os.strerror(number)
+        case _:
+            return str(error) or type(error).__name__

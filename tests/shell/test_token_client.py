@@ -1,0 +1,656 @@
+"""The token endpoint's client against real servers on loopback, good and bad."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import json
+import socket
+import ssl
+import struct
+import traceback
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, Final
+
+import aiohttp
+import pytest
+import trustme
+from aiohttp import web
+
+from proxy import __version__
+from proxy.core.config import CredentialSettings, SecretSource, TlsSettings
+from proxy.core.errors import (
+    TokenEndpointUnavailableError,
+    TokenFetchError,
+    TokenRequestRefusedError,
+    TokenResponseInvalidError,
+)
+from proxy.core.oauth import MAX_BODY
+from proxy.core.secret import Secret
+from proxy.core.tokens import TokenGrant
+from proxy.token_client import TokenClient
+from tests.manual_clock import ManualClock, until
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+    from pathlib import Path
+
+SECRET: Final = "zebra-quilt-vortex-secret"
+TOKEN: Final = "zebra.token.value"
+GOOD: Final = json.dumps({"access_token": TOKEN, "token_type": "Bearer", "expires_in": 3600}).encode()
+
+
+def _settings(url: str, **changes: Any) -> CredentialSettings:
+    return CredentialSettings(
+        token_url=url,
+        client_id="the client",
+        client_secret=SecretSource(env="X"),
+        **({"audience": "https://api.switchmarket.se"} | changes),
+    )
+
+
+async def _fetch(url: str, **changes: Any) -> TokenGrant:
+    async with TokenClient(settings=_settings(url, **changes), clock=ManualClock()) as client:
+        return await client.fetch(Secret(SECRET))
+
+
+async def _failure(url: str, **changes: Any) -> TokenFetchError:
+    """Return the error of a fetch, which shows neither secret nor token, not even in a traceback with locals."""
+    with pytest.raises(TokenFetchError) as caught:
+        await _fetch(url, **changes)
+    error = caught.value
+    assert error.__context__ is None
+    stack = None if error.__traceback__ is None else error.__traceback__.tb_next
+    shown = "".join(traceback.TracebackException(type(error), error, stack, capture_locals=True).format())
+    assert "zebra" not in shown + repr(error)
+    return error
+
+
+class Endpoint:
+    """A token endpoint of aiohttp's, which answers with what a handler makes."""
+
+    def __init__(self, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> None:
+        self._handler = handler
+        self.requests: list[web.Request] = []
+        self.bodies: list[bytes] = []
+        self.connections: set[object] = set()
+        self.url = ""
+
+    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        assert isinstance(request, web.Request)
+        self.requests.append(request)
+        self.bodies.append(await request.read())
+        assert request.transport is not None
+        self.connections.add(request.transport.get_extra_info("peername"))
+        return await self._handler(request)
+
+    @asynccontextmanager
+    async def serving(self, tls: ssl.SSLContext | None = None, host: str = "localhost") -> AsyncIterator[Endpoint]:
+        application = web.Application()
+        application.router.add_route("*", "/{tail:.*}", self._handle)
+        runner = web.AppRunner(application, shutdown_timeout=0.05)
+        await runner.setup()
+        try:
+            site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls)
+            await site.start()
+            scheme = "http" if tls is None else "https"
+            self.url = f"{scheme}://{host}:{runner.addresses[0][1]}/oauth/token"
+            yield self
+        finally:
+            await runner.cleanup()
+
+
+def _endpoint(body: bytes = GOOD, *, status: int = 200, **head: str) -> Endpoint:
+    """Return an endpoint that always answers the same; keywords are header fields, with `_` for `-`."""
+
+    async def handle(request: web.Request) -> web.Response:
+        fields = {"Content-Type": "application/json"} | {name.replace("_", "-"): value for name, value in head.items()}
+        return web.Response(status=status, body=body, headers=fields)
+
+    return Endpoint(handle)
+
+
+@asynccontextmanager
+async def _raw_server(
+    talk: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]],
+) -> AsyncIterator[str]:
+    """Serve connections with raw bytes, and yield the URL; `talk` is called once the request's head is there."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await talk(reader, writer)
+        except (ConnectionError, asyncio.IncompleteReadError):
+            pass  # a client that has gone
+        finally:
+            writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/oauth/token"
+
+
+async def _request(reader: asyncio.StreamReader) -> bytes:
+    """Return the bytes of a whole request."""
+    head = await reader.readuntil(b"\r\n\r\n")
+    length = next(line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:"))
+    return head + await reader.readexactly(int(length.partition(b":")[2]))
+
+
+# --- the request ---------------------------------------------------------------------------------------------------
+
+
+async def test_a_token_is_fetched() -> None:
+    async with _endpoint().serving() as endpoint:
+        assert await _fetch(endpoint.url) == TokenGrant(value=Secret(TOKEN), lifetime=3600.0, scope=None)
+    assert endpoint.bodies == [
+        (
+            b"grant_type=client_credentials&client_id=the+client&client_secret=zebra-quilt-vortex-secret"
+            b"&audience=https%3A%2F%2Fapi.switchmarket.se"
+        )
+    ]
+
+
+async def test_the_request_is_this_to_the_byte() -> None:
+    """One POST as the Switch API documents it; no codings, no connection that is kept, nothing that was not meant."""
+    seen: list[bytes] = []
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        seen.append(await _request(reader))
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(GOOD), GOOD))
+        await writer.drain()
+
+    async with _raw_server(talk) as url:
+        await _fetch(url + "?tenant=a%2Fb")
+    (request,) = seen
+    head, _, body = request.partition(b"\r\n\r\n")
+    lines = head.split(b"\r\n")
+    assert lines[0] == b"POST /oauth/token?tenant=a%2Fb HTTP/1.1"
+    assert sorted(lines[1:]) == sorted(
+        [
+            b"Host: " + url.split("/")[2].encode(),
+            b"Accept: application/json",
+            b"Accept-Encoding: identity",
+            b"Content-Type: application/x-www-form-urlencoded",
+            b"Content-Length: %d" % len(body),
+            b"Connection: close",
+            b"User-Agent: switch-proxy/" + __version__.encode(),
+        ]
+    )
+
+
+async def test_no_cookie_is_kept() -> None:
+    async with (
+        _endpoint(Set_Cookie="session=1; Path=/").serving() as endpoint,
+        TokenClient(settings=_settings(endpoint.url), clock=ManualClock()) as client,
+    ):
+        for _ in range(2):
+            await client.fetch(Secret(SECRET))
+    assert [request.headers.get("Cookie") for request in endpoint.requests] == [None, None]
+
+
+async def test_each_fetch_has_a_connection_of_its_own() -> None:
+    """A connection that was kept since the last fetch would have gone stale, and a POST is not repeated by itself."""
+    async with (
+        _endpoint().serving() as endpoint,
+        TokenClient(settings=_settings(endpoint.url), clock=ManualClock()) as client,
+    ):
+        for _ in range(3):
+            await client.fetch(Secret(SECRET))
+        assert len(endpoint.connections) == 3
+
+
+async def test_proxies_of_the_environment_are_not_used(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Nor are passwords of a .netrc: what the environment says must not send the secret elsewhere."""
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine localhost login someone password else\n", encoding="utf-8")
+    netrc.chmod(0o600)
+    monkeypatch.setenv("NETRC", str(netrc))
+    async with _endpoint().serving() as other, _endpoint().serving() as endpoint:
+        for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+            monkeypatch.setenv(name, other.url)
+        await _fetch(endpoint.url)
+    assert other.requests == []
+    assert "Authorization" not in endpoint.requests[0].headers
+
+
+# --- answers -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("body", "head", "reason"),
+    [
+        pytest.param(b"<html>Sign in</html>", {"Content_Type": "text/html"}, "(text/html) is not JSON", id="HTML"),
+        pytest.param(b"", {}, "is empty", id="nothing"),
+        pytest.param(b"[]", {}, "is JSON, but no object", id="a list"),
+        pytest.param(gzip.compress(GOOD), {"Content_Encoding": "gzip"}, "content coding", id="compressed"),
+        pytest.param(b" " * (MAX_BODY + 1), {}, "larger than 64 KiB", id="a byte too much"),
+        pytest.param(gzip.compress(b" " * 10**8), {"Content_Encoding": "gzip"}, "is larger", id="a bomb"),
+    ],
+)
+async def test_an_answer_that_cannot_be_used_is_told(body: bytes, head: dict[str, Any], reason: str) -> None:
+    async with _endpoint(body, **head).serving() as endpoint:
+        failure = await _failure(endpoint.url)
+    assert isinstance(failure, TokenResponseInvalidError)
+    assert reason in failure.reason
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (400, TokenRequestRefusedError),
+        (401, TokenRequestRefusedError),
+        (403, TokenRequestRefusedError),
+        (404, TokenRequestRefusedError),
+        (429, TokenEndpointUnavailableError),
+        (500, TokenEndpointUnavailableError),
+        (503, TokenEndpointUnavailableError),
+    ],
+)
+async def test_a_failure_has_what_the_server_says_of_it(status: int, kind: type[TokenFetchError]) -> None:
+    """Error, description and Retry-After arrive; a repetition of the secret does not."""
+    body = json.dumps({"error": "some_error", "error_description": "some words", "error_uri": SECRET}).encode()
+    async with _endpoint(body, status=status, Retry_After="30").serving() as endpoint:
+        failure = await _failure(endpoint.url)
+    assert type(failure) is kind
+    assert "some_error: some words" in failure.reason
+    assert failure.retry_after == 30.0
+
+
+async def test_a_date_to_come_back_at_is_compared_with_the_clock() -> None:
+    """The manual clock's Unix time is 1 700 001 000."""
+    async with _endpoint(status=503, Retry_After="Tue, 14 Nov 2023 22:31:00 GMT").serving() as endpoint:
+        assert (await _failure(endpoint.url)).retry_after == 60.0
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+async def test_a_redirect_is_not_followed(status: int) -> None:
+    """The secret is sent to the configured endpoint and nowhere else."""
+    async with (
+        _endpoint().serving() as elsewhere,
+        _endpoint(b"", status=status, Location=elsewhere.url).serving() as endpoint,
+    ):
+        failure = await _failure(endpoint.url)
+    assert elsewhere.requests == []
+    assert len(endpoint.requests) == 1
+    assert f"to {elsewhere.url}; redirects are not followed" in failure.reason
+
+
+async def test_an_endless_body_is_not_read_to_its_end() -> None:
+    """Reading stops at 64 KiB, and the connection is closed; a server cannot fill the memory."""
+    sent = 0
+    gone = asyncio.Event()
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal sent
+        await _request(reader)
+        writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        try:
+            while True:
+                writer.write(b"4000\r\n" + b" " * 0x4000 + b"\r\n")
+                await writer.drain()
+                sent += 0x4000
+        finally:
+            gone.set()
+
+    async with _raw_server(talk) as url:
+        failure = await _failure(url)
+        await asyncio.wait_for(gone.wait(), 10)
+    assert failure.reason == "the token endpoint's answer is larger than 64 KiB"
+    # What the sockets' buffers hold goes on top; an endless reader would have gone on to the timeout.
+    assert sent < 64 * 2**20
+
+
+async def test_an_error_with_a_huge_body_is_told_by_its_status() -> None:
+    async with _endpoint(b"x" * 10**6, status=503).serving() as endpoint:
+        failure = await _failure(endpoint.url)
+    assert type(failure) is TokenEndpointUnavailableError
+    assert failure.reason == "the token endpoint answered 503 Service Unavailable"
+
+
+# --- connections that fail -----------------------------------------------------------------------------------------
+
+
+async def _hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await reader.read()
+
+
+async def _stall_in_the_head(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await _request(reader)
+    writer.write(b"HTTP/1.1 200 OK\r\nContent-")
+    await reader.read()
+
+
+async def _stall_in_the_body(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await _request(reader)
+    writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n" + GOOD[:20])
+    await reader.read()
+
+
+async def _drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await _request(reader)
+    writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
+    while True:
+        writer.write(b" ")
+        await writer.drain()
+        await asyncio.sleep(0.005)
+
+
+async def _close(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await _request(reader)
+
+
+async def _close_in_the_head(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await _request(reader)
+    writer.write(b"HTTP/1.1 200 OK\r\nContent-")
+
+
+async def _close_in_the_body(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await _request(reader)
+    writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n" + GOOD[:20])
+
+
+async def _close_before_the_last_chunk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await _request(reader)
+    writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n" % (len(GOOD), GOOD))
+
+
+async def _reset(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await _request(reader)
+    raw = writer.get_extra_info("socket")
+    raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+async def _speak_something_else(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await _request(reader)
+    writer.write(b"220 mail.example.com ESMTP\r\n\r\n")
+    await writer.drain()
+    await reader.read()
+
+
+async def _send_two_lengths(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await _request(reader)
+    writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello")
+    await writer.drain()
+    await reader.read()
+
+
+async def _send_an_endless_head(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await _request(reader)
+    writer.write(b"HTTP/1.1 200 OK\r\nX-Long: ")
+    while True:
+        writer.write(b"x" * 4096)
+        await writer.drain()
+
+
+@pytest.mark.parametrize(
+    "talk",
+    [
+        pytest.param(_hang, id="before the answer"),
+        pytest.param(_stall_in_the_head, id="in the head"),
+        pytest.param(_stall_in_the_body, id="in the body"),
+        pytest.param(_drip, id="never, but ever so slowly"),
+    ],
+)
+async def test_a_server_that_stops_is_waited_for_as_long_as_configured(
+    talk: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]],
+) -> None:
+    """The limit is on the whole fetch, whatever it is that takes so long."""
+    async with _raw_server(talk) as url:
+        failure = await _failure(url, timeout=0.08)
+    assert type(failure) is TokenEndpointUnavailableError
+    assert failure.reason.endswith(" did not answer within 0.08 seconds")
+
+
+@pytest.mark.parametrize(
+    ("talk", "reason"),
+    [
+        pytest.param(_close, "closed the connection without an answer", id="closes"),
+        pytest.param(_close_in_the_head, "closed the connection without an answer", id="closes in the head"),
+        pytest.param(_close_in_the_body, "broke its answer off", id="closes in the body"),
+        pytest.param(_close_before_the_last_chunk, "broke its answer off", id="closes before the last chunk"),
+        pytest.param(_reset, "", id="resets"),
+    ],
+)
+async def test_a_server_that_breaks_the_connection_is_told(
+    talk: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]], reason: str
+) -> None:
+    """An answer that was cut short is not used, even where the token is in it."""
+    async with _raw_server(talk) as url:
+        failure = await _failure(url)
+    assert type(failure) is TokenEndpointUnavailableError
+    assert f"the token endpoint {url.split('/')[2]} " in failure.reason
+    assert reason in failure.reason
+
+
+@pytest.mark.parametrize(
+    "talk",
+    [
+        pytest.param(_speak_something_else, id="another protocol"),
+        pytest.param(_send_two_lengths, id="two lengths"),
+        pytest.param(_send_an_endless_head, id="an endless head"),
+    ],
+)
+async def test_a_server_that_does_not_speak_http_is_told(
+    talk: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]],
+) -> None:
+    async with _raw_server(talk) as url:
+        failure = await _failure(url)
+    assert type(failure) is TokenResponseInvalidError
+    assert failure.reason.endswith("answered with something that is not HTTP/1.1")
+
+
+async def test_a_port_where_nobody_listens_is_told() -> None:
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        port = bound.getsockname()[1]
+        failure = await _failure(f"http://127.0.0.1:{port}/token")
+    assert type(failure) is TokenEndpointUnavailableError
+    assert failure.reason == f"no connection to the token endpoint 127.0.0.1:{port} could be made: Connection refused"
+
+
+def test_a_name_that_cannot_be_resolved_is_told() -> None:
+    """The resolver is the network's, so its failure is made by hand here."""
+    client = TokenClient(settings=_settings("https://login.example.com/token"), clock=ManualClock())
+    key = aiohttp.client_reqrep.ConnectionKey("login.example.com", 443, True, True, None, None, None)  # noqa: FBT003
+    failure = client._failure_of(aiohttp.ClientConnectorDNSError(key, socket.gaierror(-2, "Name or service not known")))
+    assert type(failure) is TokenEndpointUnavailableError
+    assert failure.reason == (
+        "the name of the token endpoint login.example.com:443 could not be resolved: Name or service not known"
+    )
+
+
+def test_an_exception_that_nobody_foresaw_is_told_by_its_kind() -> None:
+    client = TokenClient(settings=_settings("https://login.example.com/token"), clock=ManualClock())
+    failure = client._failure_of(RuntimeError(SECRET))
+    assert failure.reason == "the token endpoint login.example.com:443 could not be asked: unexpected RuntimeError"
+
+
+async def test_after_a_failure_the_next_fetch_is_good() -> None:
+    """One client serves for the whole life of a credential."""
+    statuses = [503, 200]
+
+    async def handle(request: web.Request) -> web.Response:
+        return web.Response(status=statuses.pop(0), body=GOOD)
+
+    async with (
+        Endpoint(handle).serving() as endpoint,
+        TokenClient(settings=_settings(endpoint.url), clock=ManualClock()) as client,
+    ):
+        with pytest.raises(TokenEndpointUnavailableError):
+            await client.fetch(Secret(SECRET))
+        assert (await client.fetch(Secret(SECRET))).value == Secret(TOKEN)
+
+
+async def test_a_fetch_that_is_cancelled_leaves_no_connection() -> None:
+    opened, closed = asyncio.Event(), asyncio.Event()
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await _request(reader)
+        opened.set()
+        await reader.read()
+        closed.set()
+
+    async with _raw_server(talk) as url, TokenClient(settings=_settings(url), clock=ManualClock()) as client:
+        fetch = asyncio.get_running_loop().create_task(client.fetch(Secret(SECRET)))
+        await asyncio.wait_for(opened.wait(), 10)
+        fetch.cancel()
+        await asyncio.gather(fetch, return_exceptions=True)
+        assert fetch.cancelled()
+        await asyncio.wait_for(closed.wait(), 10)
+
+
+async def test_a_client_can_be_closed_without_having_been_used() -> None:
+    async with TokenClient(settings=_settings("https://login.example.com/token"), clock=ManualClock()) as client:
+        assert repr(client) == "<TokenClient login.example.com:443>"
+
+
+# --- TLS -----------------------------------------------------------------------------------------------------------
+
+
+class Authority:
+    """A certificate authority, and a server that shows a certificate of it for `localhost`."""
+
+    def __init__(self, folder: Path, *, name: str = "localhost") -> None:
+        self._authority = trustme.CA()
+        self.file = str(folder / "ca.pem")
+        self._authority.cert_pem.write_to_path(self.file)
+        self._certificate = self._authority.issue_cert(name)
+
+    def server_context(self) -> ssl.SSLContext:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self._certificate.configure_cert(context)
+        return context
+
+    def require_client_certificate(self, context: ssl.SSLContext) -> ssl.SSLContext:
+        context.verify_mode = ssl.CERT_REQUIRED
+        self._authority.configure_trust(context)
+        return context
+
+    def issue_to(self, folder: Path) -> tuple[str, str]:
+        """Return the files of a client's certificate and key."""
+        issued = self._authority.issue_cert("client")
+        certificate, key = str(folder / "client.pem"), str(folder / "client.key")
+        issued.cert_chain_pems[0].write_to_path(certificate)
+        issued.private_key_pem.write_to_path(key)
+        return certificate, key
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    return Authority(tmp_path)
+
+
+async def test_a_certificate_of_the_configured_authority_is_trusted(authority: Authority) -> None:
+    async with _endpoint().serving(authority.server_context()) as endpoint:
+        assert (await _fetch(endpoint.url, tls=TlsSettings(ca_file=authority.file))).value == Secret(TOKEN)
+
+
+async def test_a_certificate_of_an_unknown_authority_is_not_trusted(authority: Authority) -> None:
+    """And nothing has been sent."""
+    async with _endpoint().serving(authority.server_context()) as endpoint:
+        failure = await _failure(endpoint.url)
+    assert type(failure) is TokenEndpointUnavailableError
+    assert "shows a certificate that cannot be trusted: " in failure.reason
+    assert "certificate" in failure.reason.rpartition(": ")[2]
+    assert endpoint.requests == []
+
+
+async def test_a_certificate_for_another_name_is_not_trusted(tmp_path: Path) -> None:
+    authority = Authority(tmp_path, name="login.example.com")
+    async with _endpoint().serving(authority.server_context()) as endpoint:
+        failure = await _failure(endpoint.url, tls=TlsSettings(ca_file=authority.file))
+    assert "cannot be trusted: Hostname mismatch" in failure.reason
+    assert endpoint.requests == []
+
+
+async def test_the_name_to_verify_can_be_configured(tmp_path: Path) -> None:
+    """It is asked for in the handshake too (SNI)."""
+    authority = Authority(tmp_path, name="login.example.com")
+    names: list[str | None] = []
+    context = authority.server_context()
+    context.sni_callback = lambda _, name, __: names.append(name)
+    async with _endpoint().serving(context) as endpoint:
+        tls = TlsSettings(ca_file=authority.file, server_name="login.example.com")
+        assert (await _fetch(endpoint.url, tls=tls)).value == Secret(TOKEN)
+    assert names == ["login.example.com"]
+
+
+async def test_a_client_certificate_is_shown(authority: Authority, tmp_path: Path) -> None:
+    context = authority.require_client_certificate(authority.server_context())
+    certificate, key = authority.issue_to(tmp_path)
+    async with _endpoint().serving(context) as endpoint:
+        tls = TlsSettings(ca_file=authority.file, client_certificate_file=certificate, client_key_file=key)
+        assert (await _fetch(endpoint.url, tls=tls)).value == Secret(TOKEN)
+
+
+async def test_a_client_certificate_that_is_missing_is_told(authority: Authority) -> None:
+    context = authority.require_client_certificate(authority.server_context())
+    async with _endpoint().serving(context) as endpoint:
+        failure = await _failure(endpoint.url, tls=TlsSettings(ca_file=authority.file))
+    assert type(failure) is TokenEndpointUnavailableError
+    assert "TLS" in failure.reason or "connection" in failure.reason
+    assert endpoint.requests == []
+
+
+async def test_a_server_without_tls_1_2_is_refused(authority: Authority) -> None:
+    context = authority.server_context()
+    context.set_ciphers("ALL:@SECLEVEL=0")
+    context.minimum_version = ssl.TLSVersion.MINIMUM_SUPPORTED
+    with pytest.warns(DeprecationWarning, match="TLSv1_1"):
+        context.maximum_version = ssl.TLSVersion.TLSv1_1
+    async with _endpoint().serving(context) as endpoint:
+        failure = await _failure(endpoint.url, tls=TlsSettings(ca_file=authority.file))
+    assert type(failure) is TokenEndpointUnavailableError
+    assert "connection to the token endpoint localhost:" in failure.reason
+    assert endpoint.requests == []
+
+
+async def test_a_server_that_speaks_no_tls_is_told() -> None:
+    async with _endpoint().serving() as endpoint:
+        failure = await _failure(endpoint.url.replace("http://", "https://"))
+    assert type(failure) is TokenEndpointUnavailableError
+    assert failure.reason.startswith("no TLS connection to the token endpoint localhost:")
+    assert endpoint.requests == []
+
+
+async def test_a_file_of_authorities_that_is_missing_is_told_and_looked_for_again(
+    authority: Authority, tmp_path: Path
+) -> None:
+    """What is mended is taken up without a restart."""
+    path = tmp_path / "mounted" / "ca.pem"
+    async with (
+        _endpoint().serving(authority.server_context()) as endpoint,
+        TokenClient(
+            settings=_settings(endpoint.url, tls=TlsSettings(ca_file=str(path))), clock=ManualClock()
+        ) as client,
+    ):
+        with pytest.raises(TokenEndpointUnavailableError) as caught:
+            await client.fetch(Secret(SECRET))
+        assert caught.value.reason == (
+            f"the TLS files of the credential cannot be used: {path}: No such file or directory"
+        )
+        path.parent.mkdir()
+        (tmp_path / "ca.pem").rename(path)
+        assert (await client.fetch(Secret(SECRET))).value == Secret(TOKEN)
+
+
+async def test_a_key_with_a_password_is_told_and_no_terminal_is_asked(authority: Authority, tmp_path: Path) -> None:
+    (tmp_path / "broken.pem").write_text("no certificate", encoding="utf-8")
+    tls = TlsSettings(ca_file=authority.file, client_certificate_file=str(tmp_path / "broken.pem"))
+    failure = await _failure("https://localhost:1/token", tls=tls)
+    assert failure.reason.startswith("the TLS files of the credential cannot be used: ")
+    assert "broken.pem" in failure.reason
+
+
+async def test_nothing_stays_open() -> None:
+    """After the end there are as many descriptors as before."""
+    import os  # noqa: PLC0415
+
+    def descriptors() -> int:
+        return len(os.listdir("/proc/self/fd"))  # noqa: PTH208
+
+    async with _endpoint().serving() as endpoint:
+        before = descriptors()
+        for _ in range(5):
+            await _fetch(endpoint.url)
+        await until(lambda: descriptors() <= before)
