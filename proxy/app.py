@@ -45,8 +45,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
     from proxy.clock import Clock
-    from proxy.core.config import Settings
+    from proxy.core.config import RouteSettings, Settings
     from proxy.core.credential_events import CredentialEvent
+    from proxy.core.egress import EgressProxy
 
 ADMIN: Final = "admin"
 """The admin listener's name among the addresses."""
@@ -80,7 +81,7 @@ class Application:
                 tokens=self._managers[route.credential],
                 observer=self._journal,
                 clock=clock,
-                egress_proxy=find_egress_proxy(scheme=route.upstream.scheme, host=route.upstream.host, environ=environ),
+                egress_proxy=self._find_egress_proxy(route, environ),
             )
             for route in settings.routes
         }
@@ -103,6 +104,12 @@ class Application:
             random=random.random,
             observer=self,
         )
+
+    def _find_egress_proxy(self, route: RouteSettings, environ: Mapping[str, str]) -> EgressProxy | None:
+        egress_proxy = find_egress_proxy(scheme=route.upstream.scheme, host=route.upstream.host, environ=environ)
+        if egress_proxy is not None and egress_proxy.authorization is not None:
+            self._log.redactor.learn("egress proxy", egress_proxy.authorization)
+        return egress_proxy
 
     def __repr__(self) -> str:
         state = "draining" if self._draining_since is not None else "ready" if self._was_ready else "not ready"

@@ -12,6 +12,7 @@ import gc
 import logging
 import os
 import signal
+import threading
 from typing import TYPE_CHECKING, Final
 
 from proxy.app import Application
@@ -31,6 +32,9 @@ EXIT_OK: Final = 0
 EXIT_FAILED: Final = 1
 EXIT_SIGNAL: Final = 128
 
+_LAST_STEPS: Final = 3.0
+"""Seconds from the proxy's end to the process's: more than it takes to write the last lines."""
+
 _LAST_WORD: Final = 0.1
 """Seconds that the last line may take to be written where the process ends at once."""
 
@@ -43,7 +47,9 @@ def run(settings: Settings) -> int:
         logging.basicConfig(handlers=[LibraryHandler(log.events)], level=logging.WARNING, force=True)
         logging.captureWarnings(capture=True)
         with asyncio.Runner(loop_factory=_find_loop_factory()) as runner:
-            return runner.run(_run(settings, log=log, clock=clock))
+            exit_code = runner.run(_run(settings, log=log, clock=clock))
+            _end_within(_LAST_STEPS, exit_code)
+    return exit_code
 
 
 def _find_loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
@@ -53,6 +59,13 @@ def _find_loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
     except ImportError:
         return asyncio.new_event_loop
     return uvloop.new_event_loop
+
+
+def _end_within(seconds: float, exit_code: int) -> None:
+    """End the process then, should it still be there: Python waits for ever for a thread that hangs on a lost volume."""
+    timer = threading.Timer(seconds, os._exit, [exit_code])
+    timer.daemon = True
+    timer.start()
 
 
 async def _run(settings: Settings, *, log: Log, clock: Clock) -> int:

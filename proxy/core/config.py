@@ -515,7 +515,8 @@ class LogSettings:
         Literal["all", "errors", "off"],
         Key(
             rule=one_of("all", "errors", "off"),
-            text="Which requests get a line: all, those that failed, or none.",
+            text="Which requests get a line: all, those that failed (an answer of 500 or more counts), or only those "
+            "that the proxy itself could not serve in full (off).",
         ),
     ] = "all"
 
