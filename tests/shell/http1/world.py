@@ -20,6 +20,7 @@ from tests.shell.http1.raw_upstream import RawUpstream, UpstreamSide
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
+    from proxy.core.egress import EgressProxy
     from proxy.core.exchange_record import ExchangeRecord
     from proxy.core.tokens import AccessToken
     from proxy.http1.snapshot import RouteSnapshot
@@ -182,6 +183,8 @@ async def running_world(
     host: str = "127.0.0.1",
     port: int | None = None,
     base_path: str = "",
+    origin: Origin | None = None,
+    egress_proxy: EgressProxy | None = None,
     **settings: Any,
 ) -> AsyncIterator[World]:
     """
@@ -195,20 +198,16 @@ async def running_world(
     loop.set_exception_handler(lambda _, context: unexpected.append(context))
     connections_before, tasks_before = open_connections(), other_tasks()
     upstream = upstream or RawUpstream()
+    scheme = "http" if upstream.tls is None else "https"
     route = RouteSettings(
         name="switch-api",
         listen=Address(host="127.0.0.1", port=0),
-        upstream=Origin(
-            scheme="http" if upstream.tls is None else "https",
-            host=host,
-            port=port or upstream.port,
-            base_path=base_path,
-        ),
+        upstream=origin or Origin(scheme=scheme, host=host, port=port or upstream.port, base_path=base_path),
         credential="switch",
         **settings,
     )
     tokens, records = StaticTokens(token), Records()
-    listener = Listener(route=route, tokens=tokens, observer=records, clock=SteadyClock())
+    listener = Listener(route=route, tokens=tokens, observer=records, clock=SteadyClock(), egress_proxy=egress_proxy)
     await listener.start()
     world = World(upstream, listener, tokens, records)
     try:
