@@ -66,6 +66,11 @@ class ManualClock:
             await asyncio.sleep(0)
 
     @property
+    def sleepers(self) -> int:
+        """Return how many are waiting for a moment."""
+        return sum(not woken.done() for _, _, woken in self._sleepers)
+
+    @property
     def next_wake_at(self) -> float | None:
         """Return when the first sleeper is due; None where nobody sleeps."""
         sleeper = self._next_sleeper()
