@@ -287,6 +287,19 @@ def test_another_secret_during_a_fetch_that_meets_an_outage_waits_it_out() -> No
     assert StartFetch() not in effects
 
 
+def test_refusals_of_the_old_secret_do_not_slow_the_new_one_down() -> None:
+    """Whether it came between two fetches or during one: its first refusal is waited out like a first one."""
+    between, _ = step(
+        State(phase=BackingOff(until=1e9, lane=Lane.REFUSED), refusals=5), CredentialsChanged(), 100.0, 0.5
+    )
+    during, _ = step(State(phase=Fetching(since=99.0), refusals=5), CredentialsChanged(), 100.0, 0.5)
+    during, _ = step(during, Failed(error=REFUSED), 100.0, 0.5)
+    for state in (between, during):
+        assert state.phase == Fetching(since=100.0)
+        after, _ = step(state, Failed(error=REFUSED), 100.0, 0.0)
+        assert after.phase == BackingOff(until=160.0, lane=Lane.REFUSED)
+
+
 def test_a_refusal_of_the_old_secret_leaves_waiters_waiting() -> None:
     """The fetch that follows at once is theirs."""
     state, _ = step(State(phase=Fetching(since=100.0)), CredentialsChanged(), 100.5, 0.5)
