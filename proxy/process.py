@@ -32,7 +32,7 @@ EXIT_OK: Final = 0
 EXIT_FAILED: Final = 1
 EXIT_SIGNAL: Final = 128
 
-_LAST_STEPS: Final = 3.0
+_LAST_STEPS: Final = 2.0
 """Seconds from the proxy's end to the process's: more than it takes to write the last lines."""
 
 _LAST_WORD: Final = 0.1

@@ -84,11 +84,12 @@ class ProxyProcess:
 
 
 @asynccontextmanager
-async def proxy_process(config: Path) -> AsyncIterator[ProxyProcess]:
-    """Run a proxy; one that is still there in the end is killed."""
+async def proxy_process(config: Path, *, before: str = "pass") -> AsyncIterator[ProxyProcess]:
+    """Run a proxy, with Python statements `before` it in its process; one that is still there in the end is killed."""
+    program = f"import sys; {before}; import runpy; runpy.run_module('proxy', run_name='__main__', alter_sys=True)"
     environ = {name: value for name, value in os.environ.items() if not name.startswith("SWITCH_")}
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "proxy", "run", "--config", str(config)),
+        *(sys.executable, "-c", program, "run", "--config", str(config)),
         env={**environ, "PYTHONPATH": str(ROOT)},
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,

@@ -111,6 +111,17 @@ async def test_without_an_admin_listener_it_serves_all_the_same(
         assert proxy.event_names.count("listener.started") == 1
 
 
+async def test_without_uvloop_it_runs_on_asyncios_own_loop_and_says_so(
+    configure: Configure, client: aiohttp.ClientSession
+) -> None:
+    async with proxy_process(configure(), before="sys.modules['uvloop'] = None") as proxy:
+        await wait_until_ready(client, await proxy.url("admin"))
+        async with client.get(await proxy.url("switch-api") + METERS) as response:
+            assert response.status == 200
+        assert (await proxy.event("proxy.started"))["loop"] == "asyncio"
+    assert proxy.errors == ""
+
+
 async def test_the_log_tells_of_the_start_in_order_and_nothing_else_is_printed(
     configure: Configure, client: aiohttp.ClientSession
 ) -> None:

@@ -66,6 +66,18 @@ async def test_requests_in_flight_are_answered_while_new_ones_are_refused_and_re
     assert proxy.event_names[-1] == "proxy.stopped"
 
 
+async def test_a_thread_that_hangs_does_not_keep_it_from_ending(configure: Configure) -> None:
+    """Python waits for all threads of its pools: a look at a volume that is gone may take for ever."""
+    hang = (
+        "import time; from concurrent.futures import ThreadPoolExecutor; ThreadPoolExecutor().submit(time.sleep, 600)"
+    )
+    async with proxy_process(configure(), before=hang) as proxy:
+        await proxy.event("proxy.started")
+        proxy.send(signal.SIGTERM)
+        assert await proxy.exit_code() == 0
+    assert proxy.event_names[-1] == "proxy.stopped"
+
+
 async def test_idle_connections_that_clients_keep_do_not_hold_it_up(configure: Configure) -> None:
     async with HeldUpstream() as upstream, proxy_process(configure(upstream=upstream.url)) as proxy:
         upstream.release()
