@@ -1,0 +1,108 @@
+"""docs/observability.md names every event, field and metric there is, and none that there is not."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from proxy.core.access_line import access_event
+from proxy.core.credential_events import OUTCOMES
+from proxy.core.exchange_record import ExchangeRecord
+from proxy.http1.snapshot import RouteSnapshot
+from proxy.telemetry import State, Telemetry
+from tests.credential_statuses import READY
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT: Final = Path(__file__).parents[2]
+REFERENCE: Final = (ROOT / "docs" / "observability.md").read_text(encoding="utf-8")
+
+ROUTE = RouteSnapshot(
+    name="switch-api",
+    client_connections=0,
+    exchanges_in_flight=0,
+    upstream_idle=0,
+    upstream_busy=0,
+    waiting_for_upstream=0,
+    upstream_connects=0,
+    upstream_reuses=0,
+    retries=0,
+)
+FAILED = ExchangeRecord(
+    route="switch-api",
+    method=b"GET",
+    target=b"/",
+    request_id=b"1",
+    status=502,
+    request_body_bytes=0,
+    response_body_bytes=0,
+    duration=0.0,
+    upstream_duration=None,
+    failure="upstream-refused",
+    started_at_wall=0.0,
+)
+
+
+def section(heading: str) -> str:
+    """Return the text below a heading, to the next one of the same depth or less."""
+    depth = heading.partition(" ")[0]
+    _, _, rest = REFERENCE.partition(f"\n{heading}\n")
+    assert rest, f"there is no {heading!r}"
+    return re.split(rf"^#{{1,{len(depth)}}} ", rest, flags=re.MULTILINE)[0]
+
+
+def first_column(text: str) -> set[str]:
+    """Return the names in backticks that stand in the first column of the tables of a text."""
+    cells = re.findall(r"^\| (`[^|]+) \|", text, flags=re.MULTILINE)
+    return {name for cell in cells for name in re.findall(r"`([^`]+)`", cell)}
+
+
+def names_of_events() -> Iterator[str]:
+    """Find every string in the package that is written as events are, and is not a key of the configuration."""
+    for path in (ROOT / "proxy").rglob("*.py"):
+        if "demo" in path.parts:
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            match node:
+                case ast.Constant(value=str(text)) if re.fullmatch(r"(?!admin\.)[a-z]+\.[a-z]+(_[a-z]+)*", text):
+                    yield text
+
+
+def test_every_event_is_documented_and_no_other() -> None:
+    documented = {name for name in first_column(section("## Log")) if "." in name}
+    assert documented == set(names_of_events())
+
+
+def test_every_field_of_a_request_is_documented_and_no_other() -> None:
+    documented = {name for name in first_column(section("### Requests")) if "." not in name}
+    assert documented == access_event(FAILED).keys() - {"timestamp", "event"}
+
+
+async def test_every_metric_is_documented_with_its_type_and_labels_and_no_other() -> None:
+    state = State(health=READY, routes=[ROUTE], log_lines_dropped=0)
+    build = {"version": "1", "python": "3", "loop": "uvloop"}
+    telemetry = Telemetry(state=lambda: state, routes=["switch-api"], build=build)
+    telemetry.count([FAILED])
+    content, _ = await telemetry.render("")
+    found = {
+        (
+            family.name + ("_total" if family.type == "counter" else ""),
+            family.type,
+            frozenset(label for sample in family.samples for label in sample.labels if label != "le"),
+        )
+        for family in text_string_to_metric_families(content.decode())
+        if not family.name.startswith("process_")
+    }
+    rows = re.findall(r"^\| `(switch_proxy_\w+)` \| (\w+) \| ([^|]*)\|", section("## Metrics"), flags=re.MULTILINE)
+    documented = {(name, kind, frozenset(re.findall(r"`(\w+)`", labels))) for name, kind, labels in rows}
+    assert documented == found
+
+
+def test_every_outcome_of_a_fetch_is_documented() -> None:
+    (row,) = [line for line in REFERENCE.splitlines() if "switch_proxy_token_fetches_total" in line]
+    assert set(OUTCOMES) <= set(re.findall(r"`(\w+)`", row))
