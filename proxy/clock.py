@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_LONGEST_NAP: Final = 30.0
+LONGEST_NAP: Final = 30.0
 """
 Seconds. The event loop's timers stand still while the machine sleeps, so a long wait looks at the clock this often:
 that late, at most, is noticed what fell due meanwhile.
@@ -38,14 +38,16 @@ class Clock(Protocol):
 class SystemClock:
     """The machine's clock."""
 
-    __slots__ = ("now",)
+    __slots__ = ("_longest_nap", "now")
 
     now: Callable[[], float]
     """Return the seconds since boot, those asleep included."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, longest_nap: float = LONGEST_NAP) -> None:
         # The system call itself and no method around it: it is read several times for each request.
         self.now = partial(time.clock_gettime, getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+
+        self._longest_nap = longest_nap
 
     def wall(self) -> float:
         """Return Unix time in seconds."""
@@ -54,7 +56,7 @@ class SystemClock:
     async def sleep_until(self, at: float) -> None:
         """Return when `now()` is `at` or later."""
         while (left := at - self.now()) > 0:  # noqa: ASYNC110 - time has no event
-            await asyncio.sleep(min(left, _LONGEST_NAP))
+            await asyncio.sleep(min(left, self._longest_nap))
 
     def __repr__(self) -> str:
         return f"<SystemClock now={self.now():.3f}>"

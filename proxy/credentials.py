@@ -89,8 +89,8 @@ class EnvironmentSecret:
 
     async def wait_for_change(self) -> Outcome:
         """Wait for ever: a process does not see changes of its environment."""
-        await asyncio.Event().wait()
-        return Unchanged()
+        for_ever: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        return await for_ever
 
     def __repr__(self) -> str:
         return f"<EnvironmentSecret {self._variable}>"

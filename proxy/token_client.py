@@ -44,8 +44,6 @@ class TokenClient:
         try:
             async with asyncio.timeout(self._settings.timeout):
                 response = await self._send(build_request(self._settings, secret))
-        except TokenFetchError:
-            raise
         except Exception as error:  # noqa: BLE001 - aiohttp's, asyncio's, ssl's and the resolver's: all become ours
             failure = self._failure_of(error)
         else:

@@ -459,10 +459,20 @@ def test_a_name_that_cannot_be_resolved_is_told() -> None:
     )
 
 
-def test_an_exception_that_nobody_foresaw_is_told_by_its_kind() -> None:
+@pytest.mark.parametrize(
+    ("error", "kind", "told"),
+    [
+        pytest.param(ValueError(SECRET), TokenEndpointUnavailableError, "ValueError", id="a value that cannot be sent"),
+        pytest.param(aiohttp.ClientError(SECRET), TokenEndpointUnavailableError, "ClientError", id="aiohttp's"),
+        pytest.param(RuntimeError(SECRET), TokenFetchError, "unexpected RuntimeError", id="that nobody foresaw"),
+    ],
+)
+def test_any_other_exception_is_told_by_its_kind(error: Exception, kind: type[TokenFetchError], told: str) -> None:
+    """Its text may hold anything."""
     client = TokenClient(settings=_settings("https://login.example.com/token"), clock=ManualClock())
-    failure = client._failure_of(RuntimeError(SECRET))
-    assert failure.reason == "the token endpoint login.example.com:443 could not be asked: unexpected RuntimeError"
+    failure = client._failure_of(error)
+    assert type(failure) is kind
+    assert failure.reason == f"the token endpoint login.example.com:443 could not be asked: {told}"
 
 
 async def test_after_a_failure_the_next_fetch_is_good() -> None:
