@@ -6,11 +6,11 @@ import ssl
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import trustme
-
 if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
+
+    import trustme
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

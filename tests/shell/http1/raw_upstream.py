@@ -58,10 +58,10 @@ class RawUpstream:
         """Say whether a connection is there that has not been accepted; `accept` returns it."""
         return bool(select.select([self._listening], [], [], 0)[0])
 
-    def sockets(self) -> set[str]:
-        """Return the sockets of this side, as the system calls them."""
+    def sockets(self) -> set[int]:
+        """Return the sockets of this side, by inode."""
         sockets = [self._listening, *(side.socket for side in self._accepted)]
-        return {f"socket:[{os.fstat(each.fileno()).st_ino}]" for each in sockets if each.fileno() >= 0}
+        return {os.fstat(each.fileno()).st_ino for each in sockets if each.fileno() >= 0}
 
     def stop_listening(self) -> None:
         """Refuse connections from now on; those accepted stay."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
 from hypothesis import HealthCheck, given, settings
@@ -133,7 +134,7 @@ answers = st.builds(
 def segments(raw: bytes, at: list[int]) -> list[bytes]:
     """Cut bytes at the given places."""
     places = sorted({0, len(raw), *(place for place in at if place < len(raw))})
-    return [raw[start:end] for start, end in zip(places, places[1:], strict=False)]
+    return [raw[start:end] for start, end in pairwise(places)]
 
 
 async def receive_body(peer: RawPeer, body: Body) -> tuple[bytes, list[bytes]]:

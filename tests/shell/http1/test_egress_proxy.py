@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
@@ -221,7 +222,7 @@ async def test_a_certificate_for_another_name_behind_the_tunnel_is_a_502(
     client, side = await asked(world)
     await side.receive_head()
     await side.send(b"HTTP/1.1 200 OK\r\n\r\n")
-    with pytest.raises((OSError, AssertionError)):
+    # Our side breaks the handshake off, which the far end may see before or after its own is done.
+    with suppress(OSError):
         await begin_tls(side, certificates, "egress.example")
-        await side.receive(1)
     assert kind(await client.receive_response()) == (502, "upstream-certificate")

@@ -13,6 +13,7 @@ from proxy.http1.pool import Pool, PoolExhaustedError
 from proxy.http1.upstream import UpstreamConnection
 from tests.shell.http1.raw_peer import turn
 from tests.shell.http1.raw_upstream import RawUpstream
+from tests.shell.http1.world import until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -54,8 +55,7 @@ async def waiter_for(pool: Pool) -> asyncio.Task[UpstreamConnection]:
     """Return a request that waits for a connection."""
     before = pool.waiting
     task = asyncio.get_running_loop().create_task(pool.acquire())
-    while pool.waiting == before:
-        await asyncio.sleep(0)
+    await until(lambda: pool.waiting > before, lambda: "it does not wait")
     return task
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import stat
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -137,9 +138,7 @@ class World:
 
     def connections_of_the_proxy(self) -> int:
         """Return how many TCP sockets are neither a client's nor the upstream's; the listening one is among them."""
-        ours = {
-            f"socket:[{os.fstat(each.socket.fileno()).st_ino}]" for each in self.clients if each.socket.fileno() >= 0
-        }
+        ours = {os.fstat(each.socket.fileno()).st_ino for each in self.clients if each.socket.fileno() >= 0}
         return len(open_connections() - ours - self.upstream.sockets())
 
     @property
@@ -158,16 +157,18 @@ async def until(predicate: Callable[[], bool], describe: Callable[[], str]) -> N
         pause = min(0.005, pause + 0.0005)
 
 
-def open_connections() -> set[str]:
-    """Return the TCP sockets that this process holds; the loop's own socket pairs are none."""
-    process = Path("/proc/self")
-    links = set()
-    for descriptor in (process / "fd").iterdir():
+def open_connections() -> set[int]:
+    """Return the TCP sockets that this process holds, by inode; the loop's own socket pairs are none."""
+    inodes = set()
+    for descriptor in Path("/proc/self/fd").iterdir():
         # The descriptor that lists the folder is gone by now.
-        with suppress(FileNotFoundError):
-            links.add(str(descriptor.readlink()))
-    tables = [(process / "net" / name).read_text().splitlines()[1:] for name in ("tcp", "tcp6")]
-    return links & {f"socket:[{line.split()[9]}]" for table in tables for line in table}
+        with suppress(OSError):
+            status = os.fstat(int(descriptor.name))
+            if stat.S_ISSOCK(status.st_mode):
+                with socket.socket(fileno=os.dup(int(descriptor.name))) as duplicate:
+                    if duplicate.family in {socket.AF_INET, socket.AF_INET6}:
+                        inodes.add(status.st_ino)
+    return inodes
 
 
 def other_tasks() -> set[asyncio.Task[Any]]:
