@@ -1,0 +1,102 @@
+# Every task of this project, for people and for continuous integration alike. `make` alone lists them.
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input -qq
+# Nothing but wheels whose hashes the lock files know: no code of a package runs while it is installed.
+INSTALL := $(PIP) install --require-hashes --only-binary :all:
+
+# PYTHON=python3.12 makes the virtual environment with that one; otherwise the first of these that is recent enough.
+PYTHONS = $(or $(PYTHON),python3 python3.13 python3.12 python3.11)
+CONFIG ?= config.yaml
+SECONDS ?= 60
+
+.PHONY: help setup demo run test check fmt fuzz bench bench-quick schema lock clean
+
+help: ## List the tasks
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(VENV)/run.stamp ## See the proxy at work between an app and fakes of both servers (ARGS=--once: end by itself)
+	@$(BIN)/switch-proxy demo $(ARGS)
+
+test: check ## Check everything and run all tests (ARGS="tests/core -k token": only some)
+	@$(BIN)/python -m pytest $(ARGS)
+
+run: $(VENV)/run.stamp ## Run the proxy against real servers (CONFIG=config.yaml)
+	@$(BIN)/switch-proxy run --config '$(CONFIG)'
+
+setup: $(VENV)/dev.stamp ## Make the virtual environment .venv with all that the other tasks need
+
+check: $(VENV)/dev.stamp ## Check lint rules, formatting, types and the direction of imports
+	@$(BIN)/ruff check --quiet
+	@$(BIN)/ruff format --check --quiet || { $(BIN)/ruff format --diff --quiet; echo "make fmt does this" >&2; exit 1; }
+	@$(BIN)/mypy --no-error-summary
+	@$(BIN)/lint-imports --quiet 2>/dev/null || $(BIN)/lint-imports
+
+fmt: $(VENV)/dev.stamp ## Format the code, and mend what the linter can mend
+	@$(BIN)/ruff check --fix-only --quiet
+	@$(BIN)/ruff format
+
+fuzz: $(VENV)/dev.stamp ## Fuzz both parsers and whole exchanges (SECONDS=60; SEED=1 repeats a run)
+	@$(BIN)/python -m fuzz --seconds $(SECONDS) $(if $(SEED),--seed $(SEED)) $(ARGS)
+
+bench: $(VENV)/bench.stamp ## Measure beside Envoy, nginx and a tutorial's proxy, into benchmarks/RESULTS.md
+	@$(BIN)/python benchmarks/run.py --write $(ARGS)
+
+bench-quick: $(VENV)/bench.stamp ## The same in a few minutes, to the terminal only
+	@$(BIN)/python benchmarks/run.py --systems switch-proxy,envoy --rounds 2 $(ARGS)
+
+schema: $(VENV)/run.stamp ## Write config.schema.json anew from the code
+	@$(BIN)/switch-proxy schema > config.schema.json.new
+	@mv config.schema.json.new config.schema.json
+
+# The tool stays out of the environment that it resolves.
+COMPILE = CUSTOM_COMPILE_COMMAND='make lock' $(VENV)/lock/bin/pip-compile --quiet --generate-hashes --allow-unsafe \
+  --strip-extras --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options $(ARGS)
+
+lock: $(BIN)/python ## Write the lock files anew from pyproject.toml (ARGS=--upgrade: with the newest releases)
+	@$(BIN)/python -m venv $(VENV)/lock
+	@$(VENV)/lock/bin/python -m pip --disable-pip-version-check --no-input -qq install pip-tools==7.6.2
+	@$(COMPILE) --output-file requirements.lock pyproject.toml
+	@$(COMPILE) --only-build-deps --build-deps-for editable --output-file requirements-build.lock pyproject.toml
+	@$(COMPILE) --extra dev --constraint requirements.lock --output-file requirements-dev.lock pyproject.toml
+	@$(COMPILE) --constraint requirements-dev.lock --output-file benchmarks/requirements.lock benchmarks/requirements.in
+
+clean: ## Remove what the other tasks have made
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	@for python in $(PYTHONS); do \
+	  "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || continue; \
+	  "$$python" -m venv $(VENV) && exit 0; \
+	  rm -rf $(VENV); \
+	  echo "make: $$python could not make a virtual environment. Debian and Ubuntu have that in a package of its own:" \
+	    "apt-get install python3-venv" >&2; \
+	  exit 1; \
+	done; \
+	echo "make: switch-proxy needs Python 3.11 or later, and there is none by the name of: $(PYTHONS)." \
+	  "Where it has another name or place: make PYTHON=/path/to/python3 …" >&2; \
+	exit 1
+
+# Stamps say what is installed already: what the proxy needs to run, and what its tests and checks need besides.
+$(VENV)/run.stamp: requirements.lock requirements-build.lock pyproject.toml | $(BIN)/python
+	@echo "Installing what the proxy needs into $(VENV) …"
+	@$(INSTALL) -r requirements.lock -r requirements-build.lock
+	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@
+
+# forbiddenfruit, which blockbuster needs, has no wheel; it is built with the setuptools that is there already.
+$(VENV)/dev.stamp: requirements-dev.lock $(VENV)/run.stamp
+	@echo "Installing what its tests need …"
+	@$(INSTALL) --no-binary forbiddenfruit --no-build-isolation -r requirements-dev.lock
+	@touch $@
+
+# wrk and nginx come from the system: apt-get install wrk nginx-light
+$(VENV)/bench.stamp: benchmarks/requirements.lock $(VENV)/run.stamp
+	@echo "Installing what the benchmarks compare with …"
+	@$(INSTALL) -r benchmarks/requirements.lock
+	@touch $@
