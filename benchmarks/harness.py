@@ -185,6 +185,7 @@ class Harness:
                     said, complaint = process.communicate()
             finally:
                 killer.cancel()
+                process.kill()  # It has ended, unless this run is being ended.
         if ready != "ready\n" or process.returncode:
             raise BenchError(f"{' '.join(command[:2])} failed ({process.returncode}): {complaint.strip()[-2000:]}")
         return windows[0], said

@@ -28,10 +28,11 @@ def profiler(name: str, folder: Path) -> Profile:
         raise MachineError(f"{name} is not installed")
 
     def profile(running: RunningSystem, workload: str, work: Callable[[], object]) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
         target = folder / f"{running.system.name}-{workload}.{'svg' if name == 'py-spy' else 'data'}"
         command = [program, "record", "-p", str(running.child.pid), "-o", str(target)]
         if name == "py-spy":
-            command += ["--native", "--rate", str(_RATE), "--duration", "3600", "--nonblocking"]
+            command += ["--native", "--rate", str(_RATE), "--duration", "3600"]
         else:
             command += ["-g", "-F", str(_RATE), "-e", "cpu-clock"]
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
@@ -41,7 +42,7 @@ def profiler(name: str, folder: Path) -> Profile:
             finally:
                 process.send_signal(signal.SIGINT)  # On which both write their result.
                 said, _ = process.communicate(timeout=60)
-        print(f"profile of {running.system.name}, {workload}: {target}" if target.exists() else said)
+        sys.stderr.write(f"profile: {target}\n" if target.exists() else f"{name} wrote nothing; it said:\n{said}\n")
 
     return profile
 

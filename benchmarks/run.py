@@ -19,7 +19,7 @@ from profiling import PROFILERS, profiler
 from report import render_markdown, render_terminal
 from results import Results, SystemFacts, load_results, save_results
 from session import Plan, Session, available
-from systems import all_systems, switch_proxy
+from systems import REPOSITORY, all_systems, switch_proxy
 from upstreams import Upstreams
 from workloads import all_workloads
 
@@ -45,6 +45,8 @@ def main() -> int:
     except (BenchError, MachineError) as error:
         sys.stderr.write(f"bench: {error}\n")
         return 1
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
     sys.stdout.write(render_terminal(results) + "\n")
     if options.write:
         options.output.mkdir(parents=True, exist_ok=True)
@@ -80,7 +82,7 @@ def _measure(options: argparse.Namespace) -> Results:
                 rounds=options.rounds,
                 are_variants_everywhere=options.are_systems_named,
                 rate=options.rate,
-                profile=profiler(options.profile, Path.cwd()) if options.profile else None,
+                profile=profiler(options.profile, REPOSITORY / "build" / "profiles") if options.profile else None,
             )
             session = Session(harness, plan)
             session.run()
