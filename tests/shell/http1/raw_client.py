@@ -46,7 +46,7 @@ class RawClient(RawPeer):
 
 async def connect(address: tuple[str, int], *, receive_buffer: int | None = None) -> RawClient:
     """Connect to the proxy; `receive_buffer` in bytes, where the kernel is not to choose."""
-    connected = socket.socket()
+    connected = socket.socket(socket.AF_INET6 if ":" in address[0] else socket.AF_INET)
     connected.setblocking(False)  # noqa: FBT003 - the standard library's
     connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     if receive_buffer is not None:

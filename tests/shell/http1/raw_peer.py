@@ -221,7 +221,7 @@ class RawPeer:
                     self.buffer += data
             except ConnectionError:
                 return self._take(len(self.buffer))
-        raise AssertionError(f"the connection ended in order after {bytes(self.buffer)!r}")
+        raise AssertionError(f"the connection ended in order after {bytes(self.buffer[-300:])!r}")
 
     async def receive_to_any_end(self) -> bytes:
         """Return everything up to the end of the connection, in order or by a reset."""
@@ -236,7 +236,7 @@ class RawPeer:
     async def _read_more(self, what: str) -> None:
         data = await self.stream.read()
         if not data:
-            raise AssertionError(f"the connection ended before {what}; came {bytes(self.buffer)!r}")
+            raise AssertionError(f"the connection ended before {what}; what came last: {bytes(self.buffer[-300:])!r}")
         self.buffer += data
 
     def _take(self, count: int) -> bytes:

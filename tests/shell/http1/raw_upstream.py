@@ -28,12 +28,13 @@ class UpstreamSide(RawPeer):
 class RawUpstream:
     """A listening socket on a free loopback port; with `tls`, connections do a handshake when they are accepted."""
 
-    def __init__(self, *, tls: ssl.SSLContext | None = None, backlog: int = _BACKLOG) -> None:
+    def __init__(self, *, host: str = "127.0.0.1", tls: ssl.SSLContext | None = None, backlog: int = _BACKLOG) -> None:
+        self.host = host
         self.tls = tls
         self._accepted: list[UpstreamSide] = []
-        self._listening = socket.socket()
+        self._listening = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
         self._listening.setblocking(False)  # noqa: FBT003 - the standard library's
-        self._listening.bind(("127.0.0.1", 0))
+        self._listening.bind((host, 0))
         self._listening.listen(backlog)
         self.port: int = self._listening.getsockname()[1]
 

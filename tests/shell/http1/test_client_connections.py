@@ -366,6 +366,19 @@ async def test_a_client_that_goes_away_after_half_closing_is_noticed_when_it_is_
     assert (await world.record()).failure == "client-gone"
 
 
+async def test_a_client_on_ipv6_is_served_and_its_departure_noticed(start_world: StartWorld) -> None:
+    world = await start_world(listen="::1")
+    client, server, _ = await world.begin(get())
+    await server.send(OK)
+    assert (await client.receive_response()).body == b"hi"
+    world.records.all.clear()
+    await client.send(get())
+    await server.receive_head()
+    await client.close()
+    assert await server.receive_to_any_end() == b""
+    assert (await world.record()).failure == "client-gone"
+
+
 async def test_a_client_that_goes_away_while_it_waits_for_a_token_is_forgotten(start_world: StartWorld) -> None:
     world = await start_world(token=None)
     client = await world.client()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
@@ -195,3 +197,44 @@ async def test_an_upstream_that_closes_while_the_body_still_comes_has_its_answer
     await server.close()
     response = await client.receive_response()
     assert (response.status, response.body) == (401, b"no")
+
+
+@pytest.mark.parametrize("turns", range(5))
+async def test_an_upstream_that_refuses_a_body_and_closes_without_reading_it_has_its_answer_passed(
+    world: World, turns: int
+) -> None:
+    """
+    RFC 9112 §9.5: a sender of a body watches for a response while it sends.
+
+    The close with unread bytes is a reset, so the next write fails; what had arrived before can still be read.
+    """
+    client, server, _ = await world.begin(b"PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: 8000000\r\n\r\n")
+
+    async def send_all() -> None:
+        with suppress(ConnectionError):
+            await client.stream.write(bytes(8_000_000))
+
+    async with working(send_all()):
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        await server.send(b"HTTP/1.1 413 Content Too Large\r\nConnection: close\r\nContent-Length: 2\r\n\r\nno")
+        server.truncate()
+        response = await client.receive_response()
+        assert (response.status, response.body) == (413, b"no")
+
+
+async def test_a_slow_client_gets_an_early_response_in_full(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """RFC 9112 §9.6: the time to linger begins when the last byte of the response has left."""
+    monkeypatch.setattr("proxy.http1.downstream._LINGER", 0.01)
+    client = await world.narrow_client()
+    await client.send(b"PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nhello")
+    server = await world.upstream.accept()
+    await server.receive_head()
+    body = bytes(100_000)
+    await server.send(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n" + body[:50_000], body[50_000:])
+    await world.record()
+    # Longer than a tick of the listener's, so that it has looked at the time.
+    for _ in range(3):
+        await asyncio.sleep(0.1)
+    assert len((await client.receive_response()).body) == len(body)
+    assert await client.receive_to_end() == b""

@@ -201,6 +201,21 @@ async def test_a_token_that_is_replaced_while_the_request_waits_for_a_connection
     assert (await server.receive_head()).value("Authorization") == b"Bearer second"
 
 
+async def test_a_provider_that_fails_unexpectedly_is_a_500_and_the_failure_is_reported(
+    start_world: StartWorld,
+) -> None:
+    """A fault of ours is told as one, without its text, and is not lost."""
+    world = await start_world(token=None)
+    world.tokens.failure = RuntimeError("not for clients")
+    client = await world.client()
+    await client.send(GET)
+    response = await client.receive_response()
+    assert kind(response) == (500, "internal")
+    assert b"not for clients" not in response.body
+    assert [context["exception"] for context in world.unexpected] == [world.tokens.failure]
+    world.unexpected.clear()
+
+
 # Problems.
 
 

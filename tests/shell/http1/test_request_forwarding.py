@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.shell.http1.raw_upstream import RawUpstream
 from tests.shell.http1.tokens import BEARER, access_token
 
 if TYPE_CHECKING:
@@ -138,6 +139,16 @@ async def test_host_is_the_upstreams_whatever_the_client_says(world: World, host
     _, _, head = await world.begin(b"GET / HTTP/1.1\r\nHost: " + host + b"\r\n\r\n")
     assert head.lines[0] == b"Host: " + world.host
     assert head.value("Host") == world.host
+
+
+async def test_an_ipv6_upstream_is_named_in_brackets(start_world: StartWorld) -> None:
+    """RFC 3986 §3.2.2."""
+    upstream = RawUpstream(host="::1")
+    world = await start_world(upstream=upstream)
+    client, server, head = await world.begin(get())
+    assert head.value("Host") == b"[::1]:%d" % upstream.port
+    await server.send(OK)
+    assert (await client.receive_response()).body == b"hi"
 
 
 AUTHORIZATIONS = {

@@ -172,6 +172,19 @@ async def test_a_client_that_ends_its_side_still_gets_what_the_upstream_sends(wo
     assert await client.receive_to_end() == b"see you"
 
 
+async def test_a_client_that_ended_its_side_before_the_switch_has_its_end_passed_on(world: World) -> None:
+    """The end of its bytes is part of them."""
+    client, server, _ = await world.begin(ASK)
+    await client.send(b"early")
+    await client.end()
+    await server.send(SWITCH)
+    assert (await client.receive_head()).status == 101
+    assert await server.receive_to_end() == b"early"
+    await server.send(b"bye")
+    await server.close()
+    assert await client.receive_to_end() == b"bye"
+
+
 async def test_an_upstream_that_ends_its_side_still_gets_what_the_client_sends(world: World) -> None:
     client, server = await tunnel(world)
     await server.send(b"bye")

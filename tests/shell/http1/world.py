@@ -54,6 +54,8 @@ class StaticTokens:
         self._given = asyncio.Event()
         self.waiting = 0
         self.rejected: list[int] = []
+        self.failure: Exception | None = None
+        """What `acquire` raises that no provider should."""
 
     def give(self, token: AccessToken | None) -> None:
         """Replace the token and wake whoever waits for one."""
@@ -65,6 +67,8 @@ class StaticTokens:
         return self._token
 
     async def acquire(self, timeout: float) -> AccessToken:  # noqa: ASYNC109 - the protocol's
+        if self.failure is not None:
+            raise self.failure
         self.waiting += 1
         try:
             async with asyncio.timeout(timeout):
@@ -101,6 +105,8 @@ class World:
     listener: Listener
     tokens: StaticTokens
     records: Records
+    unexpected: list[dict[str, Any]]
+    """What went to the loop's exception handler; must be empty in the end."""
     clients: list[RawClient] = field(default_factory=list)
 
     async def client(self) -> RawClient:
@@ -144,7 +150,7 @@ class World:
     @property
     def host(self) -> bytes:
         """Return what the upstream must see as Host."""
-        return b"127.0.0.1:%d" % self.upstream.port
+        return b"%s:%d" % (self.upstream.host.encode(), self.upstream.port)
 
 
 async def until(predicate: Callable[[], bool], describe: Callable[[], str]) -> None:
@@ -181,9 +187,10 @@ async def running_world(
     *,
     token: AccessToken | None,
     upstream: RawUpstream | None = None,
-    host: str = "127.0.0.1",
+    host: str | None = None,
     port: int | None = None,
     base_path: str = "",
+    listen: str = "127.0.0.1",
     origin: Origin | None = None,
     egress_proxy: EgressProxy | None = None,
     **settings: Any,
@@ -202,15 +209,16 @@ async def running_world(
     scheme = "http" if upstream.tls is None else "https"
     route = RouteSettings(
         name="switch-api",
-        listen=Address(host="127.0.0.1", port=0),
-        upstream=origin or Origin(scheme=scheme, host=host, port=port or upstream.port, base_path=base_path),
+        listen=Address(host=listen, port=0),
+        upstream=origin
+        or Origin(scheme=scheme, host=host or upstream.host, port=port or upstream.port, base_path=base_path),
         credential="switch",
         **settings,
     )
     tokens, records = StaticTokens(token), Records()
     listener = Listener(route=route, tokens=tokens, observer=records, clock=SteadyClock(), egress_proxy=egress_proxy)
     await listener.start()
-    world = World(upstream, listener, tokens, records)
+    world = World(upstream, listener, tokens, records, unexpected)
     try:
         yield world
     finally:
