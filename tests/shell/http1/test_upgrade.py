@@ -13,7 +13,7 @@ import websockets.asyncio.server
 from aiohttp import web
 
 from proxy.core.config import TimeoutSettings
-from tests.shell.http1.raw_peer import send_until_stopped
+from tests.shell.http1.raw_peer import send_until_stopped, turn
 from tests.shell.http1.test_broken_upstreams import kind
 from tests.shell.http1.tokens import BEARER
 from tests.shell.http1.world import World, until
@@ -177,6 +177,7 @@ async def test_a_client_that_ended_its_side_before_the_switch_has_its_end_passed
     client, server, _ = await world.begin(ASK)
     await client.send(b"early")
     await client.end()
+    await turn()
     await server.send(SWITCH)
     assert (await client.receive_head()).status == 101
     assert await server.receive_to_end() == b"early"
