@@ -24,12 +24,13 @@ import os
 import platform
 import random
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from proxy import __version__
 from proxy.admin import AdminServer
 from proxy.clock import SystemClock
 from proxy.core.addresses import Address
+from proxy.core.config import ADMIN_LISTENER
 from proxy.core.egress import find_egress_proxy
 from proxy.core.health import HealthSnapshot, ListenerHealth, judge_readiness
 from proxy.credentials import secret_from
@@ -48,9 +49,6 @@ if TYPE_CHECKING:
     from proxy.core.config import RouteSettings, Settings
     from proxy.core.credential_events import CredentialEvent
     from proxy.core.egress import EgressProxy
-
-ADMIN: Final = "admin"
-"""The admin listener's name among the addresses."""
 
 
 class Application:
@@ -128,7 +126,7 @@ class Application:
                 self._note_bound(name, listener.address)
             if self._admin is not None:
                 await self._admin.bind()
-                self._note_bound(ADMIN, self._admin.address)
+                self._note_bound(ADMIN_LISTENER, self._admin.address)
             self._owner = asyncio.get_running_loop().create_task(self._own_tasks(), name="owner of all tasks")
             # The first fetches get under way before an import keeps the loop busy.
             await asyncio.sleep(0)

@@ -59,6 +59,9 @@ __all__ = [
 SECRET_VARIABLE: Final = "NAME_OF_THE_VARIABLE"  # noqa: S105 - no secret, but how to write one
 _SECRET_FORMS: Final = f"client_secret: {{file: /path/to/the/file}} or client_secret: {{env: {SECRET_VARIABLE}}}"
 
+ADMIN_LISTENER: Final = "admin"
+"""The admin listener's name among the routes' listeners, in the log and wherever they are listed."""
+
 _PARAMETERS_WITH_A_KEY: Final = frozenset({"audience", "client_id", "client_secret", "scope"})
 _PARAMETERS_OF_THE_PROXY: Final = frozenset({"grant_type", "client_assertion", "client_assertion_type"})
 
@@ -105,7 +108,10 @@ def find_conflicts(data: Mapping[str, Any]) -> Iterator[Conflict]:
         name, credential = route.get("name"), route.get("credential")
         if is_name(name):
             first = names.setdefault(name, index)
-            if first != index:
+            if name == ADMIN_LISTENER:
+                complaint = "is what the log calls the admin listener; give the route another name"
+                yield Conflict(path=("routes", index, "name"), value=name, complaint=complaint)
+            elif first != index:
                 complaint = f"is the name of routes[{first}] already; give each route a name of its own"
                 yield Conflict(path=("routes", index, "name"), value=name, complaint=complaint)
         for place, address in _usable_address(f"routes[{index}].listen", route.get("listen")):

@@ -157,6 +157,11 @@ def test_every_default_obeys_its_own_rule(model: type[Any]) -> None:
             id="name twice",
         ),
         pytest.param(
+            lambda: Settings(credentials={"switch": _credential()}, routes=(_route(name="admin"),)),
+            "is what the log calls the admin listener",
+            id="the admin listener's name",
+        ),
+        pytest.param(
             lambda: Settings(
                 credentials={"switch": _credential()},
                 routes=(_route(listen=Address(host="localhost", port=9901)),),

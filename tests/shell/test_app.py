@@ -12,7 +12,7 @@ import aiohttp
 import pytest
 
 from proxy import process
-from proxy.app import ADMIN, Application, running
+from proxy.app import Application, running
 from proxy.clock import SystemClock
 from proxy.core.addresses import parse_origin
 from proxy.core.config import (
@@ -159,12 +159,12 @@ async def test_a_request_on_a_route_reaches_the_api_with_that_routes_token(
 async def test_the_admin_pages_show_the_parts_as_they_are(settings: Settings, told: Told) -> None:
     async with started(settings, told) as application:
         await get(url(application) + METERS)
-        status, page = await get(url(application, ADMIN) + "/readyz")
+        status, page = await get(url(application, "admin") + "/readyz")
         assert (status, [check["name"] for check in json.loads(page)["checks"]]) == (
             200,
             ["credential switch", "listener switch-api"],
         )
-        _, metrics = await get(url(application, ADMIN) + "/metrics")
+        _, metrics = await get(url(application, "admin") + "/metrics")
     assert "switch_proxy_ready 1.0" in metrics
     assert 'switch_proxy_requests_total{code="200",method="GET",route="switch-api"} 1.0' in metrics
     assert 'switch_proxy_token_fetches_total{credential="switch",outcome="ok"} 1.0' in metrics
@@ -181,7 +181,7 @@ async def test_readiness_that_comes_and_goes_is_told_with_the_reason(
         await until(lambda: "token.refresh_failed" in told.names)
 
         async with asyncio.timeout(10):
-            while (await get(url(application, ADMIN) + "/readyz"))[0] != 503:  # noqa: ASYNC110 - as above
+            while (await get(url(application, "admin") + "/readyz"))[0] != 503:  # noqa: ASYNC110 - as above
                 await asyncio.sleep(0.01)
         (gone,) = [event for event in told.events if event["event"] == "proxy.became_unready"]
         assert gone["level"] == "warning"
@@ -231,7 +231,7 @@ async def test_in_the_end_readiness_is_red_before_anything_else_and_admin_answer
     application = Application(slow, log=told.log, environ=ENVIRON, clock=SystemClock())
     await application.start()
     assert (await get(url(application) + METERS))[0] == 200
-    admin, served = url(application, ADMIN), url(application)
+    admin, served = url(application, "admin"), url(application)
     stopping = asyncio.get_running_loop().create_task(application.stop())
     await until(lambda: "proxy.draining" in told.names)
     assert (await get(f"{admin}/readyz"))[0] == 503
@@ -279,7 +279,7 @@ async def test_nothing_that_is_told_holds_the_secret_or_a_token(
         await until(lambda: "token.refresh_failed" in told.names)
         api.faults.add(faults.Reset(), times=1)
         texts.append((await get(url(application) + METERS))[1])
-        texts += [(await get(f"{url(application, ADMIN)}/{page}"))[1] for page in ("livez", "readyz", "metrics")]
+        texts += [(await get(f"{url(application, 'admin')}/{page}"))[1] for page in ("livez", "readyz", "metrics")]
         texts.append(repr(application))
         texts.extend(map(repr, vars(application).values()))
     texts.append(told.text)
