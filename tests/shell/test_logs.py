@@ -177,7 +177,7 @@ def read_terminal(descriptor: int, end: bytes) -> bytes:
     ("environ", "is_coloured"),
     [pytest.param({}, True, id="as it is"), pytest.param({"NO_COLOR": "1"}, False, id="with NO_COLOR")],
 )
-def test_a_terminal_gets_colours_unless_told_otherwise(environ: dict[str, str], is_coloured: bool) -> None:  # noqa: FBT001
+def test_a_terminal_gets_colours_unless_told_otherwise(environ: dict[str, str], is_coloured: bool) -> None:
     leader, follower = pty.openpty()
     try:
         written = Log(LogSettings(format="console"), environ=environ, wall=lambda: NOW, descriptor=follower)
