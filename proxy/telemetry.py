@@ -90,6 +90,7 @@ class Telemetry:
         self._histograms = {route: (_Histogram(), _Histogram()) for route in routes}
         self._slots: dict[tuple[str, bytes, int], _Slot] = {}
         self._failures: dict[tuple[str, str], int] = {}
+        self._process_metrics: Sequence[Metric] = ()
         self._registry: CollectorRegistry | None = None
 
     def count(self, records: Iterable[ExchangeRecord]) -> None:
@@ -125,9 +126,9 @@ class Telemetry:
 
     async def render(self, accept: str) -> tuple[bytes, str]:
         """Return all metrics in the format that an Accept header asks for, and their content type."""
+        # In a thread, so that the requests under way need not wait for it: the import, and what the system is asked.
+        self._process_metrics = await asyncio.to_thread(_collect_process)
         if self._registry is None:
-            # Imported in a thread, so that the requests under way need not wait for it.
-            await asyncio.to_thread(__import__, "prometheus_client")
             self._registry = _make_registry(self)
         from prometheus_client.exposition import choose_encoder  # noqa: PLC0415 - see above
 
@@ -146,6 +147,7 @@ class Telemetry:
         yield _metric("counter", "log_lines_dropped", text, (), [((), state.log_lines_dropped)])
         text = "Always 1; the labels say what runs."
         yield _metric("gauge", "build_info", text, tuple(self._build), [(tuple(self._build.values()), 1)])
+        yield from self._process_metrics
 
     def _collect_exchanges(self) -> Iterator[Metric]:
         slots = self._slots.items()
@@ -258,10 +260,16 @@ def _histogram(name: str, text: str, histograms: Mapping[str, _Histogram]) -> Me
 
 
 def _make_registry(collector: Telemetry) -> CollectorRegistry:
-    from prometheus_client import CollectorRegistry, ProcessCollector  # noqa: PLC0415 - see above
+    from prometheus_client import CollectorRegistry  # noqa: PLC0415 - see above
 
     # One of our own: the default one is shared by the whole process.
     registry = CollectorRegistry()
     registry.register(collector)
-    ProcessCollector(registry=registry)
     return registry
+
+
+def _collect_process() -> Sequence[Metric]:
+    """Return prometheus_client's metrics of this process; reads files of the system."""
+    from prometheus_client import ProcessCollector  # noqa: PLC0415 - see above
+
+    return tuple(ProcessCollector(registry=None).collect())

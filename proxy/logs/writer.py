@@ -94,12 +94,12 @@ class LogWriter:
 
     def close(self, timeout: float) -> bool:
         """Write what waits, for at most `timeout` seconds, and end; say whether the descriptor is let go of."""
-        self.flush(timeout)
+        is_written = self.flush(timeout)
         with self._settled:
             self._is_closing = True
         self._is_urgent.set()
         self._is_due.set()
-        self._thread.join(timeout)
+        self._thread.join(timeout if is_written else 0)
         return not self._thread.is_alive()
 
     def _lose(self, lines: int, why: str) -> None:

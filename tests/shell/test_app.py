@@ -94,25 +94,34 @@ class Told:
             log_settings = LogSettings(level=level)  # type: ignore[arg-type]
             self.log = Log(log_settings, environ={}, wall=SystemClock().wall, descriptor=file.fileno())
 
-    @property
-    def text(self) -> str:
+    async def text(self) -> str:
+        return await asyncio.to_thread(self._read)
+
+    def _read(self) -> str:
         self.log.flush(10.0)
         return self._path.read_text(encoding="utf-8")
 
-    @property
-    def events(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self.text.splitlines()]
+    async def events(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in (await self.text()).splitlines()]
 
-    @property
-    def names(self) -> list[str]:
-        return [event["event"] for event in self.events]
+    async def names(self) -> list[str]:
+        return [event["event"] for event in await self.events()]
+
+    async def wait_for(self, name: str) -> dict[str, Any]:
+        """Return the first event of this name."""
+        async with asyncio.timeout(10):
+            while True:
+                for event in await self.events():
+                    if event["event"] == name:
+                        return event
+                await asyncio.sleep(0.005)
 
 
 @pytest.fixture
 async def told(tmp_path: Path) -> AsyncIterator[Told]:
     told = Told(tmp_path / "log")
     yield told
-    told.log.close()
+    await asyncio.to_thread(told.log.close)
 
 
 @asynccontextmanager
@@ -176,14 +185,14 @@ async def test_readiness_that_comes_and_goes_is_told_with_the_reason(
 ) -> None:
     auth.lifetime = 0.3
     async with started(settings, told) as application:
-        await until(lambda: "proxy.became_ready" in told.names)
+        await told.wait_for("proxy.became_ready")
         auth.faults.add(faults.Status(code=503))
-        await until(lambda: "token.refresh_failed" in told.names)
+        await told.wait_for("token.refresh_failed")
 
         async with asyncio.timeout(10):
             while (await get(url(application, "admin") + "/readyz"))[0] != 503:  # noqa: ASYNC110 - as above
                 await asyncio.sleep(0.01)
-        (gone,) = [event for event in told.events if event["event"] == "proxy.became_unready"]
+        gone = await told.wait_for("proxy.became_unready")
         assert gone["level"] == "warning"
         assert "503" in gone["reasons"][0]
 
@@ -220,7 +229,7 @@ async def test_after_the_end_nothing_of_it_is_left(settings: Settings, told: Tol
     for place in places:
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection(place).close()
-    assert told.names[-1] == "proxy.stopped"
+    assert (await told.names())[-1] == "proxy.stopped"
 
 
 async def test_in_the_end_readiness_is_red_before_anything_else_and_admin_answers_to_the_last(
@@ -233,7 +242,7 @@ async def test_in_the_end_readiness_is_red_before_anything_else_and_admin_answer
     assert (await get(url(application) + METERS))[0] == 200
     admin, served = url(application, "admin"), url(application)
     stopping = asyncio.get_running_loop().create_task(application.stop())
-    await until(lambda: "proxy.draining" in told.names)
+    await told.wait_for("proxy.draining")
     assert (await get(f"{admin}/readyz"))[0] == 503
     assert (await get(served + METERS))[0] == 200
     await stopping
@@ -260,10 +269,10 @@ async def test_a_task_that_dies_ends_the_process_with_exit_code_1_and_a_clear_li
     monkeypatch.setenv("APP_SECRET", ENVIRON["APP_SECRET"])
     async with asyncio.timeout(10):
         assert await process._run(settings, log=told.log, clock=DyingClock()) == 1
-    (died,) = [event for event in told.events if event["event"] == "task.died"]
+    died = await told.wait_for("task.died")
     assert died["level"] == "critical"
     assert "OSError: the clock has stopped" in died["exception"]
-    assert told.names[-1] == "proxy.stopped"
+    assert (await told.names())[-1] == "proxy.stopped"
 
 
 async def test_nothing_that_is_told_holds_the_secret_or_a_token(
@@ -276,14 +285,14 @@ async def test_nothing_that_is_told_holds_the_secret_or_a_token(
     async with started(settings, told) as application:
         texts.append((await get(url(application) + METERS))[1])
         auth.faults.add(faults.Status(code=401), times=1)
-        await until(lambda: "token.refresh_failed" in told.names)
+        await told.wait_for("token.refresh_failed")
         api.faults.add(faults.Reset(), times=1)
         texts.append((await get(url(application) + METERS))[1])
         texts += [(await get(f"{url(application, 'admin')}/{page}"))[1] for page in ("livez", "readyz", "metrics")]
         texts.append(repr(application))
         texts.extend(map(repr, vars(application).values()))
-    texts.append(told.text)
-    told.log.close()
+    texts.append(await told.text())
+    await asyncio.to_thread(told.log.close)
     everything = "\n".join(texts)
     tokens = {request.bearer_token or "" for request in api.requests}
     assert tokens - {""}

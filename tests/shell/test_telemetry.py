@@ -9,7 +9,7 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families
@@ -118,6 +118,7 @@ async def test_a_duration_is_counted_from_its_own_bucket_on(
         assert samples[f"switch_proxy_{name}_sum", "switch-api"] == pytest.approx(duration)
 
 
+@settings(max_examples=30)  # each with a scrape
 @given(st.lists(st.floats(min_value=0, max_value=1000), max_size=50))
 def test_buckets_count_what_is_at_most_their_bound(durations: list[float]) -> None:
     counted = telemetry()
