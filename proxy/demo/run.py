@@ -221,6 +221,7 @@ def _summed_up(narrator: Narrator, checks: Sequence[Check]) -> int:
 
 def _invite(narrator: Narrator, world: World) -> None:
     narrator.title("Now it is yours to try. Ctrl-C ends it.")
+    narrator.text(f"From the next one on, tokens live {world.auth.lifetime:g} s.")
     narrator.command(f"curl -i '{world.proxy_url}{READINGS}'", "read, without a token")
     narrator.command(
         f"curl -i '{world.proxy_url}/api/readings' -H 'Content-Type: application/json' -d '{POSTED.decode()}'",

@@ -17,17 +17,21 @@ import pytest
 if TYPE_CHECKING:
     from asyncio.subprocess import Process
     from collections.abc import AsyncIterator
+    from contextlib import AbstractAsyncContextManager
 
-ONCE = "sys.exit(main(once=True))"
-SERVE = "sys.exit(main(serve=True))"
+FAULTY = """
+import sys
+from proxy.demo.faults import Status
+from proxy.demo.run import main
+sys.exit(main(once=True, prepare=lambda world: world.api.faults.add(Status(code=500), path="/api/readings")))
+"""
 
 
 @asynccontextmanager
-async def demo(call: str) -> AsyncIterator[Process]:
-    """Run the demo in a process of its own; one that is still there in the end is killed."""
-    code = f"import sys; from proxy.demo.run import Places, main; from proxy.demo.faults import *; {call}"
+async def python(*arguments: str, stdout: int = asyncio.subprocess.PIPE) -> AsyncIterator[Process]:
+    """Run Python in a process of its own; one that is still there in the end is killed."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", code, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+        sys.executable, *arguments, stdout=stdout, stderr=asyncio.subprocess.PIPE
     )
     try:
         yield process
@@ -35,6 +39,10 @@ async def demo(call: str) -> AsyncIterator[Process]:
         if process.returncode is None:
             process.kill()
             await process.communicate()
+
+
+def demo(*arguments: str) -> AbstractAsyncContextManager[Process]:
+    return python("-m", "proxy", "demo", *arguments)
 
 
 async def read_until(process: Process, marker: str) -> str:
@@ -50,7 +58,7 @@ async def read_until(process: Process, marker: str) -> str:
 
 async def test_once_runs_every_check_through_and_exits_0() -> None:
     """What `make demo ARGS=--once` shows on a machine where all is well; nothing on standard error."""
-    async with demo(ONCE) as process:
+    async with demo("--once") as process:
         out, err = await process.communicate()
     told = out.decode()
 
@@ -63,8 +71,7 @@ async def test_once_runs_every_check_through_and_exits_0() -> None:
 
 async def test_once_exits_1_where_something_is_not_as_it_must_be() -> None:
     """An API that fails now and then is told as a failed check, and counted at the end."""
-    call = "main(once=True, prepare=lambda world: world.api.faults.add(Status(code=500), path='/api/readings'))"
-    async with demo(f"sys.exit({call})") as process:
+    async with python("-c", FAULTY) as process:
         out, _ = await process.communicate()
     told = out.decode()
 
@@ -76,7 +83,7 @@ async def test_once_exits_1_where_something_is_not_as_it_must_be() -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
 async def test_it_stays_up_to_be_tried_until_a_signal_and_exits_0(number: signal.Signals) -> None:
     """The printed commands' addresses answer; the end is silent."""
-    async with demo(SERVE) as process:
+    async with demo("--serve") as process:
         told = await read_until(process, "/metrics'")
         urls = re.findall(r"'(http://[^']+)'", told)
         async with aiohttp.ClientSession() as session:
@@ -94,7 +101,7 @@ async def test_it_stays_up_to_be_tried_until_a_signal_and_exits_0(number: signal
 
 async def test_a_script_that_is_interrupted_is_no_success() -> None:
     """`--once` promises its checks: what was not run through exits as shells have it, without a traceback."""
-    async with demo(ONCE) as process:
+    async with demo("--once") as process:
         await read_until(process, "token 1 in use")
         process.send_signal(signal.SIGINT)
         _, err = await process.communicate()
@@ -102,12 +109,12 @@ async def test_a_script_that_is_interrupted_is_no_success() -> None:
     assert (process.returncode, err.decode()) == (130, "")
 
 
-@pytest.mark.parametrize("place", ["proxy", "admin", "auth_server", "switch_api"])
+@pytest.mark.parametrize("place", ["proxy", "admin", "auth-server", "switch-api"])
 async def test_a_port_that_is_taken_is_said_in_one_line(place: str) -> None:
     """And nothing is left running."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        async with demo(f"sys.exit(main(serve=True, places=Places({place}={port})))") as process:
+        async with demo("--serve", f"--{place}-port", str(port)) as process:
             out, err = await process.communicate()
 
     assert (process.returncode, out) == (1, b"")
@@ -120,12 +127,9 @@ async def test_a_reader_that_has_seen_enough_ends_it_without_a_traceback() -> No
     """`switch-proxy demo --once | head -1`."""
     reading, writing = os.pipe()
     os.close(reading)
-    code = f"import sys; from proxy.demo.run import main; {ONCE}"
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", code, stdout=writing, stderr=asyncio.subprocess.PIPE
-    )
-    os.close(writing)
-    _, err = await process.communicate()
+    async with python("-m", "proxy", "demo", "--once", stdout=writing) as process:
+        os.close(writing)
+        _, err = await process.communicate()
 
     assert (process.returncode, err.decode()) == (1, "")
 
@@ -136,7 +140,7 @@ async def test_the_fakes_import_nothing_else_of_the_package() -> None:
         "import sys, proxy.demo.auth_server, proxy.demo.switch_api, proxy.demo.script;"
         "print(*(name for name in sys.modules if name.startswith('proxy')))"
     )
-    process = await asyncio.create_subprocess_exec(sys.executable, "-c", code, stdout=asyncio.subprocess.PIPE)
-    out, _ = await process.communicate()
+    async with python("-c", code) as process:
+        out, _ = await process.communicate()
 
     assert all(name == "proxy" or name.startswith("proxy.demo") for name in out.decode().split())
