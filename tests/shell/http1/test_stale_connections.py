@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import socket
 from typing import TYPE_CHECKING
 
 import pytest
 
+from proxy.core.config import PoolSettings
 from tests.shell.http1.test_broken_upstreams import kind
 from tests.shell.http1.tokens import access_token
 
 if TYPE_CHECKING:
+    from tests.shell.http1.conftest import StartWorld
     from tests.shell.http1.raw_client import RawClient
     from tests.shell.http1.raw_upstream import UpstreamSide
     from tests.shell.http1.world import World
@@ -192,6 +196,32 @@ async def test_a_client_that_goes_away_during_the_repetition_cancels_it(world: W
     await client.close()
     assert await fresh.receive_to_any_end() == b""
     assert (await world.record()).failure == "client-gone"
+
+
+@pytest.mark.parametrize("turns", range(4))
+async def test_a_client_that_goes_away_in_the_moment_of_the_repetition_leaves_nothing_behind(
+    start_world: StartWorld, turns: int
+) -> None:
+    """
+    The second way is looked for while the first is not yet put away.
+
+    The connection is handed over by one who is done with it, and is ended by the upstream in the very next turn.
+    """
+    world = await start_world(pool=PoolSettings(max_connections=1))
+    first, server, _ = await world.begin(GET)
+    second = await world.client()
+    await second.send(GET)
+    await world.until(lambda now: now.waiting_for_upstream == 1)
+    server.socket.send(OK)
+    await asyncio.sleep(0)
+    server.socket.shutdown(socket.SHUT_WR)
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    second.reset()
+    assert (await first.receive_response()).body == b"hi"
+    await world.until(lambda now: now.client_connections == 1)
+    # With the one client gone and the other answered, nothing works any more.
+    await world.until(lambda now: now.upstream_busy == 0)
 
 
 async def test_a_request_behind_a_repeated_one_is_answered_after_it(world: World) -> None:
