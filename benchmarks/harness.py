@@ -166,7 +166,7 @@ class Harness:
         except subprocess.TimeoutExpired as error:
             raise BenchError(f"{command[0]} did not end within {timeout:.0f} s") from error
         if done.returncode:
-            raise BenchError(f"{' '.join(command[:2])} failed ({done.returncode}): {done.stderr.strip()[-2000:]}")
+            raise BenchError(_failure(command, done.returncode, done.stderr))
         return done.stdout
 
     def generate_when_ready(
@@ -187,11 +187,17 @@ class Harness:
                 killer.cancel()
                 process.kill()  # It has ended, unless this run is being ended.
         if ready != "ready\n" or process.returncode:
-            raise BenchError(f"{' '.join(command[:2])} failed ({process.returncode}): {complaint.strip()[-2000:]}")
+            raise BenchError(_failure(command, process.returncode, complaint))
         return windows[0], said
 
     def _pinned(self, command: Sequence[str]) -> list[str]:
         return ["taskset", "-c", str(self.cores.load), *command]
+
+
+def _failure(command: Sequence[str], status: int, errors: str) -> str:
+    """Return what a load generator failed with: the last line, where a traceback says what it was."""
+    program = next((Path(word).name for word in command if word.endswith(".py")), Path(command[0]).name)
+    return f"{program} failed ({status}): {(errors.strip().splitlines() or ['it said nothing'])[-1]}"
 
 
 def _wait_for_answer(system: System, child: ChildProcess, port: int, kind: Kind, *, timeout: float = 30.0) -> float:

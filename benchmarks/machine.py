@@ -7,6 +7,7 @@ import platform
 import resource
 import ssl
 import subprocess
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,6 +48,14 @@ def core_busy_seconds(core: int) -> float:
             user, nice, system, _idle, _iowait, irq, softirq, steal = (int(field) for field in fields[1:9])
             return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
     raise MachineError(f"/proc/stat does not list {name}")
+
+
+def busy_share(cores: Cores, *, seconds: float) -> float:
+    """Watch both cores for `seconds` and return the larger share of them that was taken."""
+    before = [core_busy_seconds(core) for core in (cores.load, cores.proxy)]
+    time.sleep(seconds)
+    after = [core_busy_seconds(core) for core in (cores.load, cores.proxy)]
+    return max(end - start for start, end in zip(before, after, strict=True)) / seconds
 
 
 def describe_machine() -> dict[str, str]:

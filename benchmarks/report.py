@@ -79,7 +79,7 @@ def render_markdown(results: Results) -> str:
         _systems_section(results),
         "## Figures",
         *(_workload_section(results, workload) for workload in results.workloads),
-        "## How quiet the machine was\n\n" + _disturbance(results),
+        "## How quiet the machine was\n\n" + _disturbance(results) + _repeats(results),
     ]
     return "\n\n".join(section for section in sections if section) + "\n"
 
@@ -182,6 +182,14 @@ def _disturbance(results: Results) -> str:
         f"Anything but the system under test had {median(shares):.1%} of the proxy's core in the median turn and "
         f"{max(shares):.1%} in the worst."
     )
+
+
+def _repeats(results: Results) -> str:
+    """Return a list of the turns that failed once and were taken again."""
+    if not results.repeats:
+        return ""
+    lines = [f"- `{each.system}`, {each.workload}: {each.reason.splitlines()[0]}" for each in results.repeats]
+    return "\n\nTurns that failed and were taken once more:\n\n" + "\n".join(lines)
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

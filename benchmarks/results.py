@@ -36,6 +36,7 @@ class Results:
     workloads: Mapping[str, str]
     samples: Sequence[Sample]
     failures: Sequence[Failure]
+    repeats: Sequence[Failure]
 
 
 def save_results(results: Results, path: Path) -> None:
@@ -52,6 +53,7 @@ def load_results(path: Path) -> Results:
     document["systems"] = [SystemFacts(**each) for each in document["systems"]]
     document["samples"] = [Sample(**each) for each in document["samples"]]
     document["failures"] = [Failure(**each) for each in document["failures"]]
+    document["repeats"] = [Failure(**each) for each in document["repeats"]]
     return Results(**document)
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from harness import BenchError, Harness
-from machine import MachineError, choose_cores, describe_machine, raise_file_limit
+from machine import MachineError, busy_share, choose_cores, describe_machine, raise_file_limit
 from plot import render_svg
 from profiling import PROFILERS, profiler
 from report import render_markdown, render_terminal
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 _HERE = Path(__file__).resolve().parent
 _WARM_UP = 1.0
+_BUSY_MACHINE = 0.1
 
 _Item = TypeVar("_Item")
 
@@ -63,6 +64,9 @@ def _measure(options: argparse.Namespace) -> Results:
     cores = choose_cores()
     raise_file_limit()
     machine = describe_machine()
+    taken = busy_share(cores, seconds=1.0)
+    if taken > _BUSY_MACHINE:
+        sys.stderr.write(f"others have {taken:.0%} of a core now: the ratios will be wide, and latencies theirs\n")
     os.sched_setaffinity(0, {cores.load})
     with tempfile.TemporaryDirectory(prefix="switch-proxy-bench-") as name:
         folder = Path(name)
@@ -99,6 +103,7 @@ def _measure(options: argparse.Namespace) -> Results:
         workloads={each.name: each.what for each in options.workloads},
         samples=session.samples,
         failures=session.failures,
+        repeats=session.repeats,
     )
 
 

@@ -8,16 +8,17 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from goals import REFERENCE, WITHOUT_LOG
 from harness import BenchError, Harness, RunningSystem
 from machine import MachineError
 from summary import Failure, Sample, median, order_of_round, values_of
+from systems import System
 from workloads import Workload, all_workloads, warm_up
+from wrk import WrkError
 
 if TYPE_CHECKING:
-    from systems import System
     from upstreams import Kind, Scheme
 
 # A turn in which others had more of the core than this is taken again, and the quietest kept. The share says nothing
@@ -40,12 +41,16 @@ class Plan:
     profile: Profile | None
 
 
+_Able = TypeVar("_Able", System, RunningSystem)
+
+
 class Session:
-    """Carries out a plan; `samples` and `failures` grow while it does."""
+    """Carries out a plan; its lists grow while it does."""
 
     def __init__(self, harness: Harness, plan: Plan) -> None:
         self.samples: list[Sample] = []
         self.failures: list[Failure] = []
+        self.repeats: list[Failure] = []
         self._harness = harness
         self._plan = plan
 
@@ -95,16 +100,15 @@ class Session:
             for name in order_of_round(list(systems), max(number, 0)):
                 if name not in systems:
                     continue
-                try:
-                    with self._harness.running(systems[name], workload.kind, workload.scheme) as running:
-                        if number >= 0:
-                            self._take(workload, number, running)
-                except BenchError as error:
-                    self._fail(name, [workload], error)
-                    del systems[name]
+                self._attempt(name, workload, systems, partial(self._take_fresh, workload, number))
 
     def _warm_up(self, workload: Workload, running: RunningSystem) -> None:
         warm_up(self._harness, running, workload)
+
+    def _take_fresh(self, workload: Workload, number: int, system: System) -> None:
+        with self._harness.running(system, workload.kind, workload.scheme) as running:
+            if number >= 0:
+                self._take(workload, number, running)
 
     def _take(self, workload: Workload, number: int, running: RunningSystem) -> None:
         values = workload.measure(self._harness, running)
@@ -121,17 +125,29 @@ class Session:
         self,
         name: str,
         workload: Workload,
-        able: dict[str, RunningSystem],
-        action: Callable[[RunningSystem], object],
+        able: dict[str, _Able],
+        action: Callable[[_Able], object],
     ) -> None:
-        """Do it; a system that fails is left out of the rest of this workload, with none of its samples kept."""
-        try:
-            action(able[name])
-        except (BenchError, OSError) as error:
-            del able[name]
-            self._fail(name, [workload], error)
+        """Do it, once more where it fails; a system that fails twice is left out of the rest of this workload."""
+        for is_last in (False, True):
+            try:
+                action(able[name])
+            except (BenchError, WrkError, OSError) as error:
+                if is_last:
+                    del able[name]
+                    self._fail(name, [workload], error)
+                else:
+                    self._repeat(name, workload, error)
+            else:
+                return
+
+    def _repeat(self, system: str, workload: Workload, error: Exception) -> None:
+        """Note a turn that has to be taken again: on a machine that starves a program for seconds, not every one ends."""
+        self.repeats.append(Failure(workload=workload.name, system=system, reason=str(error)))
+        _tell(f"{workload.name:22} REPEATED {system:19} {error}")
 
     def _fail(self, system: str, workloads: Iterable[Workload], error: Exception) -> None:
+        """Note what a system cannot do, and keep none of the samples it gave before: the rest would flatter it."""
         for workload in workloads:
             self.failures.append(Failure(workload=workload.name, system=system, reason=str(error)))
             self.samples[:] = [

@@ -12,7 +12,12 @@ def sample(workload: str, system: str, number: int, **values: float) -> Sample:
     return Sample(workload=workload, system=system, round=number, values=values)
 
 
-def results(*samples: Sample, failures: tuple[Failure, ...] = (), skipped: dict[str, str] | None = None) -> Results:
+def results(
+    *samples: Sample,
+    failures: tuple[Failure, ...] = (),
+    repeats: tuple[Failure, ...] = (),
+    skipped: dict[str, str] | None = None,
+) -> Results:
     named = {each.system for each in samples} | {each.system for each in failures}
     workloads = dict.fromkeys([each.workload for each in samples] + [each.workload for each in failures], "some work")
     return Results(
@@ -29,4 +34,5 @@ def results(*samples: Sample, failures: tuple[Failure, ...] = (), skipped: dict[
         workloads=workloads,
         samples=samples,
         failures=failures,
+        repeats=repeats,
     )

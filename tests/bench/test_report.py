@@ -59,6 +59,12 @@ def test_a_system_that_fails_is_named_with_the_reason() -> None:
     assert "- `nginx` failed: answered 502" in text.splitlines()
 
 
+def test_a_turn_that_was_taken_again_is_named() -> None:
+    repeat = Failure(workload="small-plain", system="envoy", reason="wrk failed (1): refused")
+    text = render_markdown(results(*SMALL, repeats=(repeat,)))
+    assert "- `envoy`, small-plain: wrk failed (1): refused" in text.splitlines()
+
+
 def test_a_core_that_waited_for_the_load_is_named() -> None:
     """The rate is then a lower bound, for the load generator was what it waited for."""
     waited = sample("small-plain", "nginx", 0, cpu_us_per_request=15.0, requests_per_second=60_000.0, idle=0.12)

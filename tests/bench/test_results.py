@@ -17,6 +17,7 @@ def test_the_report_can_be_drawn_again_from_the_file(tmp_path: Path) -> None:
         sample("small-plain", "switch-proxy", 0, cpu_us_per_request=31.5),
         sample("small-plain", "envoy", 0, cpu_us_per_request=50.25),
         failures=(Failure(workload="small-plain", system="nginx", reason="answered 502"),),
+        repeats=(Failure(workload="small-plain", system="envoy", reason="no answer"),),
         skipped={"tutorial": "aiohttp is not installed"},
     )
     save_results(original, tmp_path / "results.json")
