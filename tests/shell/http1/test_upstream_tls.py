@@ -14,7 +14,7 @@ import trustme
 
 from proxy.core.config import TimeoutSettings, TlsSettings
 from tests.shell.http1.certificates import Certificates
-from tests.shell.http1.raw_peer import TlsStream, working
+from tests.shell.http1.raw_peer import TlsStream, send_until_stopped, until_steady, working
 from tests.shell.http1.raw_upstream import RawUpstream
 from tests.shell.http1.test_broken_upstreams import kind, problem
 from tests.shell.http1.tokens import BEARER
@@ -90,6 +90,53 @@ async def test_large_bodies_pass_intact_both_ways(start_world: StartWorld, certi
         assert await server.receive(len(body)) == body
     async with working(server.send(b"HTTP/1.1 200 OK\r\nContent-Length: 3000000\r\n\r\n" + body)):
         assert (await client.receive_response()).body == body
+
+
+async def test_a_download_through_tls_to_a_client_that_stands_still_is_stopped(
+    start_world: StartWorld, certificates: Certificates
+) -> None:
+    """Memory is bounded: neither plain nor encrypted bytes may pile up."""
+    world = await start_world(
+        upstream=RawUpstream(tls=certificates.server()), tls=TlsSettings(ca_file=certificates.ca_file)
+    )
+    client = await world.narrow_client()
+    await client.send(GET)
+    server = await world.upstream.accept()
+    await server.receive_head()
+    await server.send(b"HTTP/1.1 200 OK\r\nContent-Length: 33554432\r\n\r\n")
+    sent = 0
+
+    async def send_all() -> None:
+        nonlocal sent
+        while sent < 32 << 20:
+            await server.stream.write(bytes(65536))
+            sent += 65536
+
+    async with working(send_all()):
+        assert await until_steady(lambda: sent) < 16 << 20
+        await client.receive_head()
+        received = len(client.buffer)
+        client.buffer.clear()
+        while received < 32 << 20:
+            data = await client.stream.read()
+            assert data
+            received += len(data)
+
+
+async def test_an_upload_through_tls_to_an_upstream_that_stands_still_is_stopped(
+    start_world: StartWorld, certificates: Certificates
+) -> None:
+    world = await start_world(
+        upstream=RawUpstream(tls=certificates.server()), tls=TlsSettings(ca_file=certificates.ca_file)
+    )
+    client, server, _ = await world.begin(b"PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: 33554432\r\n\r\n")
+    sent = await send_until_stopped(client.socket, bytes(65536), limit=32 << 20)
+    assert sent < 16 << 20
+    async with working(client.send(bytes((32 << 20) - sent))):
+        received = len(server.buffer)
+        while received < 32 << 20:
+            received += len(await server.stream.read())
+    assert received == 32 << 20
 
 
 # Trust.

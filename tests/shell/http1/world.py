@@ -245,4 +245,4 @@ async def running_world(
         lambda: open_connections() <= connections_before,
         lambda: f"connections left: {open_connections() - connections_before}",
     )
-    assert unexpected == []
+    assert unexpected == [], f"the loop was told of {unexpected}"
