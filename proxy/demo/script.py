@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections import Counter
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -26,10 +27,10 @@ if TYPE_CHECKING:
     from proxy.demo.narration import Narrator
     from proxy.demo.switch_api import FakeSwitchAPI
 
-SHORT_LIFETIME = 2.0
-"""Seconds that tokens live while the script runs: long enough to be used, short enough to see some go."""
+SHORT_LIFETIME = 3.0
+"""Seconds that tokens live while the script runs: few enough to see some go, enough for a machine that is busy."""
 
-_LIFETIMES = 2.25
+_LIFETIMES = 1.9
 """Of steady requests: two refreshes fit, wherever within 75 to 85 % of the lifetime they fall."""
 
 _STEADY_PAUSE = 0.02
@@ -88,9 +89,18 @@ class _Got:
 class Script:
     """The steps of the demo, told to a narrator; `run` returns every check that was made."""
 
-    def __init__(self, world: World, narrator: Narrator) -> None:
+    def __init__(
+        self,
+        world: World,
+        narrator: Narrator,
+        *,
+        now: Callable[[], float] = time.monotonic,
+        pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
         self._world = world
         self._narrator = narrator
+        self._now = now
+        self._pause = pause
         self._lifetime = world.auth.lifetime
         self._checks: list[Check] = []
 
@@ -178,9 +188,8 @@ class Script:
         failures = Counter[str]()
         tokens: list[int] = []
         looked_at = len(self._world.api.requests)
-        loop = asyncio.get_running_loop()
-        started_at, sent = loop.time(), 0
-        while (elapsed := loop.time() - started_at) < steady_for:
+        started_at, sent = self._now(), 0
+        while (elapsed := self._now() - started_at) < steady_for:
             try:
                 got = await _send(session, "GET", self._world.proxy_url + METERS)
             except (aiohttp.ClientError, TimeoutError) as error:
@@ -194,7 +203,7 @@ class Script:
                     self._narrator.fact(f"{elapsed:.1f} s", f"token {token} in use from request {sent} on")
                     tokens.append(token)
             looked_at = len(self._world.api.requests)
-            await asyncio.sleep(max(0.0, started_at + sent * _STEADY_PAUSE - loop.time()))
+            await self._pause(max(0.0, started_at + sent * _STEADY_PAUSE - self._now()))
         self._narrator.fact("app got", f"{sent} answers, {sum(failures.values())} failures")
         self._check("no failed request", holds=not failures, seen=str(dict(failures)))
         self._check(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import re
 import subprocess
 import sys
@@ -31,7 +32,7 @@ def test_the_complete_example_passes_as_a_test_of_its_own(tmp_path: Path) -> Non
     [example, *_] = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
     file = tmp_path / "test_send_reading.py"
     file.write_text(example, encoding="utf-8")
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", "/dev/null", str(file)]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", os.devnull, str(file)]
     ran = subprocess.run(command, capture_output=True, text=True, check=False, timeout=50)
 
     assert ran.returncode == 0, ran.stdout + ran.stderr

@@ -14,23 +14,39 @@ from proxy.demo.faults import MALFORMED_JSON, Reset, Status
 from proxy.demo.narration import Check, Narrator
 from proxy.demo.script import Script, World
 from proxy.demo.switch_api import FakeSwitchAPI
+from tests.demo.settable_time import SettableTime
 from tests.demo.stand_in_proxy import StandInProxy, Wrong
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
 
+NOW = 1_762_185_104.0
+
+
 @asynccontextmanager
-async def world_with(*wrong: Wrong, lifetime: float = 60.0) -> AsyncIterator[World]:
-    auth = FakeAuthorizationServer(lifetime=lifetime)
-    api = FakeSwitchAPI(introspect=auth.introspect)
+async def world_with(
+    *wrong: Wrong, lifetime: float = 60.0, told: io.StringIO | None = None
+) -> AsyncIterator[tuple[World, Script]]:
+    """Start the fakes with such a proxy before them, all by a clock that the script's pauses move."""
+    now = SettableTime(NOW)
+    auth = FakeAuthorizationServer(lifetime=lifetime, now=now)
+    api = FakeSwitchAPI(introspect=auth.introspect, now=now)
     async with auth, api, StandInProxy(auth, api, wrong=frozenset(wrong)) as proxy:
-        yield World(auth=auth, api=api, proxy_url=proxy.url, admin_url=proxy.url)
+        world = World(auth=auth, api=api, proxy_url=proxy.url, admin_url=proxy.url)
+        yield world, script_for(world, now, told)
 
 
-async def take(step: str, world: World) -> Sequence[Check]:
+def script_for(world: World, now: SettableTime, told: io.StringIO | None = None) -> Script:
+    async def pause(seconds: float) -> None:
+        now.at += seconds
+
+    narrator = Narrator(told or io.StringIO(), width=None, has_colour=False)
+    return Script(world, narrator, now=now, pause=pause)
+
+
+async def take(step: str, script: Script) -> Sequence[Check]:
     """Take one step of the script and return its checks."""
-    script = Script(world, Narrator(io.StringIO(), width=None, has_colour=False))
     async with aiohttp.ClientSession() as session:
         await getattr(script, step)(session)
     return script._checks
@@ -43,14 +59,15 @@ def failed(checks: Sequence[Check]) -> list[str]:
 async def test_a_right_proxy_passes_every_check_and_the_story_is_told() -> None:
     """The whole script, with tokens that end within it."""
     told = io.StringIO()
-    async with world_with(lifetime=0.6) as world:
-        checks = await Script(world, Narrator(told, width=None, has_colour=False)).run()
+    async with world_with(lifetime=2.0, told=told) as (world, script):
+        checks = await script.run()
         secrets = [world.auth.client_secret, *(issued.value for issued in world.auth.issued)]
 
     assert failed(checks) == []
     assert len(checks) > 15
-    assert "token 1 in use" in told.getvalue()
-    assert "token 3 in use" in told.getvalue()
+    assert "token 1 in use from request 1 on" in told.getvalue()
+    assert "token 2 in use from request 81 on" in told.getvalue()
+    assert "token 3 in use from request 161 on" in told.getvalue()
     assert not any(secret in told.getvalue() for secret in secrets)
 
 
@@ -74,53 +91,50 @@ async def test_a_right_proxy_passes_every_check_and_the_story_is_told() -> None:
 )
 async def test_a_wrong_proxy_fails_the_check_that_is_about_it(step: str, wrong: Wrong, expectation: str) -> None:
     """No check of the demo holds whatever happens."""
-    async with world_with(wrong, lifetime=0.3 if step == "_outlive_tokens" else 60.0) as world:
-        await take("_post", world)  # so that there is a token
-        checks = await take(step, world)
+    async with world_with(wrong, lifetime=2.0) as (_, script):
+        await take("_post", script)  # so that there is a token
+        before = len(script._checks)
+        checks = (await take(step, script))[before:]
 
     assert expectation in failed(checks)
 
 
 async def test_one_token_that_never_ends_is_not_taken_for_a_refresh() -> None:
     """The step is about tokens that go and come: it fails where none did."""
-    async with world_with(lifetime=0.3) as world:
+    async with world_with(lifetime=2.0) as (world, script):
         world.auth.lifetime = 60.0
-        script = Script(world, Narrator(io.StringIO(), width=None, has_colour=False))
-        script._lifetime = 0.1
-        async with aiohttp.ClientSession() as session:
-            await script._outlive_tokens(session)
+        checks = await take("_outlive_tokens", script)
 
-    assert "three tokens or more, one after the other" in failed(script._checks)
-    assert "token 1 refused by the API by now" in failed(script._checks)
+    assert failed(checks) == ["three tokens or more, one after the other", "token 1 refused by the API by now"]
 
 
 async def test_an_api_that_asks_for_no_token_is_noticed() -> None:
     """Else all that follows would prove nothing."""
-    async with world_with() as world:
+    async with world_with() as (world, script):
         world.api.faults.add(Status(code=200))
-        checks = await take("_past_the_proxy", world)
+        checks = await take("_past_the_proxy", script)
 
     assert failed(checks) == ["401 without a token"]
 
 
 async def test_an_answer_that_cannot_be_read_is_a_failed_check() -> None:
     """Not an error of the demo."""
-    async with world_with() as world:
+    async with world_with() as (world, script):
         world.api.faults.add(MALFORMED_JSON)
-        checks = await take("_read", world)
+        checks = await take("_read", script)
 
     assert failed(checks) == ["200 with the readings of both registers"]
 
 
 async def test_a_step_without_an_answer_fails_and_the_next_one_is_taken() -> None:
     """The demo tells everything that is wrong, not the first thing alone."""
-    told = io.StringIO()
-    async with world_with(lifetime=0.1) as world:
+    async with world_with(lifetime=2.0) as (world, _):
         async with StandInProxy(world.auth, world.api) as gone:
             url = gone.url
         nobody = World(auth=world.auth, api=world.api, proxy_url=url, admin_url=world.admin_url)
         world.api.faults.add(Reset(), times=None)
-        checks = await Script(nobody, Narrator(told, width=None, has_colour=False)).run()
+        told = io.StringIO()
+        checks = await script_for(nobody, SettableTime(NOW), told).run()
 
     assert "an answer" in failed(checks)
     assert "6. The proxy about itself" in told.getvalue()
