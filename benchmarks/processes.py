@@ -86,8 +86,12 @@ class ChildProcess:
 
 
 def inherited_environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment without what changes how an interpreter works: a user's bytecode is cached, say."""
-    return {name: value for name, value in environ.items() if not name.startswith(("PYTHON", "MALLOC_", "LD_"))}
+    """Return the environment without what changes how a program works: a user's bytecode is cached, say."""
+    return {
+        name: value
+        for name, value in environ.items()
+        if not name.startswith(("PYTHON", "MALLOC_", "LD_", "SWITCH_PROXY_")) and not name.upper().endswith("_PROXY")
+    }
 
 
 def descendants(pid: int) -> list[int]:

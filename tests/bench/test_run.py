@@ -26,7 +26,16 @@ def test_a_name_that_none_has_is_an_error(names: str) -> None:
         chosen(names, ITEMS)
 
 
-def test_what_changes_an_interpreter_is_not_inherited() -> None:
-    """With PYTHONDONTWRITEBYTECODE in the shell, every start would compile the proxy anew."""
-    environ = {"PATH": "/bin", "PYTHONDONTWRITEBYTECODE": "1", "LD_PRELOAD": "x.so", "MALLOC_ARENA_MAX": "1"}
-    assert inherited_environment(environ) == {"PATH": "/bin"}
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param("PYTHONDONTWRITEBYTECODE", id="every start would compile anew"),
+        pytest.param("LD_PRELOAD", id="another allocator"),
+        pytest.param("MALLOC_ARENA_MAX", id="other memory"),
+        pytest.param("https_proxy", id="a detour"),
+        pytest.param("HTTPS_PROXY", id="a detour, loudly"),
+        pytest.param("SWITCH_PROXY_CONFIG", id="another configuration"),
+    ],
+)
+def test_what_changes_how_a_program_works_is_not_inherited(name: str) -> None:
+    assert inherited_environment({"PATH": "/bin", name: "1"}) == {"PATH": "/bin"}
