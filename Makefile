@@ -23,7 +23,7 @@ demo: $(VENV)/run.stamp ## See the proxy at work between an app and fakes of bot
 	@$(BIN)/switch-proxy demo $(ARGS)
 
 test: check ## Check everything and run all tests (ARGS="tests/core -k token": only some)
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest --numprocesses auto --dist worksteal $(ARGS)
 
 run: $(VENV)/run.stamp ## Run the proxy against real servers (CONFIG=config.yaml)
 	@$(BIN)/switch-proxy run --config '$(CONFIG)'
@@ -34,7 +34,7 @@ check: $(VENV)/dev.stamp ## Check lint rules, formatting, types and the directio
 	@$(BIN)/ruff check --quiet
 	@$(BIN)/ruff format --check --quiet || { $(BIN)/ruff format --diff --quiet; echo "make fmt does this" >&2; exit 1; }
 	@$(BIN)/mypy --no-error-summary
-	@$(BIN)/lint-imports --quiet 2>/dev/null || $(BIN)/lint-imports
+	@$(BIN)/lint-imports --no-logo >$(VENV)/imports.txt || { cat $(VENV)/imports.txt; exit 1; }
 
 fmt: $(VENV)/dev.stamp ## Format the code, and mend what the linter can mend
 	@$(BIN)/ruff check --fix-only --quiet
