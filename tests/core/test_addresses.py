@@ -245,6 +245,6 @@ def test_host_that_others_may_be_is_not_loopback(host: str) -> None:
         pytest.param("a.example:80", "0.0.0.0:80", False, id="name of which nothing is known"),
     ],
 )
-def test_addresses_clash_where_one_covers_the_other(one: str, other: str, clashes: bool) -> None:  # noqa: FBT001
+def test_addresses_clash_where_one_covers_the_other(one: str, other: str, clashes: bool) -> None:
     first, second = parse_address(one), parse_address(other)
     assert (first.clashes_with(second), second.clashes_with(first)) == (clashes, clashes)

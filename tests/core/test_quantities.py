@@ -124,7 +124,7 @@ def test_text_that_is_no_count_is_refused(written: object) -> None:
 
 
 @pytest.mark.parametrize(("written", "is_on"), [(True, True), (False, False), ("true", True), ("False", False)])
-def test_switch_is_read_from_a_boolean_and_from_its_word(written: object, is_on: bool) -> None:  # noqa: FBT001
+def test_switch_is_read_from_a_boolean_and_from_its_word(written: object, is_on: bool) -> None:
     assert parse_switch(written) is is_on
 
 
