@@ -1,3 +1,27 @@
-"""switch-proxy: a sidecar that lets an app call the Switch API without ever touching a secret."""
+"""
+switch-proxy: a sidecar that lets an app call the Switch API without ever touching a secret.
+
+An app sends plain HTTP to localhost; the proxy adds `Authorization: Bearer …` and forwards to the API over TLS.
+
+    data plane    http1/          HTTP/1.1 between the app and one upstream, the bearer line added
+    token plane   token_manager   one task per credential: fetches a token, keeps it fresh, rides out failures
+                  token_client    one request to the token endpoint
+                  credentials     the client secret, from a file that is watched, or a variable
+    admin plane   admin           /livez, /readyz, /metrics on a listener of their own
+                  telemetry       what is counted
+                  logs/           what is said, with secrets masked
+    in between    exchange_journal   finished exchanges, handed on to both in batches
+
+    cli, process, app   the commands; the proxy as a process; the proxy as a whole: what starts and stops when
+    settings, check     the configuration, read and looked over; probe asks a running proxy how it is
+    clock               time that goes on while the machine sleeps; tests have their own
+    core/               every decision, as pure functions on plain values: no I/O, no clock, no randomness
+    demo/               fakes of both servers, for the demo, these tests and yours
+
+Imports point one way: cli → check, demo, process → app → the rest, which do not know each other → clock → core. Where
+one needs another it says so as a Protocol, and app hands it over. import-linter holds this in `make check`.
+
+Start with core/lifecycle.py (when a token is fetched), http1/exchange.py (what becomes of a request) and app.py.
+"""
 
 __version__ = "0.1.0"
