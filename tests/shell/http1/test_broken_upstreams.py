@@ -83,14 +83,14 @@ async def test_an_upstream_that_does_not_answer_in_time_is_a_504(start_world: St
 
 
 async def test_an_upstream_that_stops_in_the_middle_of_its_head_is_a_504(start_world: StartWorld) -> None:
-    world = await start_world(timeouts=TimeoutSettings(response_head=0.04))
+    world = await start_world(timeouts=TimeoutSettings(response_head=0.1))
     client, server, _ = await world.begin(GET)
     await server.send(b"HTTP/1.1 200 OK\r\nContent-")
     assert kind(await client.receive_response()) == (504, "upstream-timeout")
 
 
 async def test_an_upstream_that_only_sends_interim_responses_is_a_504(start_world: StartWorld) -> None:
-    world = await start_world(timeouts=TimeoutSettings(response_head=0.04))
+    world = await start_world(timeouts=TimeoutSettings(response_head=0.1))
     client, server, _ = await world.begin(GET)
     await server.send(b"HTTP/1.1 102 Processing\r\n\r\n")
     assert (await client.receive_head()).status == 102

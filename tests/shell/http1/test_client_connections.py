@@ -471,7 +471,7 @@ async def test_lines_up_to_the_limit_pass_and_one_more_is_a_431(start_world: Sta
 @pytest.mark.parametrize("partial", [b"G", b"GET / HTTP/1.1\r\nHost: x\r\n", b"GET / HTTP/1.1\r\n\r"])
 async def test_a_head_that_does_not_end_in_time_is_a_408(start_world: StartWorld, partial: bytes) -> None:
     """RFC 9110 §15.5.9: against clients that keep connections busy with nothing (slow loris)."""
-    world = await start_world(timeouts=TimeoutSettings(request_head=0.04))
+    world = await start_world(timeouts=TimeoutSettings(request_head=0.1))
     client = await world.client()
     await client.send(partial)
     response = await client.receive_response()
@@ -481,7 +481,7 @@ async def test_a_head_that_does_not_end_in_time_is_a_408(start_world: StartWorld
 
 async def test_a_head_that_comes_drop_by_drop_is_a_408_all_the_same(start_world: StartWorld) -> None:
     """The limit is on the whole head, not between its bytes."""
-    world = await start_world(timeouts=TimeoutSettings(request_head=0.04))
+    world = await start_world(timeouts=TimeoutSettings(request_head=0.1))
     client = await world.client()
     await client.send(b"GET / HTTP/1.1\r\n")
     async with bounded("an answer"):
@@ -529,19 +529,21 @@ async def test_an_idle_connection_is_closed_without_a_word(start_world: StartWor
 
 async def test_a_connection_that_works_is_not_idle(start_world: StartWorld) -> None:
     """The limits on heads and idle connections do not count while an answer is awaited."""
-    world = await start_world(timeouts=TimeoutSettings(keep_alive=0.01, request_head=0.01))
+    world = await start_world(timeouts=TimeoutSettings(keep_alive=0.1, request_head=0.1))
     client, server, _ = await world.begin(get())
-    await asyncio.sleep(0.05)
+    for _ in range(2):
+        await asyncio.sleep(0.1)
     await server.send(OK)
     assert (await client.receive_response()).body == b"hi"
 
 
 async def test_the_limit_on_the_next_head_begins_with_its_first_byte(start_world: StartWorld) -> None:
-    world = await start_world(timeouts=TimeoutSettings(request_head=0.03))
+    world = await start_world(timeouts=TimeoutSettings(request_head=0.15))
     client, server, _ = await world.begin(get())
     await server.send(OK)
     await client.receive_response()
-    await asyncio.sleep(0.06)
+    for _ in range(2):
+        await asyncio.sleep(0.1)
     await client.send(b"GET / HT")
     await client.send(b"TP/1.1\r\nHost: x\r\n\r\n")
     assert (await server.receive_head()).start == b"GET / HTTP/1.1"

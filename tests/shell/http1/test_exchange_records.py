@@ -174,7 +174,7 @@ async def test_a_repeated_request_is_one_exchange(world: World) -> None:
 
 
 async def test_a_head_that_does_not_come_in_time_is_reported(start_world: StartWorld) -> None:
-    world = await start_world(timeouts=TimeoutSettings(request_head=0.03))
+    world = await start_world(timeouts=TimeoutSettings(request_head=0.1))
     client = await world.client()
     await client.send(b"GET / HT")
     await client.receive_response()

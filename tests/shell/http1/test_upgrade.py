@@ -247,7 +247,7 @@ async def test_a_tunnel_that_ends_while_the_upstream_stands_still_leaves_nothing
     start_world: StartWorld, end: str
 ) -> None:
     """What the upstream does not take cannot be kept for ever: the idle limit ends it."""
-    world = await start_world(timeouts=TimeoutSettings(idle=0.04, keep_alive=0.04))
+    world = await start_world(timeouts=TimeoutSettings(idle=0.2, keep_alive=0.2))
     client, _ = await tunnel(world)
     await send_until_stopped(client.socket, bytes(1 << 16), limit=64 << 20)
     if end == "client resets":
