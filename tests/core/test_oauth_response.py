@@ -6,6 +6,7 @@ import base64
 import json
 import pickle
 import string
+import time
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -329,6 +330,17 @@ def test_retry_after_is_seconds_or_a_date(value: str | None, seconds: float | No
     assert found == (seconds if seconds is None else pytest.approx(seconds))
 
 
+def test_a_date_without_a_zone_is_in_utc_wherever_the_proxy_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """RFC 9110 §5.6.7: all of HTTP's dates are."""
+    monkeypatch.setenv("TZ", "XXX+05:00")
+    time.tzset()
+    try:
+        assert parse_retry_after("Tue Nov 14 22:14:20 2023", wall=WALL) == pytest.approx(60.0)
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
 @given(st.text())
 def test_any_retry_after_is_seconds_or_nothing(value: str) -> None:
     found = parse_retry_after(value, wall=WALL)
@@ -352,6 +364,7 @@ ECHOES: Final = {
     "percent-encoded": quote(SECRET, safe=""),
     "in base64": base64.b64encode(SECRET.encode()).decode(),
     "as Basic credentials": base64.b64encode(f"the-client:{SECRET}".encode()).decode(),
+    "as the end of Basic credentials": base64.b64encode(f"the-client:{SECRET}".encode()).decode()[-14:],
 }
 
 
@@ -378,6 +391,12 @@ def test_a_secret_with_letters_beyond_ascii_is_found_before_they_are_replaced() 
     with pytest.raises(TokenRequestRefusedError) as caught:
         parse_response(TokenResponse(status=401, body=body), settings=SETTINGS, secret=Secret(secret), wall=WALL)
     assert "rd-" not in str(caught.value)
+
+
+def test_the_client_id_may_be_shown() -> None:
+    """It is no secret, and helps to find the mistake; also encoded as a Basic credential begins."""
+    words = f"unknown client the-client ({base64.b64encode(b'the-client:').decode()[:12]})"
+    assert words in _failure(_error("invalid_client", words), 401).reason
 
 
 def test_a_short_secret_is_not_shown_either() -> None:
