@@ -1,7 +1,7 @@
 """
-`${NAME}` and `${NAME:-default}` in the values of a configuration, replaced from the environment's variables.
+`${NAME}`, `${NAME:-default}` and `${NAME:+text}` in the values of a configuration, replaced from the environment.
 
-As in a shell: the default is taken where the variable is unset or empty. Unlike in a shell, a variable that is unset
+As in a shell: the default is taken where the variable is unset or empty, the text where it is neither. Unlike in a shell, a variable that is unset
 and has no default is an error, and what a variable holds is not looked at again. `$${` stands for `${` itself.
 """
 
@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _REFERENCE: Final = re.compile(
-    r"(?P<escaped>\$\$\{)|\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>(?:(?!\$\{)[^}])*))?\}|(?P<stray>\$\{)"
+    r"(?P<escaped>\$\$\{)"
+    r"|\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::(?P<operator>[-+])(?P<word>(?:(?!\$\{)[^}])*))?\}"
+    r"|(?P<stray>\$\{)"
 )
 
 
@@ -43,11 +45,13 @@ def expand(text: str, environ: Mapping[str, str]) -> Expansion:
             raise InvalidValueError(
                 "has a ${ that begins no reference; write ${NAME} or ${NAME:-default}, or $${ for the characters themselves"
             )
-        name, default = match["name"], match["default"]
+        name, word = match["name"], match["word"]
         names.append(name)
         value = environ.get(name)
-        if default is not None:
-            return value or default
+        if match["operator"] == "-":
+            return value or word
+        if match["operator"] == "+":
+            return word if value else ""
         if value is None:
             unset.append(name)
             return ""

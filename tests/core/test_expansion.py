@@ -1,4 +1,4 @@
-"""`${NAME}` and `${NAME:-default}`."""
+"""`${NAME}`, `${NAME:-default}` and `${NAME:+text}`."""
 
 from __future__ import annotations
 
@@ -23,6 +23,10 @@ _ENVIRON = {"NAME": "value", "EMPTY": "", "NESTED": "${NAME}", "_2": "two"}
         pytest.param("${EMPTY}", "", id="empty, without default"),
         pytest.param("${UNSET:-}", "", id="empty default"),
         pytest.param("${UNSET:-a:-b $c {d}", "a:-b $c {d", id="default ends at the first brace"),
+        pytest.param("${NAME:+text}", "text", id="set, with text in its place"),
+        pytest.param("${EMPTY:+text}", "", id="empty, with text in its place"),
+        pytest.param("${UNSET:+text}", "", id="unset, with text in its place"),
+        pytest.param("${NAME:+}", "", id="empty text in its place"),
         pytest.param("${NESTED}", "${NAME}", id="reference within a variable"),
         pytest.param("$${NAME}", "${NAME}", id="escaped"),
         pytest.param("$NAME $$ $ {NAME}", "$NAME $$ $ {NAME}", id="no reference"),
@@ -35,7 +39,7 @@ def test_reference_is_replaced_as_a_shell_would(text: str, expanded: str) -> Non
 
 def test_names_that_were_asked_for_are_told_even_where_the_default_was_taken() -> None:
     """Their values must not be shown, and whoever reads of a problem has to know where to look."""
-    assert expand("${NAME}${UNSET:-x}", _ENVIRON).names == ("NAME", "UNSET")
+    assert expand("${NAME}${UNSET:-x}${EMPTY:+x}", _ENVIRON).names == ("NAME", "UNSET", "EMPTY")
 
 
 @pytest.mark.parametrize(
@@ -53,7 +57,19 @@ def test_variable_that_is_unset_and_has_no_default_is_named(text: str, words: st
 
 @pytest.mark.parametrize(
     "text",
-    ["${", "${}", "${NAME", "${NA-ME}", "${1}", "${NAME-default}", "${NAME:-${NAME}}", "${ NAME }", "a ${NAME} ${"],
+    [
+        "${",
+        "${}",
+        "${NAME",
+        "${NA-ME}",
+        "${1}",
+        "${NAME-default}",
+        "${NAME+x}",
+        "${NAME:=x}",
+        "${NAME:-${NAME}}",
+        "${ NAME }",
+        "a ${NAME} ${",
+    ],
     ids=str,
 )
 def test_beginning_of_a_reference_that_is_none_is_refused(text: str) -> None:
