@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+import time
 from typing import TYPE_CHECKING, Any, Final
 
 from proxy.core.errors import UpstreamConnectError
 from proxy.core.http.problems import Problem
+from proxy.http1.egress import open_tunnel
 from proxy.http1.upstream import UpstreamConnection
 
 if TYPE_CHECKING:
     from proxy.core.config import RouteSettings, TlsSettings
+    from proxy.core.egress import EgressProxy
 
 _HAPPY_EYEBALLS_DELAY: Final = 0.25
 """Seconds before the next address is tried beside the first (RFC 8305 §5 recommends 250 ms)."""
@@ -56,8 +59,9 @@ def make_tls_context(settings: TlsSettings) -> ResumingContext:
 class Connector:
     """Opens connections to one route's upstream. Every failure is an UpstreamConnectError that says what to look at."""
 
-    def __init__(self, *, route: RouteSettings) -> None:
+    def __init__(self, *, route: RouteSettings, egress_proxy: EgressProxy | None) -> None:
         self._route = route
+        self._egress_proxy = egress_proxy
         upstream = route.upstream
         self._place = f"{upstream.host}:{upstream.port}"
         self._server_name = route.tls.server_name or upstream.host
@@ -75,7 +79,7 @@ class Connector:
                 f"{self._place} did not accept a connection within {timeouts.connect:g} seconds",
             ) from None
         loop = asyncio.get_running_loop()
-        connection = UpstreamConnection(now=loop.time())
+        connection = UpstreamConnection(now=time.monotonic())
         try:
             if self._tls is None:
                 await loop.create_connection(lambda: connection, sock=connected)
@@ -87,31 +91,16 @@ class Connector:
         return connection
 
     async def _connect(self) -> socket.socket:
-        # Imported here: the first connection is opened long after start-up.
-        from aiohappyeyeballs import start_connection  # noqa: PLC0415
-
-        host, port = self._route.upstream.host, self._route.upstream.port
-        loop = asyncio.get_running_loop()
+        upstream, egress_proxy = self._route.upstream, self._egress_proxy
+        if egress_proxy is None:
+            return await _connect_to(upstream.host, upstream.port)
+        connected = await _connect_to(egress_proxy.host, egress_proxy.port)
         try:
-            # Asked anew for each connection, so that an upstream that moves is followed.
-            addresses = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        except socket.gaierror as error:
-            raise UpstreamConnectError(
-                Problem.UPSTREAM_NAME_UNKNOWN, f"the name {host} cannot be resolved: {error.strerror}"
-            ) from None
-        try:
-            connected = await start_connection(
-                addresses, happy_eyeballs_delay=_HAPPY_EYEBALLS_DELAY, interleave=1, loop=loop
-            )
-        except ConnectionRefusedError:
-            raise UpstreamConnectError(
-                Problem.UPSTREAM_REFUSED, f"{self._place} refused the connection; is it running and is the port right?"
-            ) from None
-        except OSError as error:
-            raise UpstreamConnectError(
-                Problem.UPSTREAM_UNREACHABLE, f"{self._place} cannot be reached: {_reason(error)}"
-            ) from None
-        connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            host = f"[{upstream.host}]" if ":" in upstream.host else upstream.host
+            await open_tunnel(connected, egress_proxy=egress_proxy, authority=f"{host}:{upstream.port}")
+        except BaseException:
+            connected.close()
+            raise
         return connected
 
     async def _start_tls(
@@ -149,6 +138,36 @@ class Connector:
             session = tls_object.session if tls_object is not None else None
             if session is not None and session.has_ticket:
                 self._tls.session = session
+
+
+async def _connect_to(host: str, port: int) -> socket.socket:
+    """Connect to the first address of `host` that answers. Raises UpstreamConnectError."""
+    # Imported here: the first connection is opened after start-up.
+    from aiohappyeyeballs import start_connection  # noqa: PLC0415
+
+    place = f"{host}:{port}"
+    loop = asyncio.get_running_loop()
+    try:
+        # Asked anew for each connection, so that an upstream that moves is followed.
+        addresses = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except socket.gaierror as error:
+        raise UpstreamConnectError(
+            Problem.UPSTREAM_NAME_UNKNOWN, f"the name {host} cannot be resolved: {error.strerror}"
+        ) from None
+    try:
+        connected = await start_connection(
+            addresses, happy_eyeballs_delay=_HAPPY_EYEBALLS_DELAY, interleave=1, loop=loop
+        )
+    except ConnectionRefusedError:
+        raise UpstreamConnectError(
+            Problem.UPSTREAM_REFUSED, f"{place} refused the connection; is it running and is the port right?"
+        ) from None
+    except OSError as error:
+        raise UpstreamConnectError(
+            Problem.UPSTREAM_UNREACHABLE, f"{place} cannot be reached: {_reason(error)}"
+        ) from None
+    connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return connected
 
 
 def _reason(error: OSError) -> str:

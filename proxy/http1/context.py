@@ -63,6 +63,7 @@ class RouteContext:
         "route",
         "tokens",
         "via_lines",
+        "wall",
     )
 
     def __init__(
@@ -78,6 +79,7 @@ class RouteContext:
         self.connector = connector
         self.pool = Pool(settings=route.pool, opener=connector.open)
         self.clock = clock
+        self.wall = clock.wall
         self.tokens = tokens
         self.observer = observer
         self.request_parser = RequestParser(

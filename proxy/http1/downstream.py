@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
+import time
 from typing import TYPE_CHECKING, Final, Protocol, cast
 
 from proxy.core.errors import RequestError
@@ -90,7 +91,7 @@ class ClientConnection(asyncio.Protocol):
         self._buffer = b""
         """What has arrived and is not yet a request's: part of a head, or requests that wait their turn."""
         self._waiting_since = 0.0
-        """Event loop's time, seconds: since when a head is awaited."""
+        """`time.monotonic`, seconds: since when a head is awaited."""
         self._is_working = False
         self._is_closing = False
         self._has_client_ended = False
@@ -111,7 +112,7 @@ class ClientConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin."""
         self.transport = cast("asyncio.Transport", transport)
-        self._waiting_since = asyncio.get_running_loop().time()
+        self._waiting_since = time.monotonic()
         self._clients.add(self)
 
     def data_received(self, data: bytes) -> None:
@@ -127,7 +128,7 @@ class ClientConnection(asyncio.Protocol):
             if self._buffer:
                 data = self._buffer + data
             else:
-                self._waiting_since = asyncio.get_running_loop().time()
+                self._waiting_since = time.monotonic()
             self._buffer = data
             self._work()
             return
@@ -228,7 +229,7 @@ class ClientConnection(asyncio.Protocol):
             return False
         self._buffer = b""
         self._has_had_requests = True
-        exchange = Exchange(self._context, self, head, now=asyncio.get_running_loop().time())
+        exchange = Exchange(self._context, self, head, time.monotonic())
         self._exchange = exchange
         try:
             rest = exchange.start(buffer[head_end + 4 :])
@@ -309,7 +310,7 @@ class ClientConnection(asyncio.Protocol):
             else:
                 self._linger()
             return
-        self._waiting_since = asyncio.get_running_loop().time()
+        self._waiting_since = time.monotonic()
         if self._is_reading_paused:
             self.resume_reading()
         if (self._buffer and not self.is_write_paused) or self._has_client_ended:
@@ -352,7 +353,7 @@ class ClientConnection(asyncio.Protocol):
             return
         self._is_closing = True
         self._buffer = b""
-        self._linger_until = asyncio.get_running_loop().time() + _LINGER
+        self._linger_until = time.monotonic() + _LINGER
         if self._is_reading_paused:
             self._is_reading_paused = False
             self.transport.resume_reading()
@@ -381,7 +382,7 @@ class ClientConnection(asyncio.Protocol):
         self.transport.abort()
 
     def check_time(self, now: float) -> None:
-        """End what has stood still for longer than it may; `now` is the event loop's time, in seconds."""
+        """End what has stood still for longer than it may; `now` as of `time.monotonic`, in seconds."""
         user = self._user()
         if user is not None:
             user.check_time(now)

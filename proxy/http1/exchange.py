@@ -21,7 +21,7 @@ from proxy.core.exchange_record import ExchangeRecord
 from proxy.core.http.chunked import ChunkedDecoder, ChunkSyntaxError, encode_chunk, last_chunk
 from proxy.core.http.problems import Problem, render_problem
 from proxy.core.http.replay import may_repeat
-from proxy.core.http.response import find_response_head_fault, response_framing
+from proxy.core.http.response import NO_BODY, find_response_head_fault
 from proxy.core.http.target import upstream_target
 from proxy.http1.pool import PoolExhaustedError
 from proxy.http1.tunnel import Tunnel
@@ -40,7 +40,7 @@ _KEPT_BODY: Final = 65536
 
 _SWITCHING_PROTOCOLS: Final = 101
 _CONTINUE: Final = 100
-_NO_CONTENT: Final = 204
+_FINAL: Final = 200
 _NO_RESPONSE: Final = 0
 
 
@@ -80,12 +80,9 @@ class Exchange:
         "_context",
         "_continued",
         "_failure",
-        "_framing_chunked",
         "_head",
-        "_head_parts",
         "_is_over",
         "_kept_body",
-        "_last_token_generation",
         "_method",
         "_moved_at",
         "_outgoing_chunked",
@@ -112,22 +109,20 @@ class Exchange:
         "is_request_complete",
     )
 
-    def __init__(self, context: RouteContext, client: Client, head: RequestHead, *, now: float) -> None:
-        fields = head.fields
+    def __init__(self, context: RouteContext, client: Client, head: RequestHead, now: float) -> None:
+        meaning = head.meaning
         self._context = context
         self._client = client
         self._head = head
         self._method = head.method
         self._target = b""
-        self._request_id = fields.request_id or context.new_request_id()
-        self._started_at = time.monotonic()
-        self._started_at_wall = context.clock.wall()
-        self._moved_at = now
-        self._sent_at = 0.0
+        self._request_id = head.request_id or context.new_request_id()
+        self._started_at_wall = context.wall()
+        self._started_at = self._sent_at = self._moved_at = now
 
-        self._request_decoder = ChunkedDecoder() if fields.is_chunked else None
-        self._request_left = max(fields.content_length, 0)
-        self.is_request_complete = not fields.is_chunked and fields.content_length <= 0
+        self._request_decoder = ChunkedDecoder() if meaning.is_chunked else None
+        self._request_left = left = meaning.content_length
+        self.is_request_complete = left <= 0 and not meaning.is_chunked
         self._request_bytes = 0
         self._unsent: list[bytes] = []
         self._kept_body: bytes | None = b""
@@ -195,7 +190,7 @@ class Exchange:
         if method == b"TRACE" and not self._context.route.allow_trace:
             self._fail(Problem.METHOD_NOT_ALLOWED, "TRACE is refused: its answer would show the access token")
             return True
-        if self._head.fields.max_forwards == 0:
+        if self._head.meaning.max_forwards == 0:
             self._answer_as_final_recipient()
             return True
         return False
@@ -270,6 +265,7 @@ class Exchange:
                 return
             unsent = b"".join(self._unsent)
             self._unsent.clear()
+            self._sent_at = self._moved_at = time.monotonic()
             self._send(upstream, fresh or token, unsent)
             if not self._is_over and not self.is_request_complete and not upstream.is_write_paused:
                 self._client.resume_reading()
@@ -278,14 +274,14 @@ class Exchange:
         context = self._context
         while True:
             # A retry wants a connection of its own: the idle ones may be as stale as the first was.
-            upstream = None if self._tries else context.pool.take(asyncio.get_running_loop().time())
+            upstream = None if self._tries else context.pool.take(time.monotonic())
             if upstream is None:
                 upstream = await context.pool.acquire()
             if not upstream.is_closed:
                 return upstream
 
     def _return_unused(self, upstream: UpstreamConnection) -> None:
-        self._context.pool.release(upstream, asyncio.get_running_loop().time(), None)
+        self._context.pool.release(upstream, time.monotonic(), None)
 
     # …is sent…
 
@@ -293,13 +289,11 @@ class Exchange:
         """Send the head, with the bearer line, and what there is of the body, in one piece."""
         context = self._context
         head = self._head
-        fields = head.fields
+        limit = head.meaning.max_forwards
         self._upstream = upstream
         self._tries += 1
         upstream.user = self
         upstream.request_count += 1
-        self._last_token_generation = token.generation
-        self._sent_at = time.monotonic()
         upstream.transport.write(
             b"".join(
                 (
@@ -307,9 +301,9 @@ class Exchange:
                     b" ",
                     self._target,
                     context.host_line,
-                    fields.forwarded,
-                    b"" if fields.request_id else b"X-Request-Id: " + self._request_id + b"\r\n",
-                    b"" if fields.max_forwards is None else self._max_forwards_line(fields.max_forwards),
+                    head.forwarded,
+                    b"" if head.request_id else b"X-Request-Id: " + self._request_id + b"\r\n",
+                    b"" if limit is None else self._max_forwards_line(limit),
                     token.authorization_line,
                     context.via_lines[head.minor],
                     b"\r\n",
@@ -361,7 +355,7 @@ class Exchange:
         except RequestError as error:
             self.refuse(error)
             return b""
-        self._moved_at = asyncio.get_running_loop().time()
+        self._moved_at = time.monotonic()
         if self._upstream is None:
             # Some bytes were under way when reading was paused.
             self._unsent.append(outgoing)
@@ -378,7 +372,7 @@ class Exchange:
 
     def on_client_drained(self) -> None:
         """Read the response again."""
-        self._moved_at = asyncio.get_running_loop().time()
+        self._moved_at = time.monotonic()
         if self._upstream is not None:
             self._upstream.transport.resume_reading()
 
@@ -389,7 +383,7 @@ class Exchange:
 
     def on_upstream_drained(self) -> None:
         """Read the request again."""
-        self._moved_at = asyncio.get_running_loop().time()
+        self._moved_at = time.monotonic()
         self._client.resume_reading()
 
     def on_client_lost(self) -> None:
@@ -402,7 +396,7 @@ class Exchange:
 
     def on_upstream_data(self, data: bytes) -> None:
         """Take bytes of the response."""
-        self._moved_at = asyncio.get_running_loop().time()
+        self._moved_at = time.monotonic()
         if self._response_head is not None:
             self._take_response_body(data)
             return
@@ -420,7 +414,7 @@ class Exchange:
                     return
                 head = self._context.response_parser.parse(data[:head_end])
                 data = data[head_end + 4 :]
-                if not head.is_interim:
+                if head.status >= _FINAL:
                     self._begin_response(head, data)
                     return
                 if head.status == _SWITCHING_PROTOCOLS:
@@ -438,19 +432,18 @@ class Exchange:
         if head.status == _CONTINUE:
             self._continued = True
         if self._head.minor:
-            self._client.write(head.status_line + b"\r\n" + head.fields.forwarded + b"\r\n")
+            self._client.write(head.passed + b"\r\n")
 
     def _switch_protocols(self, head: ResponseHead, data: bytes) -> None:
         """Turn the exchange into a tunnel, where that was asked for (RFC 9110 §7.8)."""
-        asked = self._head.fields.upgrade
+        asked = self._head.meaning.upgrade
         upstream = self._upstream
         if asked is None or upstream is None or not self.is_request_complete:
             raise ResponseError("the upstream switched protocols without having been asked to (RFC 9110 §7.8)")
-        self._note_answer(head.status)
-        upgrade = b"Upgrade: " + (head.fields.upgrade or asked) + b"\r\n"
-        self._client.write(
-            head.status_line + b"\r\n" + head.fields.forwarded + b"Connection: Upgrade\r\n" + upgrade + b"\r\n"
-        )
+        self._status = head.status
+        self._upstream_duration = self._moved_at - self._sent_at
+        upgrade = b"Upgrade: " + (head.meaning.upgrade or asked) + b"\r\n"
+        self._client.write(head.passed + b"Connection: Upgrade\r\n" + upgrade + b"\r\n")
         tunnel = Tunnel(client=self._client, upstream=upstream, idle_timeout=self._context.route.timeouts.idle)
         tunnel.on_closed = self._tunnel_closed
         upstream.user = tunnel
@@ -464,60 +457,45 @@ class Exchange:
         self._upstream = None
         self._end(is_reusable=False)
 
-    def _note_answer(self, status: int) -> None:
-        self._status = status
-        self._upstream_duration = time.monotonic() - self._sent_at
-
     def _begin_response(self, head: ResponseHead, body: bytes) -> None:
         """Send the final response's head on, and whatever of its body came with it, in one piece."""
-        framing = response_framing(head, request_method=self._method)
-        fields = head.fields
-        status = head.status
+        request = self._head
+        framing = head.framing if self._method != b"HEAD" else NO_BODY
+        length = framing.length
         self._response_head = head
         self._response_partial = b""
-        self._note_answer(status)
-        is_delimited = framing.length >= 0
-        if is_delimited:
-            # The length describes the content also where none follows (RFC 9110 §8.6); with 204 it must not be there.
-            length_line = fields.content_length_line if status != _NO_CONTENT else b""
-        elif self._head.minor:
-            self._outgoing_chunked = True
-            length_line = b"Transfer-Encoding: chunked\r\n"
-        else:
-            length_line = b""
-        if framing.is_chunked:
-            self._response_decoder = ChunkedDecoder()
-        self._response_left = framing.length
-        # A body that the client still sends may never end, so after an early answer the connection goes (RFC 9112 §9.6).
-        self._will_close = (
+        self._status = head.status
+        self._upstream_duration = self._moved_at - self._sent_at
+        framing_line = b""
+        if length < 0:
+            if request.minor:
+                self._outgoing_chunked = True
+                framing_line = b"Transfer-Encoding: chunked\r\n"
+            if framing.is_chunked:
+                self._response_decoder = ChunkedDecoder()
+        self._response_left = length
+        # A body that the client still sends may never end, so an early answer ends the connection (RFC 9112 §9.6).
+        self._will_close = will_close = (
             not self.is_request_complete
-            or not self._head.is_persistent
+            or not request.is_persistent
             or self._context.is_draining
-            or not (is_delimited or self._outgoing_chunked)
+            or (length < 0 and not self._outgoing_chunked)
         )
-        if self._will_close:
-            connection_line = b"Connection: close\r\n"
-        else:
-            connection_line = b"" if self._head.minor else b"Connection: keep-alive\r\n"
-        head_bytes = b"".join(
-            (
-                head.status_line,
-                b"\r\n",
-                fields.forwarded,
-                length_line,
-                b"" if fields.has_date else b"Date: " + self._context.date() + b"\r\n",
-                connection_line,
-                b"\r\n",
-            )
+        pieces = (
+            head.passed,
+            framing_line,
+            b"" if head.has_date else b"Date: " + self._context.date() + b"\r\n",
+            self._connection_line(closes=will_close) if will_close or not request.minor else b"",
+            b"\r\n",
         )
-        if len(body) == framing.length:
+        if len(body) == length:
             # The whole answer came in one read and leaves in one write.
-            self._response_bytes = len(body)
-            self._client.write(head_bytes + body if body else head_bytes)
+            self._response_bytes = length
+            self._client.write(b"".join((*pieces, body)))
             self._complete(is_clean=True)
             return
-        self._client.write(head_bytes)
-        if body or framing.length == 0:
+        self._client.write(b"".join(pieces))
+        if body or length == 0:
             self._take_response_body(body)
 
     # …then the body…
@@ -691,7 +669,7 @@ class Exchange:
         )
 
     def check_time(self, now: float) -> None:
-        """End what has stood still for longer than it may; `now` is the event loop's time, in seconds."""
+        """End what has stood still for longer than it may; `now` as of `time.monotonic`, in seconds."""
         if self._upstream is None:
             # The token, the place in the pool and the connection have time limits of their own.
             return
@@ -699,7 +677,7 @@ class Exchange:
         still_for = now - self._moved_at
         if self._response_head is None:
             waits_for_upstream = self.is_request_complete or (
-                self._head.fields.expects_continue and not self._continued and not self._request_bytes
+                self._head.meaning.expects_continue and not self._continued and not self._request_bytes
             )
             if waits_for_upstream:
                 if still_for > timeouts.response_head:
@@ -739,5 +717,5 @@ _LOCAL_METHODS: Final = frozenset({b"CONNECT", b"TRACE", b"OPTIONS"})
 
 def _keep_alive(head: ResponseHead) -> float | None:
     """Return how long the upstream will keep the connection, in seconds, less one so as to be the first to leave."""
-    timeout = head.fields.keep_alive_timeout
+    timeout = head.meaning.keep_alive_timeout
     return None if timeout is None else timeout - 1.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import TYPE_CHECKING, Final
 
 from proxy.core.errors import ListenError
@@ -14,6 +15,7 @@ from proxy.http1.snapshot import RouteSnapshot
 if TYPE_CHECKING:
     from proxy.clock import Clock
     from proxy.core.config import RouteSettings
+    from proxy.core.egress import EgressProxy
 
 _LONGEST_TICK: Final = 0.25
 """
@@ -29,12 +31,17 @@ class Listener:
     """The data plane of one route."""
 
     def __init__(
-        self, *, route: RouteSettings, tokens: TokenProvider, observer: ExchangeObserver, clock: Clock
+        self,
+        *,
+        route: RouteSettings,
+        tokens: TokenProvider,
+        observer: ExchangeObserver,
+        clock: Clock,
+        egress_proxy: EgressProxy | None = None,
     ) -> None:
         self._route = route
-        self._context = RouteContext(
-            route=route, tokens=tokens, observer=observer, connector=Connector(route=route), clock=clock
-        )
+        connector = Connector(route=route, egress_proxy=egress_proxy)
+        self._context = RouteContext(route=route, tokens=tokens, observer=observer, connector=connector, clock=clock)
         self._clients: set[ClientConnection] = set()
         self._server: asyncio.Server | None = None
         self._tick_handle: asyncio.TimerHandle | None = None
@@ -78,7 +85,7 @@ class Listener:
 
     def _look_at_the_clock(self) -> None:
         loop = asyncio.get_running_loop()
-        now = loop.time()
+        now = time.monotonic()
         for client in list(self._clients):
             client.check_time(now)
         self._context.pool.expire(now)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+import time
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class Tunnel:
         self._client = client
         self._upstream = upstream
         self._idle_timeout = idle_timeout
-        self._moved_at = asyncio.get_running_loop().time()
+        self._moved_at = time.monotonic()
         self._client_ended = False
         self._upstream_ended = False
         self._is_over = False
@@ -59,13 +59,13 @@ class Tunnel:
 
     def on_client_data(self, data: bytes) -> None:
         """Pass bytes to the upstream."""
-        self._moved_at = asyncio.get_running_loop().time()
+        self._moved_at = time.monotonic()
         self.bytes_up += len(data)
         self._upstream.transport.write(data)
 
     def on_upstream_data(self, data: bytes) -> None:
         """Pass bytes to the client."""
-        self._moved_at = asyncio.get_running_loop().time()
+        self._moved_at = time.monotonic()
         self.bytes_down += len(data)
         self._client.write(data)
 
@@ -112,7 +112,7 @@ class Tunnel:
         self._client.resume_reading()
 
     def check_time(self, now: float) -> None:
-        """End a tunnel in which nothing has moved for too long; `now` is the event loop's time, in seconds."""
+        """End a tunnel in which nothing has moved for too long; `now` as of `time.monotonic`, in seconds."""
         if now - self._moved_at > self._idle_timeout:
             self._close()
 

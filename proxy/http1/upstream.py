@@ -32,7 +32,7 @@ class UpstreamConnection(asyncio.Protocol):
     """
     A connection in the pool's care.
 
-    `on_closed` is told once, when it is gone. `user` is None while it is idle. `idle_until` (event loop's time, seconds) is when the pool gives it up.
+    `on_closed` is told once, when it is gone. `user` is None while it is idle. `idle_until` (`time.monotonic`, seconds) is when the pool gives it up.
     """
 
     __slots__ = (

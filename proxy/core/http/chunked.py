@@ -96,12 +96,14 @@ class ChunkedDecoder:
             return
         section_end = data.find(b"\r\n\r\n")
         if section_end < 0:
-            if len(data) > _MAX_TRAILERS:
+            if len(data) - 3 > _MAX_TRAILERS:
                 raise ChunkSyntaxError(f"the trailer section is larger than {_MAX_TRAILERS} bytes")
             if BARE_LINE_FEED.search(data) is not None:
                 raise ChunkSyntaxError("a trailer line ends in a bare LF")
             self._pending = data
             return
+        if section_end > _MAX_TRAILERS:
+            raise ChunkSyntaxError(f"the trailer section is larger than {_MAX_TRAILERS} bytes")
         try:
             lines = parse_field_lines(data[:section_end])
         except FieldSyntaxError as error:

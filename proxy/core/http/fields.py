@@ -97,6 +97,93 @@ def _describe(raw: bytes) -> str:
     return f"the value of the header {name.decode('ascii')} has a control character in it (RFC 9110 §5.5)"
 
 
+class LineMemory:
+    """
+    Splits field sections, with what is known of each line kept under its bytes.
+
+    `significant` are the names that mean something to the reader; `noted` is one whose value differs from message to
+    message, so that it is kept apart. Most lines are the same each time, so a section of which one line is new costs
+    little more than that line.
+    """
+
+    __slots__ = ("_kinds", "_noted", "_significant")
+
+    def __init__(self, *, significant: frozenset[bytes], noted: bytes) -> None:
+        self._significant = significant
+        self._noted = noted
+        self._kinds: dict[bytes, int] = {}
+
+    def split(self, section: bytes) -> SplitSection:
+        """Split a section into lines. Raises FieldSyntaxError."""
+        lines = section.split(b"\r\n") if section else []
+        significant: list[bytes] = []
+        noted: bytes | None = None
+        known = self._kinds.get
+        for raw in lines:
+            kind = known(raw)
+            if kind is None:
+                kind = self._learn(raw)
+            if kind == _SIGNIFICANT:
+                significant.append(raw)
+            elif kind == _NOTED and noted is None:
+                noted = raw
+        return SplitSection(lines, significant, noted)
+
+    def _learn(self, raw: bytes) -> int:
+        match = FIELD_LINE.fullmatch(raw)
+        if match is None:
+            raise FieldSyntaxError(_describe(raw))
+        name = match[1].lower()
+        if name in self._significant:
+            kind = _SIGNIFICANT
+        else:
+            kind = _NOTED if name == self._noted else _PLAIN
+        if len(raw) <= _LONGEST_REMEMBERED_LINE:
+            if len(self._kinds) >= _REMEMBERED_LINES:
+                self._kinds.clear()
+            self._kinds[raw] = kind
+        return kind
+
+    def without(self, section: SplitSection, dropped: frozenset[bytes]) -> bytes:
+        """Return the lines whose names are not in `dropped`, in order, each with its CRLF."""
+        if dropped <= self._significant:
+            # The usual case: the few lines to leave out are among the few that were picked out already.
+            left_out = [raw for raw in section.significant if _name(raw) in dropped]
+            kept = [raw for raw in section.lines if raw not in left_out] if left_out else section.lines.copy()
+        else:
+            kept = [raw for raw in section.lines if _name(raw) not in dropped]
+        if not kept:
+            return b""
+        kept.append(b"")
+        return b"\r\n".join(kept)
+
+
+_PLAIN: Final = 0
+_SIGNIFICANT: Final = 1
+_NOTED: Final = 2
+
+
+def _name(raw: bytes) -> bytes:
+    """Return the name of a line that has been found well formed."""
+    return raw[: raw.index(b":")].lower()
+
+
+@dataclass(slots=True)
+class SplitSection:
+    """The lines of a section as received; those of significant names; the first of the noted name."""
+
+    lines: list[bytes]
+    significant: list[bytes]
+    noted: bytes | None
+
+
+_REMEMBERED_LINES: Final = 1024
+"""As many different lines are remembered by each reader; the memory is emptied when full."""
+
+_LONGEST_REMEMBERED_LINE: Final = 512
+"""Bytes; longer lines are parsed anew each time."""
+
+
 def list_members(values: Sequence[bytes]) -> list[bytes]:
     """Return the members of a comma-separated list spread over any number of lines, lower-cased (RFC 9110 §5.6.1)."""
     members = [member.strip(b" \t").lower() for value in values for member in value.split(b",")]

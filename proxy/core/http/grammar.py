@@ -13,7 +13,9 @@ from typing import Final
 TOKEN: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 """RFC 9110 §5.6.2: methods and field names."""
 
-FIELD_LINE: Final = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[ \t]*([^\x00-\x08\x0a-\x1f\x7f]*?)[ \t]*")
+FIELD_LINE: Final = re.compile(
+    rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]++):[ \t]*+((?:[^\x00-\x20\x7f]++(?:[ \t]++(?=[^\x00-\x20\x7f]))?+)*+)[ \t]*+"
+)
 """
 RFC 9112 §5: name, colon, value without the white space around it.
 

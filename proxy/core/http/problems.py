@@ -199,7 +199,7 @@ def render_problem(
             "request_id": request_id,
         },
         ensure_ascii=False,
-    ).encode()
+    ).encode("utf-8", "replace")
     wait = kind.retry_after if retry_after is None else max(1, -int(-retry_after // 1))
     lines = [
         f"HTTP/1.1 {code} {_REASONS[code]}",

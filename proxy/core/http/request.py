@@ -2,17 +2,18 @@
 Request heads: parsed strictly, judged once, and made ready to be sent on.
 
 A head is the request line and the field section. The section is judged apart from the line, because an app sends the
-same section again and again: what was found out about it is kept under its bytes (`RequestParser`), and the next
-request with the same section costs one dictionary look-up.
+same lines again and again. What was found out is remembered at three depths (`RequestParser`): under the bytes of the
+whole section, which costs a repeated one a single look-up; under those of the lines that mean something to a proxy,
+where another line differs from request to request (a trace id, say); and under each single line.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from proxy.core.errors import RequestError
-from proxy.core.http.fields import HOP_BY_HOP, FieldLine, FieldSyntaxError, list_members, parse_field_lines
+from proxy.core.http.fields import HOP_BY_HOP, FieldSyntaxError, LineMemory, list_members, parse_field_lines
 from proxy.core.http.grammar import (
     BARE_LINE_FEED,
     CONTENT_LENGTH,
@@ -22,22 +23,31 @@ from proxy.core.http.grammar import (
     TOKEN,
 )
 
-_REMEMBERED_SECTIONS: Final = 256
-"""As many different field sections as are remembered; the memory is emptied when full, which costs little."""
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from proxy.core.http.fields import FieldLine
+
+_REMEMBERED: Final = 256
+"""As many different sections are remembered, at each depth; a memory that is full is emptied, which costs little."""
 
 _LONGEST_REMEMBERED: Final = 2048
-"""Bytes; longer sections are judged anew each time, so that the memory stays below a megabyte."""
+"""Bytes; longer sections are judged anew each time, so that a memory stays below a megabyte."""
 
-_NOT_FORWARDED: Final = HOP_BY_HOP | {b"host", b"authorization", b"max-forwards"}
-"""Lines that are dropped or written anew: hop-by-hop, the upstream's Host, the bearer, the counted-down hop limit."""
+_REWRITTEN: Final = frozenset({b"host", b"authorization", b"max-forwards"})
+"""Lines that are written anew: the upstream's Host, the bearer, the counted-down hop limit."""
+
+SIGNIFICANT: Final = HOP_BY_HOP | _REWRITTEN | {b"content-length", b"expect"}
+"""The names that mean something to the proxy; all other lines pass as they are, unless Connection names them."""
+
+_HANDLED_OPTIONS: Final = HOP_BY_HOP | {b"close", b"content-length"}
+"""Connection options that name no further line to drop. A client cannot have the framing dropped: it is judged."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RequestFields:
-    """What a request's field section says, once and for all requests that carry the same one."""
+@dataclass(slots=True)
+class RequestMeaning:
+    """What the significant lines of a field section say. Never changed once made (not frozen: that costs more)."""
 
-    forwarded: bytes
-    """The lines to send on, in the order and spelling received, each with its CRLF; framing included."""
     has_host: bool
     content_length: int
     """Bytes; -1 where the section has no Content-Length."""
@@ -47,8 +57,22 @@ class RequestFields:
     expects_continue: bool
     upgrade: bytes | None
     """The protocols asked for, where the request asks for an upgrade (RFC 9110 §7.8)."""
-    request_id: bytes | None
     max_forwards: int | None
+    dropped: frozenset[bytes]
+    """The names of the lines that do not pass."""
+    added: bytes
+    """Lines that are written anew at the end, each with its CRLF: framing, and what is agreed for the next hop."""
+
+
+@dataclass(slots=True)
+class RequestFields:
+    """A field section: what it means, and the lines to send on. Never changed once made."""
+
+    meaning: RequestMeaning
+    request_id: bytes | None
+    """The client's X-Request-Id, where it has one that is not empty and passes."""
+    forwarded: bytes
+    """The lines to send on, in the order and spelling received, each with its CRLF; framing included."""
 
 
 @dataclass(slots=True)
@@ -58,25 +82,30 @@ class RequestHead:
     method: bytes
     target: bytes
     minor: int
-    fields: RequestFields
+    meaning: RequestMeaning
+    request_id: bytes | None
+    forwarded: bytes
     raw: bytes
     """The head as received, without the empty line."""
 
     @property
     def is_persistent(self) -> bool:
         """Say whether the client lets the connection stay open after this exchange (RFC 9112 §9.3)."""
-        if self.fields.wants_close:
+        if self.meaning.wants_close:
             return False
-        return self.minor == 1 or self.fields.wants_keep_alive
+        return self.minor == 1 or self.meaning.wants_keep_alive
 
 
 class RequestParser:
-    """Turns request heads into values; remembers the field sections it has judged. One for each listener."""
+    """Turns request heads into values; remembers the lines it has judged. One for each listener."""
 
     def __init__(self, *, max_request_line: int, max_field_lines: int) -> None:
         self._max_request_line = max_request_line
         self._max_field_lines = max_field_lines
-        self._remembered: tuple[dict[bytes, RequestFields], dict[bytes, RequestFields]] = ({}, {})
+        self._lines = LineMemory(significant=SIGNIFICANT, noted=b"x-request-id")
+        # By minor version, which has a say in what a section means.
+        self._sections: tuple[dict[bytes, RequestFields], dict[bytes, RequestFields]] = ({}, {})
+        self._meanings: tuple[dict[bytes, RequestMeaning], dict[bytes, RequestMeaning]] = ({}, {})
 
     def parse(self, head: bytes) -> RequestHead:
         """
@@ -91,33 +120,53 @@ class RequestParser:
         if len(parts) != 3:  # noqa: PLR2004 - method, target, version
             raise RequestError(400, "the request line is not 'METHOD target HTTP/1.1' (RFC 9112 §3)")
         method, target, version = parts
-        if version == b"HTTP/1.1":
-            minor = 1
-        else:
-            minor = _minor_version(version)
-        fields = self._remembered[minor].get(section)
+        minor = 1 if version == b"HTTP/1.1" else _minor_version(version)
+        fields = self._sections[minor].get(section)
         if fields is None:
             fields = self._judge(section, minor)
-        if TOKEN.fullmatch(method) is None:
+        if method not in _COMMON_METHODS and TOKEN.fullmatch(method) is None:
             raise RequestError(400, "the method has a character that methods cannot have (RFC 9110 §9.1)")
+        if method not in _COMMON_METHODS and method.upper() != method:
+            raise RequestError(400, "the method is not in upper case, and methods are case-sensitive (RFC 9110 §9.1)")
         if REQUEST_TARGET.fullmatch(target) is None:
             raise RequestError(400, "the request target has a character that targets cannot have (RFC 9112 §3.2)")
-        return RequestHead(method, target, minor, fields, head)
+        return RequestHead(method, target, minor, fields.meaning, fields.request_id, fields.forwarded, head)
 
     def _judge(self, section: bytes, minor: int) -> RequestFields:
         try:
-            lines = parse_field_lines(section)
+            split = self._lines.split(section)
         except FieldSyntaxError as error:
             raise RequestError(400, str(error)) from None
-        if len(lines) > self._max_field_lines:
+        if len(split.lines) > self._max_field_lines:
             raise RequestError(431, f"the request has more than {self._max_field_lines} header lines")
-        fields = judge_request_fields(lines, minor=minor)
+        meanings = self._meanings[minor]
+        key = b"\r\n".join(split.significant)
+        meaning = meanings.get(key)
+        if meaning is None:
+            meaning = judge_request(parse_field_lines(key), minor=minor)
+            if len(key) <= _LONGEST_REMEMBERED:
+                if len(meanings) >= _REMEMBERED:
+                    meanings.clear()
+                meanings[key] = meaning
+        request_id = None
+        if split.noted is not None and b"x-request-id" not in meaning.dropped:
+            request_id = split.noted.partition(b":")[2].strip(b" \t") or None
+        forwarded = self._lines.without(
+            split, meaning.dropped if request_id or split.noted is None else meaning.dropped | {b"x-request-id"}
+        )
+        fields = RequestFields(meaning, request_id, forwarded + meaning.added)
         if len(section) <= _LONGEST_REMEMBERED:
-            remembered = self._remembered[minor]
-            if len(remembered) >= _REMEMBERED_SECTIONS:
-                remembered.clear()
-            remembered[section] = fields
+            sections = self._sections[minor]
+            if len(sections) >= _REMEMBERED:
+                sections.clear()
+            sections[section] = fields
         return fields
+
+
+_END_BYTES: Final = 3
+"""As many bytes of the empty line may be there before the head has ended."""
+
+_COMMON_METHODS: Final = frozenset({b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS"})
 
 
 def _minor_version(version: bytes) -> int:
@@ -138,9 +187,9 @@ def find_head_fault(partial: bytes, *, max_request_line: int, max_head: int) -> 
     """
     if BARE_LINE_FEED.search(partial) is not None:
         return RequestError(400, "a line ends in a bare LF; lines end in CR LF (RFC 9112 §2.2)")
-    if b"\r\n" not in partial and len(partial) > max_request_line:
+    if b"\r\n" not in partial and len(partial.removesuffix(b"\r")) > max_request_line:
         return RequestError(414, f"the request line is longer than {max_request_line} bytes")
-    if len(partial) > max_head:
+    if len(partial) - _END_BYTES > max_head:
         return head_too_large(max_head)
     return None
 
@@ -150,9 +199,9 @@ def head_too_large(max_head: int) -> RequestError:
     return RequestError(431, f"the request's head is larger than {max_head} bytes")
 
 
-def judge_request_fields(lines: list[FieldLine], *, minor: int) -> RequestFields:
+def judge_request(lines: Sequence[FieldLine], *, minor: int) -> RequestMeaning:
     """
-    Decide what a request's field section means: framing, persistence, and which lines pass.
+    Decide what a request's significant lines mean: framing, persistence, and which lines pass.
 
     Raises RequestError for everything that two readers could take differently (RFC 9112 §6.3, §11.2).
     """
@@ -166,40 +215,37 @@ def judge_request_fields(lines: list[FieldLine], *, minor: int) -> RequestFields
     connection = list_members(values.get(b"connection", ()))
     upgrade = None
     if minor == 1 and b"upgrade" in connection and b"upgrade" in values:
-        upgrade = b", ".join(values[b"upgrade"])
-    expects_continue = _expects_continue(values, minor)
+        upgrade = b", ".join(value for value in values[b"upgrade"] if value) or None
     # The wish for trailers can be granted: they are passed on where the framing allows.
     wants_trailers = minor == 1 and b"trailers" in list_members(values.get(b"te", ()))
 
-    # A client may drop any line by naming it in Connection, but not the framing, which is judged already.
-    dropped = _NOT_FORWARDED.union(connection) - {b"content-length"}
+    dropped = HOP_BY_HOP | _REWRITTEN | (frozenset(connection) - _HANDLED_OPTIONS)
     if minor == 0:
         dropped |= {b"expect"}
-    request_ids = values.get(b"x-request-id", []) if b"x-request-id" not in connection else []
-    forwarded = [line.raw for line in lines if line.name not in dropped]
+    added = []
     if is_chunked:
-        forwarded.append(b"Transfer-Encoding: chunked")
+        added.append(b"Transfer-Encoding: chunked\r\n")
     hops = []
     if wants_trailers:
         hops.append(b"TE")
-        forwarded.append(b"TE: trailers")
+        added.append(b"TE: trailers\r\n")
     if upgrade is not None:
         hops.append(b"Upgrade")
-        forwarded.append(b"Upgrade: " + upgrade)
+        added.append(b"Upgrade: " + upgrade + b"\r\n")
     if hops:
-        forwarded.append(b"Connection: " + b", ".join(hops))
+        added.append(b"Connection: " + b", ".join(hops) + b"\r\n")
 
-    return RequestFields(
-        forwarded=b"".join(line + b"\r\n" for line in forwarded),
+    return RequestMeaning(
         has_host=b"host" in values,
         content_length=content_length,
         is_chunked=is_chunked,
         wants_close=b"close" in connection,
         wants_keep_alive=b"keep-alive" in connection,
-        expects_continue=expects_continue,
+        expects_continue=b"expect" not in dropped and _expects_continue(values, minor),
         upgrade=upgrade,
-        request_id=request_ids[0] or None if request_ids else None,
         max_forwards=_max_forwards(values),
+        dropped=dropped,
+        added=b"".join(added),
     )
 
 
@@ -221,10 +267,11 @@ def _is_chunked(values: dict[bytes, list[bytes]], minor: int) -> bool:
         raise RequestError(400, "Transfer-Encoding does not exist in HTTP/1.0 (RFC 9112 §6.1)")
     if b"content-length" in values:
         raise RequestError(400, "Content-Length and Transfer-Encoding stand side by side (RFC 9112 §6.3)")
-    codings = list_members(values[b"transfer-encoding"])
-    if codings == [b"chunked"]:
+    # As plain as nginx, Envoy and Go want it: a list with empty members is read differently by llhttp.
+    if [value.lower() for value in values[b"transfer-encoding"]] == [b"chunked"]:
         return True
-    if codings and codings[-1] == b"chunked" and b"chunked" not in codings[:-1]:
+    codings = list_members(values[b"transfer-encoding"])
+    if len(codings) > 1 and codings[-1] == b"chunked" and b"chunked" not in codings[:-1]:
         raise RequestError(501, "no transfer coding but chunked is understood here (RFC 9112 §6.1)")
     raise RequestError(400, "Transfer-Encoding does not end in one chunked, so the body has no end (RFC 9112 §6.3)")
 

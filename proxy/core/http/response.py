@@ -1,71 +1,37 @@
 """
 Response heads: parsed as strictly as requests, judged once, and made ready to be sent on.
 
-As with requests, what was found out about a field section is kept under its bytes: an API answers with few different
-ones within a second.
+An API answers with few different heads within a second, so a whole head is remembered under its bytes; where a line
+differs from response to response, the judgement of the lines that mean something is, as in `request.py`.
 """
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from proxy.core.errors import ResponseError
-from proxy.core.http.fields import HOP_BY_HOP, FieldLine, FieldSyntaxError, list_members, parse_field_lines
+from proxy.core.http.fields import HOP_BY_HOP, FieldSyntaxError, LineMemory, list_members, parse_field_lines
 from proxy.core.http.grammar import BARE_LINE_FEED, CONTENT_LENGTH, STATUS_LINE
 
-_REMEMBERED_SECTIONS: Final = 256
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from proxy.core.http.fields import FieldLine
+
+_REMEMBERED: Final = 256
 _LONGEST_REMEMBERED: Final = 2048
 
 _NO_CONTENT: Final = 204
 _NOT_MODIFIED: Final = 304
 _FINAL: Final = 200
 
+SIGNIFICANT: Final = HOP_BY_HOP | {b"content-length"}
+
+_HANDLED_OPTIONS: Final = HOP_BY_HOP | {b"close", b"content-length"}
+
 _KEEP_ALIVE_TIMEOUT: Final = re.compile(rb"(?:^|[,;\s])timeout\s*=\s*([0-9]{1,6})")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ResponseFields:
-    """What a response's field section says, once and for all responses that carry the same one."""
-
-    forwarded: bytes
-    """The lines to send on, in the order and spelling received, each with its CRLF; without Content-Length."""
-    content_length_line: bytes
-    """The Content-Length line as received with its CRLF, or empty."""
-    content_length: int
-    """Bytes; -1 where there is no Content-Length."""
-    is_chunked: bool
-    has_transfer_encoding: bool
-    wants_close: bool
-    wants_keep_alive: bool
-    has_date: bool
-    upgrade: bytes | None
-    keep_alive_timeout: int | None
-    """Seconds that the upstream says it keeps an idle connection, where it says so (Keep-Alive: timeout=…)."""
-
-
-@dataclass(slots=True)
-class ResponseHead:
-    """One response head. `minor` is 1 for HTTP/1.1 and later, 0 for HTTP/1.0."""
-
-    status: int
-    status_line: bytes
-    """The line to send on, without CRLF; its version is ours (RFC 9110 §6.2)."""
-    minor: int
-    fields: ResponseFields
-
-    @property
-    def is_interim(self) -> bool:
-        """Say whether a final response is still to come (RFC 9110 §15.2)."""
-        return self.status < _FINAL
-
-    @property
-    def is_persistent(self) -> bool:
-        """Say whether the upstream keeps the connection open after this exchange (RFC 9112 §9.3)."""
-        if self.fields.wants_close:
-            return False
-        return self.minor == 1 or self.fields.wants_keep_alive
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,62 +51,131 @@ CHUNKED: Final = ResponseFraming(-1, is_chunked=True)
 UNTIL_CLOSE: Final = ResponseFraming(-1, is_chunked=False)
 
 
+@dataclass(slots=True)
+class ResponseMeaning:
+    """What a status line and the significant lines say. Never changed once made (not frozen: that costs more)."""
+
+    status: int
+    minor: int
+    """1 for HTTP/1.1 and later, 0 for HTTP/1.0."""
+    framing: ResponseFraming
+    is_persistent: bool
+    status_line: bytes
+    """The line to send on, with its CRLF; its version is ours (RFC 9110 §6.2)."""
+    upgrade: bytes | None
+    keep_alive_timeout: int | None
+    """Seconds that the upstream says it keeps an idle connection, where it says so (Keep-Alive: timeout=…)."""
+    dropped: frozenset[bytes]
+    """The names of the lines that do not pass."""
+
+
+@dataclass(slots=True)
+class ResponseHead:
+    """One response head, ready to be sent on. Never changed once made, for it is remembered and shared."""
+
+    status: int
+    meaning: ResponseMeaning
+    framing: ResponseFraming
+    """How the body ends, unless the request was HEAD."""
+    is_persistent: bool
+    """Whether the upstream keeps the connection open after this exchange (RFC 9112 §9.3)."""
+    passed: bytes
+    """
+    Status line and the lines to send on, in the order and spelling received, each with its CRLF.
+
+    The version is ours (RFC 9110 §6.2). Content-Length is among them; Transfer-Encoding and Connection are not.
+    """
+    has_date: bool
+
+    @property
+    def is_interim(self) -> bool:
+        """Say whether a final response is still to come (RFC 9110 §15.2)."""
+        return self.status < _FINAL
+
+
 class ResponseParser:
-    """Turns response heads into values; remembers the field sections it has judged. One for each listener."""
+    """Turns response heads into values; remembers the heads it has judged. One for each listener."""
 
     def __init__(self, *, max_field_lines: int) -> None:
         self._max_field_lines = max_field_lines
-        self._remembered: dict[bytes, ResponseFields] = {}
-        self._status_lines: dict[bytes, tuple[int, bytes, int]] = {}
+        self._lines = LineMemory(significant=SIGNIFICANT, noted=b"date")
+        self._heads: dict[bytes, ResponseHead] = {}
+        self._meanings: dict[bytes, ResponseMeaning] = {}
 
     def parse(self, head: bytes) -> ResponseHead:
         """Parse a head that ends before its empty line (RFC 9112 §4). Raises ResponseError."""
-        line, _, section = head.partition(b"\r\n")
-        known = self._status_lines.get(line)
+        known = self._heads.get(head)
         if known is None:
-            known = self._judge_status_line(line)
-        fields = self._remembered.get(section)
-        if fields is None:
-            fields = self._judge(section)
-        status, status_line, minor = known
-        return ResponseHead(status, status_line, minor, fields)
-
-    def _judge_status_line(self, line: bytes) -> tuple[int, bytes, int]:
-        match = STATUS_LINE.fullmatch(line)
-        if match is None:
-            raise ResponseError("the upstream's answer does not begin with an HTTP/1.x status line (RFC 9112 §4)")
-        known = (int(match[2]), b"HTTP/1.1 " + match[2] + b" " + (match[3] or b""), min(int(match[1]), 1))
-        if len(self._status_lines) >= _REMEMBERED_SECTIONS:
-            self._status_lines.clear()
-        self._status_lines[line] = known
+            known = self._judge(head)
+            if len(head) <= _LONGEST_REMEMBERED:
+                if len(self._heads) >= _REMEMBERED:
+                    self._heads.clear()
+                self._heads[head] = known
         return known
 
-    def _judge(self, section: bytes) -> ResponseFields:
+    def _judge(self, head: bytes) -> ResponseHead:
+        line, _, section = head.partition(b"\r\n")
         try:
-            lines = parse_field_lines(section)
+            split = self._lines.split(section)
         except FieldSyntaxError as error:
             raise ResponseError(f"in the upstream's answer, {error}") from None
-        if len(lines) > self._max_field_lines:
+        if len(split.lines) > self._max_field_lines:
             raise ResponseError(f"the upstream's answer has more than {self._max_field_lines} header lines")
-        fields = judge_response_fields(lines)
-        if len(section) <= _LONGEST_REMEMBERED:
-            if len(self._remembered) >= _REMEMBERED_SECTIONS:
-                self._remembered.clear()
-            self._remembered[section] = fields
-        return fields
+        significant = b"\r\n".join(split.significant)
+        key = line + b"\r\n" + significant
+        meaning = self._meanings.get(key)
+        if meaning is None:
+            meaning = judge_response(line, parse_field_lines(significant))
+            if len(key) <= _LONGEST_REMEMBERED:
+                if len(self._meanings) >= _REMEMBERED:
+                    self._meanings.clear()
+                self._meanings[key] = meaning
+        return ResponseHead(
+            meaning.status,
+            meaning,
+            meaning.framing,
+            meaning.is_persistent,
+            meaning.status_line + self._lines.without(split, meaning.dropped),
+            split.noted is not None and b"date" not in meaning.dropped,
+        )
+
+
+def _framing(
+    status: int, minor: int, *, has_transfer_encoding: bool, content_length: int
+) -> ResponseFraming:
+    """Decide how the body of a response to anything but HEAD ends (RFC 9112 §6.3). Raises ResponseError."""
+    if has_transfer_encoding and minor == 0:
+        raise ResponseError("the upstream's answer is HTTP/1.0 but has a Transfer-Encoding (RFC 9112 §6.1)")
+    if status < _FINAL and (has_transfer_encoding or content_length > 0):
+        raise ResponseError("an interim response of the upstream announces a body, which none has (RFC 9110 §8.6)")
+    if status < _FINAL or status in (_NO_CONTENT, _NOT_MODIFIED):
+        return NO_BODY
+    if has_transfer_encoding:
+        return CHUNKED
+    if content_length >= 0:
+        return ResponseFraming(content_length, is_chunked=False)
+    return UNTIL_CLOSE
 
 
 def find_response_head_fault(partial: bytes, *, max_head: int) -> ResponseError | None:
     """Judge a response head that has not ended yet; `max_head` in bytes. None while it may still become a good one."""
     if BARE_LINE_FEED.search(partial) is not None:
         return ResponseError("a line of the upstream's answer ends in a bare LF (RFC 9112 §2.2)")
-    if len(partial) > max_head:
+    if len(partial) - 3 > max_head:
         return ResponseError(f"the head of the upstream's answer is larger than {max_head} bytes")
     return None
 
 
-def judge_response_fields(lines: list[FieldLine]) -> ResponseFields:
-    """Decide what a response's field section means: framing, persistence, and which lines pass."""
+def judge_response(line: bytes, lines: Sequence[FieldLine]) -> ResponseMeaning:
+    """
+    Decide what a response's status line and significant lines mean.
+
+    Raises ResponseError where they break the rules or leave the framing in doubt.
+    """
+    match = STATUS_LINE.fullmatch(line)
+    if match is None:
+        raise ResponseError("the upstream's answer does not begin with an HTTP/1.x status line (RFC 9112 §4)")
+    status, minor = int(match[2]), min(int(match[1]), 1)
     values: dict[bytes, list[bytes]] = {}
     for line in lines:
         values.setdefault(line.name, []).append(line.value)
@@ -150,20 +185,25 @@ def judge_response_fields(lines: list[FieldLine]) -> ResponseFields:
     if has_transfer_encoding:
         if b"content-length" in values:
             raise ResponseError("in the upstream's answer, Content-Length and Transfer-Encoding stand side by side")
-        if list_members(values[b"transfer-encoding"]) != [b"chunked"]:
+        if [value.lower() for value in values[b"transfer-encoding"]] != [b"chunked"]:
             raise ResponseError("the upstream's answer has a transfer coding other than chunked")
-    dropped = HOP_BY_HOP.union(connection) | {b"content-length"}
-    return ResponseFields(
-        forwarded=b"".join(line.raw + b"\r\n" for line in lines if line.name not in dropped),
-        content_length_line=b"".join(line.raw + b"\r\n" for line in lines if line.name == b"content-length"),
-        content_length=_content_length(values),
-        is_chunked=has_transfer_encoding,
-        has_transfer_encoding=has_transfer_encoding,
-        wants_close=b"close" in connection,
-        wants_keep_alive=b"keep-alive" in connection,
-        has_date=b"date" in values,
-        upgrade=b", ".join(values[b"upgrade"]) if b"upgrade" in values and b"upgrade" in connection else None,
+    dropped = HOP_BY_HOP | (frozenset(connection) - _HANDLED_OPTIONS)
+    if status == _NO_CONTENT or status < _FINAL:
+        # There must be no Content-Length here (RFC 9110 §8.6).
+        dropped |= {b"content-length"}
+    return ResponseMeaning(
+        status=status,
+        minor=minor,
+        framing=_framing(
+            status, minor, has_transfer_encoding=has_transfer_encoding, content_length=_content_length(values)
+        ),
+        is_persistent=b"close" not in connection
+        and (minor == 1 or b"keep-alive" in connection)
+        and not (status == _NO_CONTENT and (has_transfer_encoding or _content_length(values) > 0)),
+        status_line=b"HTTP/1.1 " + match[2] + b" " + (match[3] or b"") + b"\r\n",
+        upgrade=(b", ".join(values[b"upgrade"]) if b"upgrade" in values and b"upgrade" in connection else None) or None,
         keep_alive_timeout=_keep_alive_timeout(values),
+        dropped=dropped,
     )
 
 
@@ -179,21 +219,3 @@ def _content_length(values: dict[bytes, list[bytes]]) -> int:
 def _keep_alive_timeout(values: dict[bytes, list[bytes]]) -> int | None:
     match = _KEEP_ALIVE_TIMEOUT.search(b",".join(values.get(b"keep-alive", ())).lower())
     return int(match[1]) if match else None
-
-
-def response_framing(head: ResponseHead, *, request_method: bytes) -> ResponseFraming:
-    """
-    Decide how the body of a final response ends (RFC 9112 §6.3).
-
-    Raises ResponseError where that is in doubt.
-    """
-    fields = head.fields
-    if fields.has_transfer_encoding and head.minor == 0:
-        raise ResponseError("the upstream's answer is HTTP/1.0 but has a Transfer-Encoding (RFC 9112 §6.1)")
-    if request_method == b"HEAD" or head.status in (_NO_CONTENT, _NOT_MODIFIED):
-        return NO_BODY
-    if fields.is_chunked:
-        return CHUNKED
-    if fields.content_length >= 0:
-        return ResponseFraming(fields.content_length, is_chunked=False)
-    return UNTIL_CLOSE

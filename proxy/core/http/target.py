@@ -40,13 +40,13 @@ def upstream_target(target: bytes, *, method: bytes, base_path: bytes) -> bytes:
 
 
 def _refuse_escape(target: bytes) -> None:
-    path = target.partition(b"?")[0]
+    path = target.partition(b"?")[0].lower().replace(b"%2e", b".").replace(b"%3b", b";")
     depth = 0
-    for segment in _SEPARATORS.split(path)[1:]:
-        plain = segment.lower().replace(b"%2e", b".").partition(b";")[0]
-        if plain == b"..":
-            depth -= 1
-        elif plain not in (b"", b"."):
+    for segment in path.split(b"/")[1:]:
+        climbs = sum(piece.partition(b";")[0] == b".." for piece in _SEPARATORS.split(segment))
+        if climbs:
+            depth -= climbs
+        elif any(piece not in (b"", b".") for piece in _SEPARATORS.split(segment.partition(b";")[0])):
             depth += 1
         if depth < 0:
             raise RequestError(400, "the path climbs out of the upstream's base path with '..' segments")

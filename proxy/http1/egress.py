@@ -1,0 +1,56 @@
+"""How a tunnel through an egress proxy is opened: CONNECT on a fresh socket, before TLS begins (RFC 9110 §9.3.6)."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+from proxy.core.errors import ResponseError, UpstreamConnectError
+from proxy.core.http.problems import Problem
+from proxy.core.http.response import ResponseParser
+
+if TYPE_CHECKING:
+    import socket
+
+    from proxy.core.egress import EgressProxy
+
+_MAX_HEAD: Final = 65536
+_SUCCESSFUL: Final = range(200, 300)
+
+
+async def open_tunnel(connected: socket.socket, *, egress_proxy: EgressProxy, authority: str) -> None:
+    """
+    Ask the proxy at the other end of `connected` for a tunnel to `authority` (host:port).
+
+    Raises UpstreamConnectError. Nothing of the API's token is in what is sent.
+    """
+    loop = asyncio.get_running_loop()
+    lines = [f"CONNECT {authority} HTTP/1.1", f"Host: {authority}"]
+    if egress_proxy.authorization is not None:
+        lines.append(f"Proxy-Authorization: {egress_proxy.authorization.reveal()}")
+    try:
+        await loop.sock_sendall(connected, "\r\n".join([*lines, "", ""]).encode("ascii"))
+        received = b""
+        # Byte by byte at the end would be slow, but the far end sends nothing after the head until TLS begins.
+        while b"\r\n\r\n" not in received:
+            piece = await loop.sock_recv(connected, 4096)
+            received += piece
+            if not piece or len(received) > _MAX_HEAD:
+                raise UpstreamConnectError(
+                    Problem.EGRESS_PROXY, f"the egress proxy {egress_proxy} closed the connection instead of answering"
+                )
+        head, _, early = received.partition(b"\r\n\r\n")
+        status = ResponseParser(max_field_lines=128).parse(head).status
+    except OSError as error:
+        raise UpstreamConnectError(
+            Problem.EGRESS_PROXY, f"the egress proxy {egress_proxy} broke off: {error.strerror or error}"
+        ) from None
+    except ResponseError:
+        raise UpstreamConnectError(
+            Problem.EGRESS_PROXY, f"what answers at the egress proxy's address {egress_proxy} does not speak HTTP"
+        ) from None
+    if status not in _SUCCESSFUL or early:
+        hint = "; are the user and password in HTTPS_PROXY right?" if status == 407 else ""  # noqa: PLR2004
+        raise UpstreamConnectError(
+            Problem.EGRESS_PROXY, f"the egress proxy {egress_proxy} answered {status} to CONNECT {authority}{hint}"
+        )
