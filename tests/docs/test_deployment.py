@@ -1,0 +1,215 @@
+"""The image's configuration, the Dockerfile and k8s/ fit the proxy and each other, and docs/kubernetes.md tells of them."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from typing import TYPE_CHECKING, Any, Final
+
+import pytest
+import yaml
+
+from proxy.cli import make_parser
+from proxy.core.errors import ConfigurationError
+from proxy.settings import parse
+from tests.docs.pages import ROOT
+
+if TYPE_CHECKING:
+    from proxy.core.config import Settings
+
+_CARRIED: Final = (ROOT / "docker" / "config.yaml").read_text(encoding="utf-8")
+_DOCKERFILE: Final = (ROOT / "Dockerfile").read_text(encoding="utf-8").replace("\\\n", " ")
+_PAGE: Final = (ROOT / "docs" / "kubernetes.md").read_text(encoding="utf-8")
+_REQUIRED: Final = {"SWITCH_TOKEN_URL": "https://login.example.com/oauth/token", "SWITCH_CLIENT_ID": "an-id"}
+
+
+def carried(**environ: str) -> Settings:
+    """Return what the image's configuration says, with these variables set and those without which there is none."""
+    return parse(_CARRIED.encode(), source="docker/config.yaml", environ={**_REQUIRED, **environ})
+
+
+def instructions(name: str) -> list[str]:
+    """Return what follows an instruction of the Dockerfile, each time it stands there."""
+    return re.findall(rf"^(?:HEALTHCHECK .*)?{name} (.*)$", _DOCKERFILE, flags=re.MULTILINE)
+
+
+# --- the configuration that the image carries ----------------------------------------------------------------------
+
+
+def test_variables_alone_suffice() -> None:
+    settings = carried(SWITCH_CLIENT_SECRET="made-up", SWITCH_AUDIENCE="https://api.switchmarket.se")
+
+    credential = settings.credentials["switch"]
+    assert (credential.token_url, credential.client_id) == tuple(_REQUIRED.values())
+    assert (credential.client_secret.file, credential.client_secret.env) == (None, "SWITCH_CLIENT_SECRET")
+    assert (credential.audience, credential.scope) == ("https://api.switchmarket.se", None)
+    assert str(settings.routes[0].upstream) == "https://api.switchmarket.se"
+
+
+def test_a_secret_from_a_file_needs_its_path_alone() -> None:
+    source = carried(SWITCH_CLIENT_SECRET_FILE="/run/secret").credentials["switch"].client_secret
+
+    assert (source.file, source.env) == ("/run/secret", None)
+
+
+@pytest.mark.parametrize(
+    "secret",
+    [{}, {"SWITCH_CLIENT_SECRET": "made-up", "SWITCH_CLIENT_SECRET_FILE": "/run/secret"}],
+    ids=["none", "both"],
+)
+def test_it_takes_one_secret(secret: dict[str, str]) -> None:
+    with pytest.raises(ConfigurationError, match="client_secret"):
+        carried(**secret)
+
+
+def test_what_is_not_set_is_at_its_default() -> None:
+    """The image is no other proxy than `switch-proxy run` elsewhere."""
+    text = """
+    credentials: {switch: {token_url: "https://a.example", client_id: b, client_secret: {env: C}}}
+    routes: [{name: switch-api, listen: "127.0.0.1:8080", upstream: "https://api.switchmarket.se", credential: switch}]
+    """
+    plain = parse(text.encode(), source="", environ={})
+
+    settings = carried(SWITCH_CLIENT_SECRET="made-up")
+
+    assert (settings.routes, settings.admin, settings.log, settings.shutdown) == (
+        plain.routes,
+        plain.admin,
+        plain.log,
+        plain.shutdown,
+    )
+
+
+def test_every_value_is_a_variable() -> None:
+    """But for what names the parts, everything can be said from outside."""
+    values = re.findall(r"^\s*(?:- )?(\w+): (.+)$", _CARRIED, flags=re.MULTILINE)
+    fixed = {key: value for key, value in values if not value.startswith("${")}
+    assert fixed == {"name": "switch-api", "credential": "switch"}
+
+
+def test_every_variable_is_in_the_page_with_its_default_and_no_other() -> None:
+    known = {
+        name: f"`{default}`" if default else ""
+        for name, default in re.findall(r"\$\{(\w+)(?::-([^}]*)|:\+\w+)?\}", _CARRIED)
+    }
+    rows = dict(re.findall(r"^\| `(SWITCH_\w+)` \| ([^|]*) \|", _PAGE, flags=re.MULTILINE))
+    told = {name: default if default.startswith("`") else "" for name, default in rows.items()}
+    assert told == known
+
+
+# --- the Dockerfile ------------------------------------------------------------------------------------------------
+
+
+def test_image_runs_the_proxy_as_a_user_who_is_not_root() -> None:
+    (user,) = instructions("USER")
+    assert re.fullmatch(r"[1-9][0-9]*:[1-9][0-9]*", user)
+    assert instructions("STOPSIGNAL") == ["SIGTERM"]
+
+
+def test_commands_of_the_image_are_known_to_the_command_line() -> None:
+    """Start and health check, each without a shell."""
+    (entrypoint,) = instructions("ENTRYPOINT")
+    assert yaml.safe_load(entrypoint) == ["switch-proxy"]
+    health, start = (yaml.safe_load(command) for command in instructions("CMD"))
+    assert make_parser().parse_args(health[1:]).command == "health"
+    assert make_parser().parse_args(start).command == "run"
+
+
+def test_image_is_installed_from_what_is_locked() -> None:
+    """Each installation is held to hashes and wheels, or takes nothing from outside."""
+    installations = [command for command in re.split(r"&&|\n", _DOCKERFILE) if " install " in command]
+    assert len(installations) == 3
+    for command in installations:
+        words = shlex.split(command)
+        assert {"--require-hashes", "--only-binary"} <= set(words) or {"--no-index", "--no-deps"} <= set(words)
+
+
+def test_what_the_image_is_made_of_is_let_through_to_the_builder() -> None:
+    """.dockerignore keeps everything else out."""
+    lines = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
+    let_through = {line.removeprefix("!") for line in lines if line.startswith("!")}
+    copied = {word for command in instructions("COPY") if "--from" not in command for word in shlex.split(command)[:-1]}
+    assert copied == let_through
+    assert all((ROOT / name).exists() for name in copied)
+
+
+# --- the manifests -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def manifests() -> dict[str, Any]:
+    documents = yaml.safe_load_all((ROOT / "k8s" / "sidecar.yaml").read_text(encoding="utf-8"))
+    return {document["kind"]: document for document in documents}
+
+
+@pytest.fixture
+def pod(manifests: dict[str, Any]) -> Any:
+    return manifests["Deployment"]["spec"]["template"]["spec"]
+
+
+@pytest.fixture
+def sidecar(pod: Any) -> Any:
+    (container,) = pod["initContainers"]
+    return container
+
+
+@pytest.fixture
+def settings(manifests: dict[str, Any]) -> Settings:
+    return parse(manifests["ConfigMap"]["data"]["config.yaml"].encode(), source="k8s/sidecar.yaml", environ={})
+
+
+def test_sidecar_is_a_native_one(sidecar: Any) -> None:
+    """It ends after the app, and Jobs finish."""
+    assert sidecar["restartPolicy"] == "Always"
+
+
+def test_sidecar_reads_the_configuration_that_is_mounted(sidecar: Any, pod: Any, manifests: dict[str, Any]) -> None:
+    (variable,) = sidecar["env"]
+    folder, _, file = variable["value"].rpartition("/")
+    (mount,) = [mount for mount in sidecar["volumeMounts"] if mount["mountPath"] == folder]
+    (volume,) = [volume for volume in pod["volumes"] if volume["name"] == mount["name"]]
+    assert variable["name"] == "SWITCH_PROXY_CONFIG"
+    assert volume["configMap"]["name"] == manifests["ConfigMap"]["metadata"]["name"]
+    assert file in manifests["ConfigMap"]["data"]
+
+
+def test_secret_is_mounted_where_it_is_read_and_into_the_sidecar_alone(
+    sidecar: Any, pod: Any, settings: Settings
+) -> None:
+    (volume,) = [volume for volume in pod["volumes"] if "secret" in volume]
+    (mount,) = [mount for mount in sidecar["volumeMounts"] if mount["name"] == volume["name"]]
+    assert settings.credentials["switch"].client_secret.file == f"{mount['mountPath']}/client_secret"
+    assert "subPath" not in mount
+    assert not any("volumeMounts" in container for container in pod["containers"])
+    assert f"secret generic {volume['secret']['secretName']} --from-file=client_secret=" in _PAGE
+
+
+@pytest.mark.parametrize("probe", ["startupProbe", "readinessProbe", "livenessProbe"])
+def test_probes_ask_the_admin_listener(probe: str, sidecar: Any, settings: Settings) -> None:
+    (port,) = sidecar["ports"]
+    asked = sidecar[probe]["httpGet"]
+    assert asked == {"path": "/readyz" if probe == "readinessProbe" else "/livez", "port": port["name"]}
+    assert settings.admin.listen is not None
+    assert (settings.admin.listen.port, settings.admin.listen.is_loopback) == (port["containerPort"], False)
+
+
+def test_only_the_pod_itself_reaches_the_route_and_the_app_is_told_of_it(pod: Any, settings: Settings) -> None:
+    (route,) = settings.routes
+    assert route.listen.is_loopback
+    (variable,) = pod["containers"][0]["env"]
+    assert variable["value"] == f"http://{route.listen}"
+
+
+def test_sidecar_meets_the_restricted_pod_security_standard(sidecar: Any) -> None:
+    context = sidecar["securityContext"]
+    (user,) = instructions("USER")
+    assert f"{context['runAsUser']}:{context['runAsGroup']}" == user
+    assert context["runAsNonRoot"]
+    assert not context["allowPrivilegeEscalation"]
+    assert context["readOnlyRootFilesystem"]
+    assert context["capabilities"] == {"drop": ["ALL"]}
+    assert context["seccompProfile"] == {"type": "RuntimeDefault"}
+
+
+def test_pod_leaves_the_proxy_the_time_to_finish(pod: Any, settings: Settings) -> None:
+    assert settings.shutdown.drain_delay + settings.shutdown.grace_period < pod["terminationGracePeriodSeconds"]
