@@ -47,7 +47,11 @@ def summarize(settings: Settings) -> Iterator[str]:
     yield _line("shutdown", f"{delay}up to {format_duration(shutdown.grace_period)} for requests in flight")
 
 
-_ACCESS = {"all": "each request", "errors": "each request that failed", "off": "each request that the proxy itself could not serve"}
+_ACCESS = {
+    "all": "each request",
+    "errors": "each request that failed",
+    "off": "each request that the proxy itself could not serve",
+}
 
 
 def describe_grant(grant: TokenGrant) -> Iterator[str]:

@@ -6,7 +6,7 @@ import asyncio
 import socket
 import ssl
 import time
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from proxy.core.errors import UpstreamConnectError
 from proxy.core.http.problems import Problem
@@ -52,7 +52,8 @@ def make_tls_context(settings: TlsSettings) -> ResumingContext:
     else:
         context.load_default_certs(ssl.Purpose.SERVER_AUTH)
     if settings.client_certificate_file is not None:
-        context.load_cert_chain(settings.client_certificate_file, settings.client_key_file)
+        # Without a password of its own, OpenSSL would ask the terminal for that of an encrypted key.
+        context.load_cert_chain(settings.client_certificate_file, settings.client_key_file, password="")
     return context
 
 
@@ -74,9 +75,14 @@ class Connector:
             async with asyncio.timeout(timeouts.connect):
                 connected = await self._connect()
         except TimeoutError:
+            within = f"within {timeouts.connect:g} seconds"
+            if self._egress_proxy is not None:
+                raise UpstreamConnectError(
+                    Problem.UPSTREAM_CONNECT_TIMEOUT,
+                    f"the egress proxy {self._egress_proxy} opened no tunnel to {self._place} {within}",
+                ) from None
             raise UpstreamConnectError(
-                Problem.UPSTREAM_CONNECT_TIMEOUT,
-                f"{self._place} did not accept a connection within {timeouts.connect:g} seconds",
+                Problem.UPSTREAM_CONNECT_TIMEOUT, f"{self._place} did not accept a connection {within}"
             ) from None
         loop = asyncio.get_running_loop()
         connection = UpstreamConnection(now=time.monotonic())
@@ -84,17 +90,30 @@ class Connector:
             if self._tls is None:
                 await loop.create_connection(lambda: connection, sock=connected)
             else:
-                await self._start_tls(connection, connected, self._tls, timeouts.tls_handshake)
+                await self._start_tls(connection, connected, self._tls)
         except BaseException:
-            connected.close()
+            _let_go(connected, loop)
             raise
+        if connection.transport.is_closing():
+            _let_go(connected, loop)
+        if connection.is_closed:
+            if isinstance(connection.error, ssl.SSLError):
+                raise UpstreamConnectError(
+                    Problem.UPSTREAM_TLS, f"{self._place} ended the TLS session: {describe_tls_error(connection.error)}"
+                )
+            raise UpstreamConnectError(
+                Problem.UPSTREAM_CLOSED, f"{self._place} accepted the connection and closed it at once"
+            )
         return connection
 
     async def _connect(self) -> socket.socket:
         upstream, egress_proxy = self._route.upstream, self._egress_proxy
         if egress_proxy is None:
             return await _connect_to(upstream.host, upstream.port)
-        connected = await _connect_to(egress_proxy.host, egress_proxy.port)
+        try:
+            connected = await _connect_to(egress_proxy.host, egress_proxy.port)
+        except UpstreamConnectError as error:
+            raise UpstreamConnectError(Problem.EGRESS_PROXY, f"the egress proxy: {error.detail}") from None
         try:
             host = f"[{upstream.host}]" if ":" in upstream.host else upstream.host
             await open_tunnel(connected, egress_proxy=egress_proxy, authority=f"{host}:{upstream.port}")
@@ -104,12 +123,16 @@ class Connector:
         return connected
 
     async def _start_tls(
-        self, connection: UpstreamConnection, connected: socket.socket, context: ssl.SSLContext, timeout: float
+        self, connection: UpstreamConnection, connected: socket.socket, context: ssl.SSLContext
     ) -> None:
-        options: dict[str, Any] = {"ssl_handshake_timeout": timeout}
+        timeout = self._route.timeouts.tls_handshake
         try:
             await asyncio.get_running_loop().create_connection(
-                lambda: connection, sock=connected, ssl=context, server_hostname=self._server_name, **options
+                lambda: connection,
+                sock=connected,
+                ssl=context,
+                server_hostname=self._server_name,
+                ssl_handshake_timeout=timeout,
             )
         except ssl.SSLCertVerificationError as error:
             raise UpstreamConnectError(
@@ -118,14 +141,15 @@ class Connector:
             ) from None
         except ssl.SSLError as error:
             raise UpstreamConnectError(
-                Problem.UPSTREAM_TLS, f"no TLS session with {self._place}: {error.reason or 'handshake failed'}"
-            ) from None
-        except TimeoutError:
-            raise UpstreamConnectError(
-                Problem.UPSTREAM_CONNECT_TIMEOUT,
-                f"{self._place} did not finish the TLS handshake within {timeout:g} seconds",
+                Problem.UPSTREAM_TLS, f"no TLS session with {self._place}: {describe_tls_error(error)}"
             ) from None
         except OSError as error:
+            # How event loops end a handshake that takes too long; no peer can cause this error.
+            if isinstance(error, ConnectionAbortedError):
+                raise UpstreamConnectError(
+                    Problem.UPSTREAM_CONNECT_TIMEOUT,
+                    f"{self._place} did not finish the TLS handshake within {timeout:g} seconds",
+                ) from None
             raise UpstreamConnectError(
                 Problem.UPSTREAM_TLS,
                 f"{self._place} closed the connection during the TLS handshake: {_reason(error)}",
@@ -168,6 +192,27 @@ async def _connect_to(host: str, port: int) -> socket.socket:
         ) from None
     connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return connected
+
+
+def describe_tls_error(error: ssl.SSLError) -> str:
+    """Return what OpenSSL says of an error, and what to do where it is about our certificate."""
+    reason = error.reason or "the handshake failed"
+    if "CERTIFICATE" in reason or "UNKNOWN_CA" in reason:
+        return f"{reason}; is tls.client_certificate_file right?"
+    return reason
+
+
+def _let_go(connected: socket.socket, loop: asyncio.AbstractEventLoop) -> None:
+    """
+    Forget a socket that was given to the event loop, when its transport has closed or could not be made.
+
+    asyncio's own loops close it through this very object. uvloop closes the descriptor and leaves the object to believe
+    that it still owns it, so that it would later close that number once more: by then, somebody else's.
+    """
+    if isinstance(loop, asyncio.BaseEventLoop):
+        connected.close()
+    else:
+        connected.detach()
 
 
 def _reason(error: OSError) -> str:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Protocol
 from proxy.core.exchange_record import ExchangeRecord
 from proxy.core.http.request import RequestParser
 from proxy.core.http.response import ResponseParser
-
 from proxy.http1.pool import Pool
 
 if TYPE_CHECKING:
@@ -26,7 +25,7 @@ class TokenProvider(Protocol):
     def peek(self) -> AccessToken | None:
         """Return the token that is usable now, or None; no I/O."""
 
-    async def acquire(self, timeout: float) -> AccessToken:
+    async def acquire(self, timeout: float) -> AccessToken:  # noqa: ASYNC109 - told in the error
         """Wait at most `timeout` seconds for the fetch in flight. Raises TokenUnavailableError."""
 
     def reject(self, generation: int) -> None:

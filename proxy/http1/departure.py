@@ -1,5 +1,5 @@
 """
-Has a client that ended its side gone away, or does it still wait for its answer?
+Tells whether a client that has ended its side is gone, or still waits for its answer.
 
 Both look the same on the wire: a FIN. But the clients are on this machine, and its kernel knows: a socket that was shut
 down is still somebody's, one that was closed is nobody's. The question is put to it over netlink (`sock_diag(7)`), for
@@ -39,7 +39,7 @@ def has_departed(transport: asyncio.BaseTransport) -> bool:
     try:
         question = _question(theirs, ours)
         with socket.socket(family_number, socket.SOCK_RAW, _NETLINK_SOCK_DIAG) as netlink:
-            netlink.setblocking(False)  # the kernel answers within `send`, so there is nothing to wait for
+            netlink.setblocking(False)  # noqa: FBT003 - the kernel answers within `send`, so there is nothing to wait for
             netlink.send(question)
             return _is_nobodys(netlink.recv(1024))
     except OSError:
@@ -66,7 +66,8 @@ def _question(local: tuple[str, int], remote: tuple[str, int]) -> bytes:
 
 def _is_nobodys(answer: bytes) -> bool:
     """Read the kernel's answer: no such socket, or one without an inode, belongs to no process any more."""
-    message_type = struct.unpack_from("=H", answer, 4)[0]
+    message_type: int = struct.unpack_from("=H", answer, 4)[0]
     if message_type == _NLMSG_ERROR:
         return -int(struct.unpack_from("=i", answer, 16)[0]) == _ENOENT
-    return message_type == _SOCK_DIAG_BY_FAMILY and struct.unpack_from("=I", answer, _INODE_OFFSET)[0] == 0
+    inode: int = struct.unpack_from("=I", answer, _INODE_OFFSET)[0]
+    return message_type == _SOCK_DIAG_BY_FAMILY and inode == 0

@@ -8,12 +8,14 @@ being answered (RFC 9112 §9.3.2), the end of the client's side, and the ways to
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 import struct
 import time
 from typing import TYPE_CHECKING, Final, Protocol, cast
 
 from proxy.core.errors import RequestError
+from proxy.core.http.grammar import END_BYTES
 from proxy.core.http.problems import Problem, render_problem
 from proxy.core.http.request import find_head_fault, head_too_large
 from proxy.http1.departure import has_departed
@@ -34,6 +36,8 @@ _LINGER_BYTES: Final = 16 * 1024 * 1024
 
 _PIPELINE_BYTES: Final = 65536
 """Bytes of further requests that are read while one is answered; then the client waits."""
+
+_EMPTY_LINES: Final = re.compile(rb"(?:\r\n)+")
 
 _RESET: Final = struct.pack("ii", 1, 0)
 """SO_LINGER of zero seconds: close with a reset."""
@@ -75,6 +79,7 @@ class ClientConnection(asyncio.Protocol):
         "_linger_bytes",
         "_linger_until",
         "_on_closed",
+        "_seen",
         "_tunnel",
         "_waiting_since",
         "is_write_paused",
@@ -100,6 +105,8 @@ class ClientConnection(asyncio.Protocol):
         self._linger_until: float | None = None
         self._linger_bytes = 0
         self._buffer_size_seen = 0
+        self._seen = 0
+        """Bytes of the buffer in which no end of a head has been found."""
         self.is_write_paused = False
 
     @property
@@ -127,10 +134,12 @@ class ClientConnection(asyncio.Protocol):
                 return
             if self._buffer:
                 data = self._buffer + data
-            else:
+            elif not data.startswith(b"\r"):
+                # The time for a head begins with its first byte; empty lines before it are none.
                 self._waiting_since = time.monotonic()
             self._buffer = data
             self._work()
+            self._stop_pipelining()
             return
         if not exchange.is_request_complete:
             data = exchange.on_client_data(data)
@@ -142,7 +151,11 @@ class ClientConnection(asyncio.Protocol):
                 self._work()
                 return
         self._buffer += data
-        if len(self._buffer) > _PIPELINE_BYTES:
+        self._stop_pipelining()
+
+    def _stop_pipelining(self) -> None:
+        """Read no further requests where many wait already, for their turn or for the client to read its answers."""
+        if len(self._buffer) > _PIPELINE_BYTES and (self._exchange is not None or self.is_write_paused):
             self.pause_reading()
 
     def eof_received(self) -> bool:
@@ -152,13 +165,14 @@ class ClientConnection(asyncio.Protocol):
             return self._tunnel.on_client_eof()
         exchange = self._exchange
         if exchange is None or self._is_closing:
-            return False
+            # Requests that wait until the client has read the answers before them are still answered.
+            return not self._is_closing and self.is_write_paused
         if not exchange.is_request_complete or has_departed(self.transport):
             exchange.on_client_lost()
             return False
         return True
 
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - how it went makes no difference
+    def connection_lost(self, exc: Exception | None) -> None:
         """End, and with it whatever was under way for this client."""
         self._is_closing = True
         exchange, self._exchange = self._exchange, None
@@ -183,8 +197,10 @@ class ClientConnection(asyncio.Protocol):
         user = self._user()
         if user is not None:
             user.on_client_drained()
-        elif self._buffer:
+        elif self._buffer or self._has_client_ended:
             self._work()
+            if self._exchange is None:
+                self.resume_reading()
 
     def _user(self) -> ServerSide | None:
         return self._exchange or self._tunnel
@@ -209,18 +225,20 @@ class ClientConnection(asyncio.Protocol):
     def _begin_exchange(self) -> bool:
         """Begin one exchange where a whole head is there; say whether one was found."""
         buffer = self._buffer
+        seen = self._seen
         limits = self._context.route.limits
-        head_end = buffer.find(b"\r\n\r\n")
+        head_end = buffer.find(b"\r\n\r\n", seen - END_BYTES if seen > END_BYTES else 0)
         try:
             if buffer.startswith(b"\r\n"):
-                # An empty line before a request line is passed over (RFC 9112 §2.2).
-                self._buffer = buffer[2:]
+                self._pass_over_empty_lines()
                 return True
             if head_end < 0:
-                fault = find_head_fault(buffer, max_request_line=limits.request_line, max_head=limits.head)
+                fault = find_head_fault(buffer, max_request_line=limits.request_line, max_head=limits.head, seen=seen)
                 if fault is not None:
                     raise fault
+                self._seen = len(buffer)
                 return False
+            self._seen = 0
             if head_end > limits.head:
                 raise head_too_large(limits.head)
             head = self._context.request_parser.parse(buffer[:head_end])
@@ -238,6 +256,15 @@ class ClientConnection(asyncio.Protocol):
             return False
         self._buffer = rest
         return True
+
+    def _pass_over_empty_lines(self) -> None:
+        """Pass over empty lines before a request line (RFC 9112 §2.2); they do not prolong the time to send one."""
+        empty_lines = _EMPTY_LINES.match(self._buffer)
+        if empty_lines is not None:
+            self._buffer = self._buffer[empty_lines.end() :]
+        self._seen = 0
+        if self._buffer not in {b"", b"\r"}:
+            self._waiting_since = time.monotonic()
 
     def _refuse(self, error: RequestError) -> None:
         """Answer bytes that are no request; nothing after them can be trusted (RFC 9112 §11.2)."""
@@ -296,6 +323,8 @@ class ClientConnection(asyncio.Protocol):
         self.resume_reading()
         if early:
             tunnel.on_client_data(early)
+        if self._has_client_ended:
+            tunnel.on_client_eof()
 
     def exchange_ended(self, *, is_reusable: bool) -> None:
         """Go on to the next request, or close in order."""
@@ -303,7 +332,7 @@ class ClientConnection(asyncio.Protocol):
         self._tunnel = None
         if self._is_closing:
             return
-        if not is_reusable:
+        if not is_reusable or (self._context.is_draining and not self._buffer):
             is_read_up = exchange is None or (exchange.is_request_complete and not self._buffer)
             if self._has_client_ended or (is_read_up and not self._is_reading_paused):
                 self._close()
@@ -354,6 +383,7 @@ class ClientConnection(asyncio.Protocol):
         self._is_closing = True
         self._buffer = b""
         self._linger_until = time.monotonic() + _LINGER
+        self._waiting_since = time.monotonic()
         if self._is_reading_paused:
             self._is_reading_paused = False
             self.transport.resume_reading()
@@ -387,21 +417,12 @@ class ClientConnection(asyncio.Protocol):
         if user is not None:
             user.check_time(now)
             return
-        if self._linger_until is not None:
-            if now > self._linger_until:
-                self.transport.abort()
+        if self._is_closing or self.is_write_paused:
+            self._check_last_bytes(now)
             return
         timeouts = self._context.route.timeouts
         waited = now - self._waiting_since
-        if self._is_closing or self.is_write_paused:
-            # The last answer is still in the buffer: as long as it shrinks, the client reads.
-            waiting = self.transport.get_write_buffer_size()
-            if waiting != self._buffer_size_seen:
-                self._buffer_size_seen = waiting
-                self._waiting_since = now
-            elif waited > timeouts.idle:
-                self.transport.abort()
-        elif self._buffer:
+        if self._buffer:
             if waited > timeouts.request_head:
                 self._answer_without_exchange(
                     Problem.REQUEST_TIMEOUT,
@@ -409,3 +430,18 @@ class ClientConnection(asyncio.Protocol):
                 )
         elif waited > (timeouts.keep_alive if self._has_had_requests else timeouts.request_head):
             self._close()
+
+    def _check_last_bytes(self, now: float) -> None:
+        """End a connection whose client does not read its last answer, or has had the time to after it was sent."""
+        unread = self.transport.get_write_buffer_size()
+        if unread != self._buffer_size_seen:
+            # A slow reader is not a stalled one: what counts is whether the buffer shrinks.
+            self._buffer_size_seen = unread
+            self._waiting_since = now
+            if self._linger_until is not None:
+                self._linger_until = now + _LINGER
+        elif self._linger_until is not None and not unread:
+            if now > self._linger_until:
+                self.transport.abort()
+        elif now - self._waiting_since > self._context.route.timeouts.idle:
+            self.transport.abort()

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from proxy.core.egress import EgressProxy
 
 _MAX_HEAD: Final = 65536
+_CONTINUE: Final = 100
+_FINAL: Final = 200
 _SUCCESSFUL: Final = range(200, 300)
 
 
@@ -30,17 +32,21 @@ async def open_tunnel(connected: socket.socket, *, egress_proxy: EgressProxy, au
         lines.append(f"Proxy-Authorization: {egress_proxy.authorization.reveal()}")
     try:
         await loop.sock_sendall(connected, "\r\n".join([*lines, "", ""]).encode("ascii"))
-        received = b""
-        # Byte by byte at the end would be slow, but the far end sends nothing after the head until TLS begins.
-        while b"\r\n\r\n" not in received:
-            piece = await loop.sock_recv(connected, 4096)
-            received += piece
-            if not piece or len(received) > _MAX_HEAD:
-                raise UpstreamConnectError(
-                    Problem.EGRESS_PROXY, f"the egress proxy {egress_proxy} closed the connection instead of answering"
-                )
-        head, _, early = received.partition(b"\r\n\r\n")
-        status = ResponseParser(max_field_lines=128).parse(head).status
+        parser = ResponseParser(max_field_lines=128)
+        early = b""
+        status = _CONTINUE
+        while status < _FINAL:
+            # Interim responses may come first (RFC 9110 §15.2). After the final one nothing comes until TLS begins.
+            while b"\r\n\r\n" not in early:
+                piece = await loop.sock_recv(connected, 4096)
+                early += piece
+                if not piece or len(early) > _MAX_HEAD:
+                    raise UpstreamConnectError(
+                        Problem.EGRESS_PROXY,
+                        f"the egress proxy {egress_proxy} closed the connection instead of answering",
+                    )
+            head, _, early = early.partition(b"\r\n\r\n")
+            status = parser.parse(head).status
     except OSError as error:
         raise UpstreamConnectError(
             Problem.EGRESS_PROXY, f"the egress proxy {egress_proxy} broke off: {error.strerror or error}"

@@ -13,16 +13,21 @@ proxy's own; after that, `_cut` breaks the client's connection, so that a broken
 from __future__ import annotations
 
 import asyncio
+import select
+import ssl
 import time
 from typing import TYPE_CHECKING, Final, Protocol
 
 from proxy.core.errors import RequestError, ResponseError, TokenUnavailableError, UpstreamConnectError
 from proxy.core.exchange_record import ExchangeRecord
 from proxy.core.http.chunked import ChunkedDecoder, ChunkSyntaxError, encode_chunk, last_chunk
+from proxy.core.http.grammar import END_BYTES
 from proxy.core.http.problems import Problem, render_problem
 from proxy.core.http.replay import may_repeat
+from proxy.core.http.request import count_down
 from proxy.core.http.response import NO_BODY, find_response_head_fault
 from proxy.core.http.target import upstream_target
+from proxy.http1.connector import describe_tls_error
 from proxy.http1.pool import PoolExhaustedError
 from proxy.http1.tunnel import Tunnel
 
@@ -52,6 +57,9 @@ class Client(Protocol):
     def write(self, data: bytes) -> None:
         """Send bytes to the client."""
 
+    def write_eof(self) -> None:
+        """Say that no more bytes will be sent to the client."""
+
     def pause_reading(self) -> None:
         """Stop taking bytes from the client."""
 
@@ -80,6 +88,7 @@ class Exchange:
         "_context",
         "_continued",
         "_failure",
+        "_has_had_interim",
         "_head",
         "_is_over",
         "_kept_body",
@@ -120,13 +129,14 @@ class Exchange:
         self._started_at_wall = context.wall()
         self._started_at = self._sent_at = self._moved_at = now
 
-        self._request_decoder = ChunkedDecoder() if meaning.is_chunked else None
+        self._request_decoder = ChunkedDecoder(dropped=meaning.dropped) if meaning.is_chunked else None
         self._request_left = left = meaning.content_length
         self.is_request_complete = left <= 0 and not meaning.is_chunked
         self._request_bytes = 0
         self._unsent: list[bytes] = []
         self._kept_body: bytes | None = b""
         self._continued = False
+        self._has_had_interim = False
 
         self._task: asyncio.Task[None] | None = None
         self._tries = 0
@@ -233,8 +243,11 @@ class Exchange:
         self._task.add_done_callback(self._task_done)
 
     def _task_done(self, task: asyncio.Task[None]) -> None:
+        if self._task is not task:
+            # A repetition has begun since, or the exchange is over.
+            return
         self._task = None
-        if task.cancelled() or self._is_over:
+        if task.cancelled():
             return
         error = task.exception()
         if error is not None:
@@ -246,10 +259,8 @@ class Exchange:
 
     async def _find_way(self) -> None:
         """Wait for what is not there at once: a token, a free place in the pool, a new connection."""
-        context = self._context
         try:
-            token = context.tokens.peek() or await context.tokens.acquire(context.route.wait_for_token)
-            upstream = await self._find_connection()
+            token, upstream = await self._obtain_token_and_connection()
         except TokenUnavailableError as error:
             self._fail(Problem.TOKEN_UNAVAILABLE, str(error), retry_after=error.retry_after)
         except PoolExhaustedError as error:
@@ -257,18 +268,35 @@ class Exchange:
         except UpstreamConnectError as error:
             self._fail(error.problem, error.detail)
         else:
-            # The token may have been replaced, or have run out, while the connection was opened.
-            fresh = context.tokens.peek()
-            if fresh is None and token.expires_at <= context.clock.now():
-                self._return_unused(upstream)
-                self._fail(Problem.TOKEN_UNAVAILABLE, "the access token expired before the request could be sent")
+            if self._is_over:
+                self._context.pool.release(upstream, time.monotonic(), None)
                 return
             unsent = b"".join(self._unsent)
             self._unsent.clear()
             self._sent_at = self._moved_at = time.monotonic()
-            self._send(upstream, fresh or token, unsent)
+            self._send(upstream, token, unsent)
             if not self._is_over and not self.is_request_complete and not upstream.is_write_paused:
                 self._client.resume_reading()
+
+    async def _obtain_token_and_connection(self) -> tuple[AccessToken, UpstreamConnection]:
+        context = self._context
+        wait = context.route.wait_for_token
+        # A second time only where the token has run out while the connection was opened.
+        for _ in range(2):
+            begun_at = time.monotonic()
+            if context.tokens.peek() is None:
+                await context.tokens.acquire(wait)
+            wait = max(0.0, wait - (time.monotonic() - begun_at))
+            upstream = await self._find_connection()
+            token = context.tokens.peek()
+            if token is not None:
+                return token, upstream
+            context.pool.release(upstream, time.monotonic(), None)
+        raise TokenUnavailableError(
+            credential=context.route.credential,
+            reason="the access token expired before the request could be sent",
+            retry_after=1.0,
+        )
 
     async def _find_connection(self) -> UpstreamConnection:
         context = self._context
@@ -280,16 +308,12 @@ class Exchange:
             if not upstream.is_closed:
                 return upstream
 
-    def _return_unused(self, upstream: UpstreamConnection) -> None:
-        self._context.pool.release(upstream, time.monotonic(), None)
-
     # …is sent…
 
     def _send(self, upstream: UpstreamConnection, token: AccessToken, body: bytes) -> None:
         """Send the head, with the bearer line, and what there is of the body, in one piece."""
         context = self._context
         head = self._head
-        limit = head.meaning.max_forwards
         self._upstream = upstream
         self._tries += 1
         upstream.user = self
@@ -301,9 +325,8 @@ class Exchange:
                     b" ",
                     self._target,
                     context.host_line,
-                    head.forwarded,
+                    head.forwarded if self._method not in _LOCAL_METHODS else self._counted_down(),
                     b"" if head.request_id else b"X-Request-Id: " + self._request_id + b"\r\n",
-                    b"" if limit is None else self._max_forwards_line(limit),
                     token.authorization_line,
                     context.via_lines[head.minor],
                     b"\r\n",
@@ -312,9 +335,10 @@ class Exchange:
             )
         )
 
-    def _max_forwards_line(self, limit: int) -> bytes:
-        # Counted down for TRACE and OPTIONS, passed as it is for the rest (RFC 9110 §7.6.2).
-        return b"Max-Forwards: %d\r\n" % (limit - 1 if self._method in _LOCAL_METHODS else limit)
+    def _counted_down(self) -> bytes:
+        # For TRACE and OPTIONS; the rest may ignore Max-Forwards, and it passes as it came (RFC 9110 §7.6.2).
+        limit = self._head.meaning.max_forwards
+        return self._head.forwarded if limit is None else count_down(self._head.forwarded, limit)
 
     def _take_request_body(self, data: bytes) -> tuple[bytes, bytes]:
         """Return what `data` means for the upstream, framed, and the bytes behind the body. Raises RequestError."""
@@ -359,11 +383,34 @@ class Exchange:
         if self._upstream is None:
             # Some bytes were under way when reading was paused.
             self._unsent.append(outgoing)
+        elif outgoing and self._response_head is None and (self._unsent or _has_something_to_read(self._upstream)):
+            self._hold_back(outgoing)
         elif outgoing:
             self._upstream.transport.write(outgoing)
         if self._is_over:
             return b""
         return rest
+
+    def _hold_back(self, outgoing: bytes) -> None:
+        """
+        Keep bytes of the body until what has come from the upstream is read.
+
+        It may have refused the body and gone. Writing then fails, and with it the reading of the answer that says why,
+        though a sender of a body is to watch for one (RFC 9112 §9.5).
+        """
+        self._unsent.append(outgoing)
+        self._client.pause_reading()
+        loop = asyncio.get_running_loop()
+        # Two turns: the sockets are read between them.
+        loop.call_soon(loop.call_soon, self._send_held_back)
+
+    def _send_held_back(self) -> None:
+        upstream = self._upstream
+        if upstream is not None and self._unsent:
+            upstream.transport.write(b"".join(self._unsent))
+            self._unsent.clear()
+            if not upstream.is_write_paused:
+                self._client.resume_reading()
 
     def on_client_full(self) -> None:
         """Stop reading the response: the client does not keep up."""
@@ -400,20 +447,22 @@ class Exchange:
         if self._response_head is not None:
             self._take_response_body(data)
             return
-        if self._response_partial:
+        seen = len(self._response_partial)
+        if seen:
             data = self._response_partial + data
         try:
             while True:
-                head_end = data.find(b"\r\n\r\n")
+                head_end = data.find(b"\r\n\r\n", max(0, seen - END_BYTES))
                 limit = self._context.route.limits.head
                 if head_end < 0 or head_end > limit:
-                    fault = find_response_head_fault(data, max_head=limit)
+                    fault = find_response_head_fault(data, max_head=limit, seen=seen)
                     if fault is not None:
                         raise fault
                     self._response_partial = data
                     return
                 head = self._context.response_parser.parse(data[:head_end])
                 data = data[head_end + 4 :]
+                seen = 0
                 if head.status >= _FINAL:
                     self._begin_response(head, data)
                     return
@@ -429,6 +478,7 @@ class Exchange:
 
     def _pass_interim(self, head: ResponseHead) -> None:
         """Pass a 1xx response on, which an HTTP/1.0 client must not get (RFC 9110 §15.2)."""
+        self._has_had_interim = True
         if head.status == _CONTINUE:
             self._continued = True
         if self._head.minor:
@@ -472,7 +522,7 @@ class Exchange:
                 self._outgoing_chunked = True
                 framing_line = b"Transfer-Encoding: chunked\r\n"
             if framing.is_chunked:
-                self._response_decoder = ChunkedDecoder()
+                self._response_decoder = ChunkedDecoder(dropped=head.meaning.dropped)
         self._response_left = length
         # A body that the client still sends may never end, so an early answer ends the connection (RFC 9112 §9.6).
         self._will_close = will_close = (
@@ -548,7 +598,7 @@ class Exchange:
         head = self._response_head
         if upstream is not None and head is not None:
             self._upstream = None
-            if is_clean and self.is_request_complete and head.is_persistent:
+            if is_clean and self.is_request_complete and not self._unsent and head.is_persistent:
                 if upstream.request_count == 1:
                     self._context.connector.remember_session(upstream)
                 if self._client.is_write_paused:
@@ -578,15 +628,22 @@ class Exchange:
         if self._response_head is not None:
             self._cut(Problem.UPSTREAM_INCOMPLETE)
             return
-        is_stale = upstream is not None and upstream.request_count > 1 and not self._response_partial
+        is_stale = (
+            upstream is not None
+            and upstream.request_count > 1
+            and not self._response_partial
+            and not self._has_had_interim
+        )
         if is_stale and self._tries == 1 and self._may_repeat():
             # The pooled connection had been closed by the other side before the request reached it.
             self._context.retries += 1
-            if self._kept_body:
-                self._unsent.append(self._kept_body)
+            self._unsent = [self._kept_body] if self._kept_body else []
             self._run(self._find_way())
             return
-        if self._response_partial:
+        if isinstance(error, ssl.SSLError):
+            # At TLS 1.3 an upstream refuses our certificate only after our side of the handshake is over.
+            self._fail(Problem.UPSTREAM_TLS, f"the upstream ended the TLS session: {describe_tls_error(error)}")
+        elif self._response_partial:
             self._fail(Problem.UPSTREAM_CLOSED, "the upstream closed the connection in the middle of the answer's head")
         else:
             how = "reset" if isinstance(error, ConnectionError) else "closed"
@@ -687,9 +744,7 @@ class Exchange:
                     )
             elif still_for > timeouts.idle:
                 if self._upstream.is_write_paused:
-                    self._fail(
-                        Problem.UPSTREAM_STALLED, f"the upstream took no byte for {timeouts.idle:g} seconds"
-                    )
+                    self._fail(Problem.UPSTREAM_STALLED, f"the upstream took no byte for {timeouts.idle:g} seconds")
                 else:
                     self._fail(
                         Problem.REQUEST_TIMEOUT, f"no byte of the request's body came for {timeouts.idle:g} seconds"
@@ -709,6 +764,16 @@ class Exchange:
         """End because the proxy stops and the time to finish is over."""
         if not self._is_over:
             self._fail(Problem.SHUTTING_DOWN, "the proxy was told to stop before the answer came")
+
+
+def _has_something_to_read(upstream: UpstreamConnection) -> bool:
+    """Tell whether the upstream has sent something, or has ended, that the event loop has not read yet."""
+    descriptor = upstream.transport.get_extra_info("socket").fileno()
+    if descriptor < 0:
+        return False
+    poller = select.poll()
+    poller.register(descriptor, select.POLLIN)
+    return bool(poller.poll(0))
 
 
 _LOCAL_METHODS: Final = frozenset({b"CONNECT", b"TRACE", b"OPTIONS"})

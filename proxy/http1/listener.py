@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
 import time
-from typing import TYPE_CHECKING, Final
+from ipaddress import ip_address
+from typing import TYPE_CHECKING, Any, Final
 
 from proxy.core.errors import ListenError
 from proxy.http1.connector import Connector
@@ -14,6 +17,7 @@ from proxy.http1.snapshot import RouteSnapshot
 
 if TYPE_CHECKING:
     from proxy.clock import Clock
+    from proxy.core.addresses import Address
     from proxy.core.config import RouteSettings
     from proxy.core.egress import EgressProxy
 
@@ -60,9 +64,8 @@ class Listener:
         try:
             self._server = await loop.create_server(
                 lambda: ClientConnection(self._context, clients=self._clients, on_closed=self._client_closed),
-                listen.host,
-                listen.port,
                 backlog=_BACKLOG,
+                **_where(listen),
             )
         except OSError as error:
             raise ListenError(
@@ -84,12 +87,12 @@ class Listener:
             self._drained.set()
 
     def _look_at_the_clock(self) -> None:
-        loop = asyncio.get_running_loop()
+        # First, for the time limits must go on even where one look fails.
+        self._tick_handle = asyncio.get_running_loop().call_later(self._tick, self._look_at_the_clock)
         now = time.monotonic()
         for client in list(self._clients):
             client.check_time(now)
         self._context.pool.expire(now)
-        self._tick_handle = loop.call_later(self._tick, self._look_at_the_clock)
 
     def stop_accepting(self) -> None:
         """Close the listening socket and idle clients; busy ones are told to close with their answer."""
@@ -99,15 +102,13 @@ class Listener:
         for client in list(self._clients):
             client.close_when_idle()
 
-    async def drain(self, timeout: float) -> int:
+    async def drain(self, timeout: float) -> int:  # noqa: ASYNC109 - not an error when it passes
         """Wait at most `timeout` seconds for the exchanges under way; cut the rest and return how many those were."""
         if self._clients:
             self._drained = asyncio.Event()
-            try:
+            with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(timeout):
                     await self._drained.wait()
-            except TimeoutError:
-                pass
         busy = [client for client in self._clients if client.is_busy]
         for client in list(self._clients):
             client.end_at_once()
@@ -142,3 +143,16 @@ class Listener:
             upstream_reuses=pool.reuses,
             retries=context.retries,
         )
+
+
+def _where(listen: Address) -> dict[str, Any]:
+    """
+    Return what tells `create_server` where to listen.
+
+    An address is bound here: given its text, uvloop would ask the resolver, and start a thread for each processor.
+    """
+    try:
+        family = socket.AF_INET6 if ip_address(listen.host).version == 6 else socket.AF_INET  # noqa: PLR2004
+    except ValueError:
+        return {"host": listen.host, "port": listen.port}
+    return {"sock": socket.create_server((listen.host, listen.port), family=family, backlog=_BACKLOG)}

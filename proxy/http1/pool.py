@@ -151,7 +151,7 @@ class Pool:
         if keep <= 0:
             connection.close()
             return
-        connection.idle_until = now + keep
+        connection.idle_until = min(now + keep, connection.created_at + settings.lifetime)
         if self._waiters and self._hand_over(connection):
             return
         self._idle.append(connection)

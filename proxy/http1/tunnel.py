@@ -74,7 +74,7 @@ class Tunnel:
         self._client_ended = True
         if self._upstream_ended or not self._upstream.transport.can_write_eof():
             # TLS has no half-closed state to pass on here.
-            self._close()
+            self._close(flush=True)
             return False
         self._upstream.transport.write_eof()
         return True
@@ -83,7 +83,7 @@ class Tunnel:
         """Pass the upstream's end on."""
         self._upstream_ended = True
         if self._client_ended or not self._upstream.transport.can_write_eof():
-            self._close()
+            self._close(flush=True)
         else:
             self._client.write_eof()
 
@@ -91,7 +91,7 @@ class Tunnel:
         """End: the client is gone."""
         self._close()
 
-    def on_upstream_lost(self, error: Exception | None) -> None:  # noqa: ARG002 - an end is an end
+    def on_upstream_lost(self, error: Exception | None) -> None:
         """End: the upstream is gone."""
         self._close()
 
@@ -120,10 +120,11 @@ class Tunnel:
         """End because the proxy stops."""
         self._close()
 
-    def _close(self) -> None:
+    def _close(self, *, flush: bool = False) -> None:
         if self._is_over:
             return
         self._is_over = True
-        self._upstream.close(flush=True)
+        # Bytes of a side that has ended in order are still worth sending; those of one that has gone are not.
+        self._upstream.close(flush=flush)
         if self.on_closed is not None:
             self.on_closed(self)

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, Final, Protocol, cast
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+
+_LAST_WORDS: Final = 1.0
+"""Seconds in which an upstream must take the last bytes of a tunnel; nobody waits for them any more."""
 
 
 class UpstreamUser(Protocol):
@@ -32,11 +36,13 @@ class UpstreamConnection(asyncio.Protocol):
     """
     A connection in the pool's care.
 
-    `on_closed` is told once, when it is gone. `user` is None while it is idle. `idle_until` (`time.monotonic`, seconds) is when the pool gives it up.
+    `on_closed` is told once, when it is gone; `error` then says why, where it did not end in order. `user` is None while
+    it is idle. `idle_until` (`time.monotonic`, seconds) is when the pool gives it up.
     """
 
     __slots__ = (
         "created_at",
+        "error",
         "has_seen_eof",
         "idle_until",
         "is_closed",
@@ -51,6 +57,7 @@ class UpstreamConnection(asyncio.Protocol):
         self.on_closed: Callable[[UpstreamConnection], None] | None = None
         self.created_at = now
         self.idle_until = now
+        self.error: Exception | None = None
         self.transport: asyncio.Transport = cast("asyncio.Transport", None)
         self.user: UpstreamUser | None = None
         self.request_count = 0
@@ -84,6 +91,7 @@ class UpstreamConnection(asyncio.Protocol):
         """End: tell the user, if there is one, and the pool."""
         was_closed = self.is_closed
         self.is_closed = True
+        self.error = exc
         user, self.user = self.user, None
         if user is not None:
             user.on_upstream_lost(exc)
@@ -103,13 +111,14 @@ class UpstreamConnection(asyncio.Protocol):
             self.user.on_upstream_drained()
 
     def close(self, *, flush: bool = False) -> None:
-        """Close for good; `flush` sends what is not yet sent, for a tunnel's last words."""
+        """Close for good; `flush` first sends what is not yet sent, a tunnel's last words, as far as that takes no time."""
         if self.is_closed:
             return
         self.is_closed = True
         self.user = None
         if flush:
             self.transport.close()
+            asyncio.get_running_loop().call_later(_LAST_WORDS, self.transport.abort)
         else:
             self.transport.abort()
         if self.on_closed is not None:

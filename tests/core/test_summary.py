@@ -101,7 +101,10 @@ def test_summary_tells_when_admin_is_off() -> None:
     data = {**_data(), "admin": {"listen": "off"}, "log": {"access": "off"}}
     told = list(summarize(read_settings(data, {})))
     assert "  admin             off" in told
-    assert "  log               from level info, as json; a line for no request" in told
+    assert (
+        "  log               from level info, as json; a line for each request that the proxy itself could not serve"
+        in told
+    )
 
 
 def test_credential_that_no_route_uses_is_found() -> None:

@@ -155,7 +155,7 @@ def test_schema_is_printed_as_it_is_committed() -> None:
 
 
 @pytest.mark.parametrize("exists", [True, False])
-def test_file_name_that_is_not_utf_8_can_be_told(tmp_path: Path, exists: bool) -> None:  # noqa: FBT001
+def test_file_name_that_is_not_utf_8_can_be_told(tmp_path: Path, exists: bool) -> None:
     name = os.fsencode(tmp_path) + b"/\xff.yaml"
     if exists:
         Path(os.fsdecode(name)).write_text(_VALID)

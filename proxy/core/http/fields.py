@@ -32,6 +32,7 @@ HOP_BY_HOP: Final = frozenset(
 
 NOT_IN_TRAILERS: Final = HOP_BY_HOP | frozenset(
     {
+        b"age",
         b"authorization",
         b"cache-control",
         b"content-encoding",
@@ -39,11 +40,23 @@ NOT_IN_TRAILERS: Final = HOP_BY_HOP | frozenset(
         b"content-range",
         b"content-type",
         b"cookie",
+        b"date",
         b"expect",
+        b"expires",
         b"host",
+        b"if-match",
+        b"if-modified-since",
+        b"if-none-match",
+        b"if-range",
+        b"if-unmodified-since",
+        b"location",
         b"max-forwards",
+        b"pragma",
+        b"range",
+        b"retry-after",
         b"set-cookie",
         b"trailer",
+        b"vary",
         b"www-authenticate",
     }
 )
@@ -134,10 +147,9 @@ class LineMemory:
         if match is None:
             raise FieldSyntaxError(_describe(raw))
         name = match[1].lower()
+        kind = _NOTED if name == self._noted else _PLAIN
         if name in self._significant:
             kind = _SIGNIFICANT
-        else:
-            kind = _NOTED if name == self._noted else _PLAIN
         if len(raw) <= _LONGEST_REMEMBERED_LINE:
             if len(self._kinds) >= _REMEMBERED_LINES:
                 self._kinds.clear()
@@ -190,6 +202,12 @@ def list_members(values: Sequence[bytes]) -> list[bytes]:
     return [member for member in members if member]
 
 
-def trailer_lines(lines: Sequence[FieldLine]) -> bytes:
-    """Return the trailer lines that may be forwarded, each with its CRLF (RFC 9110 §6.5.1)."""
-    return b"".join(line.raw + b"\r\n" for line in lines if line.name not in NOT_IN_TRAILERS)
+def trailer_lines(lines: Sequence[FieldLine], *, dropped: frozenset[bytes] = frozenset()) -> bytes:
+    """
+    Return the trailer lines that may be forwarded, each with its CRLF (RFC 9110 §6.5.1).
+
+    `dropped` are the names that the head's Connection has named besides: they are for one hop, in the trailer section
+    as in the head (RFC 9110 §7.6.1).
+    """
+    left_out = NOT_IN_TRAILERS | dropped
+    return b"".join(line.raw + b"\r\n" for line in lines if line.name not in left_out)

@@ -40,5 +40,16 @@ HOST: Final = re.compile(rb"(?:\[[0-9A-Za-z:.%\-_~]+\]|[0-9A-Za-z\-._~!$&'()*+;=
 CHUNK_LINE: Final = re.compile(rb"([0-9A-Fa-f]{1,15})(?:[ \t]*;[^\x00-\x08\x0a-\x1f\x7f]*)?")
 """RFC 9112 §7.1: a chunk's size and its extensions; no sign, no prefix, no underscore, no space after the size."""
 
-BARE_LINE_FEED: Final = re.compile(rb"(?<!\r)\n")
-"""RFC 9112 §2.2: a line feed that no carriage return precedes."""
+
+END_BYTES: Final = 3
+"""As many bytes of the empty line can be there before a section has ended."""
+
+
+def has_bare_line_feed(text: bytes, *, seen: int = 0) -> bool:
+    """
+    Tell whether there is a line feed that no carriage return precedes (RFC 9112 §2.2).
+
+    The first `seen` bytes have been asked about before, and are not looked at again.
+    """
+    # Counted, for that is ten times as fast as a pattern with a look-behind.
+    return text.count(b"\n", seen) > text.count(b"\r\n", max(0, seen - 1))

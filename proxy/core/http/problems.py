@@ -150,9 +150,7 @@ class Problem(Enum):
         error="http_response_incomplete",
     )
     # The next two are never answered, for nobody is there to read; they name what the log and the metrics count.
-    CLIENT_GONE = ProblemKind(
-        name="client-gone", status=400, title="The client went away", error="http_request_error"
-    )
+    CLIENT_GONE = ProblemKind(name="client-gone", status=400, title="The client went away", error="http_request_error")
     CLIENT_STALLED = ProblemKind(
         name="client-stalled", status=408, title="The client stopped reading the answer", error="http_request_error"
     )
@@ -163,9 +161,7 @@ class Problem(Enum):
         error="proxy_internal_response",
         retry_after=1,
     )
-    INTERNAL = ProblemKind(
-        name="internal", status=500, title="The proxy has failed", error="proxy_internal_error"
-    )
+    INTERNAL = ProblemKind(name="internal", status=500, title="The proxy has failed", error="proxy_internal_error")
 
 
 def render_problem(

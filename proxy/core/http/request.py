@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Final
 from proxy.core.errors import RequestError
 from proxy.core.http.fields import HOP_BY_HOP, FieldSyntaxError, LineMemory, list_members, parse_field_lines
 from proxy.core.http.grammar import (
-    BARE_LINE_FEED,
     CONTENT_LENGTH,
+    END_BYTES,
     HOST,
     HTTP_VERSION,
     REQUEST_TARGET,
     TOKEN,
+    has_bare_line_feed,
 )
 
 if TYPE_CHECKING:
@@ -34,10 +35,10 @@ _REMEMBERED: Final = 256
 _LONGEST_REMEMBERED: Final = 2048
 """Bytes; longer sections are judged anew each time, so that a memory stays below a megabyte."""
 
-_REWRITTEN: Final = frozenset({b"host", b"authorization", b"max-forwards"})
-"""Lines that are written anew: the upstream's Host, the bearer, the counted-down hop limit."""
+_REWRITTEN: Final = frozenset({b"host", b"authorization"})
+"""Lines that are written anew: the upstream's Host, and the bearer."""
 
-SIGNIFICANT: Final = HOP_BY_HOP | _REWRITTEN | {b"content-length", b"expect"}
+SIGNIFICANT: Final = HOP_BY_HOP | _REWRITTEN | {b"content-length", b"expect", b"max-forwards"}
 """The names that mean something to the proxy; all other lines pass as they are, unless Connection names them."""
 
 _HANDLED_OPTIONS: Final = HOP_BY_HOP | {b"close", b"content-length"}
@@ -163,9 +164,6 @@ class RequestParser:
         return fields
 
 
-_END_BYTES: Final = 3
-"""As many bytes of the empty line may be there before the head has ended."""
-
 _COMMON_METHODS: Final = frozenset({b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS"})
 
 
@@ -179,17 +177,17 @@ def _minor_version(version: bytes) -> int:
     return min(int(match[2]), 1)
 
 
-def find_head_fault(partial: bytes, *, max_request_line: int, max_head: int) -> RequestError | None:
+def find_head_fault(partial: bytes, *, max_request_line: int, max_head: int, seen: int = 0) -> RequestError | None:
     """
     Judge a head that has not ended yet: say now what no further byte can mend.
 
-    Returns None while it may still become a good one. Limits are in bytes.
+    Returns None while it may still become a good one. Limits are in bytes; the first `seen` bytes were judged before.
     """
-    if BARE_LINE_FEED.search(partial) is not None:
+    if has_bare_line_feed(partial, seen=seen):
         return RequestError(400, "a line ends in a bare LF; lines end in CR LF (RFC 9112 §2.2)")
     if b"\r\n" not in partial and len(partial.removesuffix(b"\r")) > max_request_line:
         return RequestError(414, f"the request line is longer than {max_request_line} bytes")
-    if len(partial) - _END_BYTES > max_head:
+    if len(partial) - END_BYTES > max_head:
         return head_too_large(max_head)
     return None
 
@@ -243,7 +241,7 @@ def judge_request(lines: Sequence[FieldLine], *, minor: int) -> RequestMeaning:
         wants_keep_alive=b"keep-alive" in connection,
         expects_continue=b"expect" not in dropped and _expects_continue(values, minor),
         upgrade=upgrade,
-        max_forwards=_max_forwards(values),
+        max_forwards=None if b"max-forwards" in dropped else _max_forwards(values),
         dropped=dropped,
         added=b"".join(added),
     )
@@ -298,3 +296,13 @@ def _max_forwards(values: dict[bytes, list[bytes]]) -> int | None:
     if limits is None or len(limits) != 1 or CONTENT_LENGTH.fullmatch(limits[0]) is None:
         return None
     return int(limits[0])
+
+
+def count_down(forwarded: bytes, max_forwards: int) -> bytes:
+    """Return the lines to send on with Max-Forwards lowered by this hop (RFC 9110 §7.6.2)."""
+    lines = forwarded.split(b"\r\n")
+    for index, line in enumerate(lines):
+        name, _, _ = line.partition(b":")
+        if name.lower() == b"max-forwards":
+            lines[index] = b"%s: %d" % (name, max_forwards - 1)
+    return b"\r\n".join(lines)

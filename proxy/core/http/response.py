@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from proxy.core.errors import ResponseError
 from proxy.core.http.fields import HOP_BY_HOP, FieldSyntaxError, LineMemory, list_members, parse_field_lines
-from proxy.core.http.grammar import BARE_LINE_FEED, CONTENT_LENGTH, STATUS_LINE
+from proxy.core.http.grammar import CONTENT_LENGTH, END_BYTES, STATUS_LINE, has_bare_line_feed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -140,9 +140,7 @@ class ResponseParser:
         )
 
 
-def _framing(
-    status: int, minor: int, *, has_transfer_encoding: bool, content_length: int
-) -> ResponseFraming:
+def _framing(status: int, minor: int, *, has_transfer_encoding: bool, content_length: int) -> ResponseFraming:
     """Decide how the body of a response to anything but HEAD ends (RFC 9112 §6.3). Raises ResponseError."""
     if has_transfer_encoding and minor == 0:
         raise ResponseError("the upstream's answer is HTTP/1.0 but has a Transfer-Encoding (RFC 9112 §6.1)")
@@ -157,22 +155,26 @@ def _framing(
     return UNTIL_CLOSE
 
 
-def find_response_head_fault(partial: bytes, *, max_head: int) -> ResponseError | None:
-    """Judge a response head that has not ended yet; `max_head` in bytes. None while it may still become a good one."""
-    if BARE_LINE_FEED.search(partial) is not None:
+def find_response_head_fault(partial: bytes, *, max_head: int, seen: int = 0) -> ResponseError | None:
+    """
+    Judge a response head that has not ended yet: say now what no further byte can mend.
+
+    Returns None while it may still become a good one. `max_head` is in bytes; the first `seen` were judged before.
+    """
+    if has_bare_line_feed(partial, seen=seen):
         return ResponseError("a line of the upstream's answer ends in a bare LF (RFC 9112 §2.2)")
-    if len(partial) - 3 > max_head:
+    if len(partial) - END_BYTES > max_head:
         return ResponseError(f"the head of the upstream's answer is larger than {max_head} bytes")
     return None
 
 
-def judge_response(line: bytes, lines: Sequence[FieldLine]) -> ResponseMeaning:
+def judge_response(status_line: bytes, lines: Sequence[FieldLine]) -> ResponseMeaning:
     """
     Decide what a response's status line and significant lines mean.
 
     Raises ResponseError where they break the rules or leave the framing in doubt.
     """
-    match = STATUS_LINE.fullmatch(line)
+    match = STATUS_LINE.fullmatch(status_line)
     if match is None:
         raise ResponseError("the upstream's answer does not begin with an HTTP/1.x status line (RFC 9112 §4)")
     status, minor = int(match[2]), min(int(match[1]), 1)
@@ -181,6 +183,7 @@ def judge_response(line: bytes, lines: Sequence[FieldLine]) -> ResponseMeaning:
         values.setdefault(line.name, []).append(line.value)
 
     connection = list_members(values.get(b"connection", ()))
+    content_length = _content_length(values)
     has_transfer_encoding = b"transfer-encoding" in values
     if has_transfer_encoding:
         if b"content-length" in values:
@@ -188,20 +191,23 @@ def judge_response(line: bytes, lines: Sequence[FieldLine]) -> ResponseMeaning:
         if [value.lower() for value in values[b"transfer-encoding"]] != [b"chunked"]:
             raise ResponseError("the upstream's answer has a transfer coding other than chunked")
     dropped = HOP_BY_HOP | (frozenset(connection) - _HANDLED_OPTIONS)
+    is_persistent = b"close" not in connection and (minor == 1 or b"keep-alive" in connection)
     if status == _NO_CONTENT or status < _FINAL:
         # There must be no Content-Length here (RFC 9110 §8.6).
         dropped |= {b"content-length"}
+    if status == _NO_CONTENT and (has_transfer_encoding or content_length > 0):
+        # The upstream may believe that a body follows; on this connection nothing more would be certain.
+        is_persistent = False
+    upgrade = b""
+    if b"upgrade" in connection:
+        upgrade = b", ".join(value for value in values.get(b"upgrade", ()) if value)
     return ResponseMeaning(
         status=status,
         minor=minor,
-        framing=_framing(
-            status, minor, has_transfer_encoding=has_transfer_encoding, content_length=_content_length(values)
-        ),
-        is_persistent=b"close" not in connection
-        and (minor == 1 or b"keep-alive" in connection)
-        and not (status == _NO_CONTENT and (has_transfer_encoding or _content_length(values) > 0)),
+        framing=_framing(status, minor, has_transfer_encoding=has_transfer_encoding, content_length=content_length),
+        is_persistent=is_persistent,
         status_line=b"HTTP/1.1 " + match[2] + b" " + (match[3] or b"") + b"\r\n",
-        upgrade=(b", ".join(values[b"upgrade"]) if b"upgrade" in values and b"upgrade" in connection else None) or None,
+        upgrade=upgrade or None,
         keep_alive_timeout=_keep_alive_timeout(values),
         dropped=dropped,
     )

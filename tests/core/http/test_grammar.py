@@ -6,9 +6,10 @@ import string
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from proxy.core.http.grammar import (
-    BARE_LINE_FEED,
     CHUNK_LINE,
     CONTENT_LENGTH,
     FIELD_LINE,
@@ -17,6 +18,7 @@ from proxy.core.http.grammar import (
     REQUEST_TARGET,
     STATUS_LINE,
     TOKEN,
+    has_bare_line_feed,
 )
 
 if TYPE_CHECKING:
@@ -223,4 +225,16 @@ def test_what_two_readers_could_take_differently_does_not_match(pattern: re.Patt
 )
 def test_a_line_feed_is_bare_where_no_carriage_return_precedes(text: bytes, *, is_bare: bool) -> None:
     """RFC 9112 §2.2."""
-    assert (BARE_LINE_FEED.search(text) is not None) is is_bare
+    assert has_bare_line_feed(text) is is_bare
+
+
+@given(pieces=st.lists(st.text("\r\na", max_size=4)))
+def test_a_bare_line_feed_is_found_in_any_segmentation(pieces: list[str]) -> None:
+    """RFC 9112 §2.2; what was looked at before is not looked at again."""
+    whole = "".join(pieces)
+    seen = 0
+    found = False
+    for end in (len("".join(pieces[: count + 1])) for count in range(len(pieces))):
+        found = found or has_bare_line_feed(whole[:end].encode(), seen=seen)
+        seen = end
+    assert found is ("\n" in whole.replace("\r\n", ""))

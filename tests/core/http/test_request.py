@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.core.errors import RequestError
-from proxy.core.http.request import RequestHead, RequestParser, find_head_fault, head_too_large
+from proxy.core.http.request import RequestHead, RequestParser, count_down, find_head_fault, head_too_large
 
 HOST = b"Host: localhost\r\n"
 
@@ -395,10 +395,21 @@ def test_what_is_agreed_for_the_next_hop_is_named_in_one_connection_line() -> No
         pytest.param([b"Max-Forwards: 1", b"Max-Forwards: 2"], None, id="two"),
     ],
 )
-def test_the_hop_limit_is_read_and_written_anew(lines: list[bytes], max_forwards: int | None) -> None:
-    """RFC 9110 §7.6.2; a value that is no number is dropped, for nobody could count it down."""
+def test_the_hop_limit_is_read_and_passed(lines: list[bytes], max_forwards: int | None) -> None:
+    """RFC 9110 §7.6.2: it counts for TRACE and OPTIONS; for other methods it may be ignored, so it passes unchanged."""
     head = parse(*lines)
-    assert (head.meaning.max_forwards, head.forwarded) == (max_forwards, b"")
+    assert (head.meaning.max_forwards, head.forwarded) == (max_forwards, b"".join(line + b"\r\n" for line in lines))
+
+
+def test_a_hop_limit_that_is_for_this_hop_does_not_count() -> None:
+    """RFC 9110 §7.6.1."""
+    head = parse(b"Max-Forwards: 3", b"Connection: max-forwards")
+    assert (head.meaning.max_forwards, head.forwarded) == (None, b"")
+
+
+def test_the_hop_limit_is_lowered_where_it_stands() -> None:
+    """RFC 9110 §7.6.2."""
+    assert count_down(b"a: 1\r\nmax-Forwards:  07 \r\nb: 2\r\n", 7) == b"a: 1\r\nmax-Forwards: 6\r\nb: 2\r\n"
 
 
 @pytest.mark.parametrize(
@@ -453,12 +464,11 @@ def test_the_transfer_coding_is_written_anew_at_the_end() -> None:
         b"Authorization: Bearer theirs",
         b"AUTHORIZATION:Basic x",
         b"Host: other",
-        b"max-FORWARDS: 3",
     ],
     ids=lambda line: line.partition(b":")[0].decode(),
 )
 def test_a_line_that_ends_here_is_not_sent_on(line: bytes) -> None:
-    """RFC 9110 §7.6.1, §11.7; Authorization, Host and Max-Forwards are written anew."""
+    """RFC 9110 §7.6.1, §11.7; Authorization and Host are written anew."""
     has_host = line.startswith(b"Host")
     head = parse(b"A: 1", line, b"B: 2", host=not has_host)
     assert head.forwarded == b"A: 1\r\nB: 2\r\n"

@@ -55,7 +55,7 @@ async def test_lines_for_one_hop_do_not_pass_in_an_interim_response(world: World
     """RFC 9110 §7.6.1; §8.6 for the length, which an interim response cannot have."""
     client, server, _ = await world.begin(GET)
     await server.send(
-        b"HTTP/1.1 103 Early Hints\r\nConnection: x-a\r\nX-A: b\r\nContent-Length: 5\r\nLink: a\r\n\r\n" + OK
+        b"HTTP/1.1 103 Early Hints\r\nConnection: x-a\r\nX-A: b\r\nContent-Length: 0\r\nLink: a\r\n\r\n" + OK
     )
     assert await client.receive_until(b"\r\n\r\n") == b"HTTP/1.1 103 Early Hints\r\nLink: a\r\n\r\n"
     assert (await client.receive_response()).body == b"hi"

@@ -172,7 +172,9 @@ async def test_a_token_that_expires_while_the_request_waits_for_a_connection_is_
     start_world: StartWorld,
 ) -> None:
     """Nothing is forwarded without a valid token."""
-    world = await start_world(token=access_token("first", expires_at=1000.0), pool=PoolSettings(max_connections=1))
+    world = await start_world(
+        token=access_token("first", expires_at=1000.0), pool=PoolSettings(max_connections=1), wait_for_token=0.05
+    )
     client, server, _ = await world.begin(GET)
     waiter = await world.client()
     await waiter.send(GET)

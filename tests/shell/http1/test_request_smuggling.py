@@ -301,9 +301,9 @@ async def test_white_space_around_a_length_and_zeros_before_it_are_read_as_nothi
     assert (await server.receive_head()).start == b"GET /smuggled HTTP/1.1"
 
 
-@pytest.mark.parametrize("coding", [b"chunked", b"CHUNKED", b" \tChunked\t ", b", chunked ,"])
+@pytest.mark.parametrize("coding", [b"chunked", b"CHUNKED", b" \tChunked\t "])
 async def test_the_name_of_the_chunked_coding_may_be_in_any_case(world: World, coding: bytes) -> None:
-    """RFC 9112 §7: coding names are case-insensitive, RFC 9110 §5.6.1.2: empty list members count for nothing."""
+    """RFC 9112 §7: coding names are case-insensitive."""
     _, server, head = await world.begin(
         b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding:" + coding + b"\r\n\r\n5\r\nhello\r\n0\r\n\r\n"
     )

@@ -170,7 +170,7 @@ async def test_a_trailer_of_a_response_that_must_not_be_one_does_not_pass(world:
     assert (await client.receive_response()).trailers == [b"X-A: b"]
 
 
-@pytest.mark.parametrize("coding", [b"Chunked", b" chunked ", b",chunked,"])
+@pytest.mark.parametrize("coding", [b"Chunked", b" chunked "])
 async def test_the_name_of_the_chunked_coding_may_be_in_any_case(world: World, coding: bytes) -> None:
     """RFC 9112 §7."""
     client, server, _ = await world.begin(GET)
