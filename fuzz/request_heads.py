@@ -21,7 +21,7 @@ _MAX_HEAD: Final = 65536
 _ENDED_HERE: Final = {
     *(b"connection", b"keep-alive", b"proxy-connection", b"te", b"transfer-encoding", b"upgrade"),
     *(b"proxy-authenticate", b"proxy-authentication-info", b"proxy-authorization"),
-    *(b"authorization", b"host", b"max-forwards"),
+    *(b"authorization", b"host"),
 }
 
 

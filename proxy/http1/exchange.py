@@ -768,11 +768,11 @@ class Exchange:
 
 def _has_something_to_read(upstream: UpstreamConnection) -> bool:
     """Tell whether the upstream has sent something, or has ended, that the event loop has not read yet."""
-    descriptor = upstream.transport.get_extra_info("socket").fileno()
-    if descriptor < 0:
+    raw_socket = upstream.transport.get_extra_info("socket")
+    if raw_socket is None or raw_socket.fileno() < 0:
         return False
     poller = select.poll()
-    poller.register(descriptor, select.POLLIN)
+    poller.register(raw_socket, select.POLLIN)
     return bool(poller.poll(0))
 
 
