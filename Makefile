@@ -5,7 +5,8 @@ MAKEFLAGS += --no-print-directory
 
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input -qq
+BENCH := $(VENV)/bench
+PIP := python -m pip --disable-pip-version-check --no-input -qq
 # Nothing but wheels whose hashes the lock files know: no code of a package runs while it is installed.
 INSTALL := $(PIP) install --require-hashes --only-binary :all:
 
@@ -43,11 +44,11 @@ fmt: $(VENV)/dev.stamp ## Format the code, and mend what the linter can mend
 fuzz: $(VENV)/dev.stamp ## Fuzz both parsers and whole exchanges (SECONDS=60; SEED=1 repeats a run)
 	@$(BIN)/python -m fuzz --seconds $(SECONDS) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
-bench: $(VENV)/bench.stamp ## Measure beside Envoy, nginx and a tutorial's proxy, into benchmarks/RESULTS.md
-	@$(BIN)/python benchmarks/run.py --write $(ARGS)
+bench: $(BENCH)/stamp ## Measure beside Envoy, nginx and a tutorial's proxy, into benchmarks/RESULTS.md
+	@$(BENCH)/bin/python benchmarks/run.py --write $(ARGS)
 
-bench-quick: $(VENV)/bench.stamp ## The same in a few minutes, to the terminal only
-	@$(BIN)/python benchmarks/run.py --systems switch-proxy,envoy --rounds 2 $(ARGS)
+bench-quick: $(BENCH)/stamp ## The same in a few minutes, to the terminal only
+	@$(BENCH)/bin/python benchmarks/run.py --systems switch-proxy,envoy --rounds 2 $(ARGS)
 
 schema: $(VENV)/run.stamp ## Write config.schema.json anew from the code
 	@$(BIN)/switch-proxy schema > config.schema.json.new
@@ -85,18 +86,20 @@ $(BIN)/python:
 # Stamps say what is installed already: what the proxy needs to run, and what its tests and checks need besides.
 $(VENV)/run.stamp: requirements.lock requirements-build.lock pyproject.toml | $(BIN)/python
 	@echo "Installing what the proxy needs into $(VENV) …"
-	@$(INSTALL) -r requirements.lock -r requirements-build.lock
-	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@$(BIN)/$(INSTALL) -r requirements.lock -r requirements-build.lock
+	@$(BIN)/$(PIP) install --no-deps --no-build-isolation --editable .
 	@touch $@
 
 # forbiddenfruit, which blockbuster needs, has no wheel; it is built with the setuptools that is there already.
 $(VENV)/dev.stamp: requirements-dev.lock $(VENV)/run.stamp
 	@echo "Installing what its tests need …"
-	@$(INSTALL) --no-binary forbiddenfruit --no-build-isolation -r requirements-dev.lock
+	@$(BIN)/$(INSTALL) --no-binary forbiddenfruit --no-build-isolation -r requirements-dev.lock
 	@touch $@
 
+# An environment of its own: what only the checks need (rich, say) would be imported where it is found, and be measured.
 # wrk and nginx come from the system: apt-get install wrk nginx-light
-$(VENV)/bench.stamp: benchmarks/requirements.lock $(VENV)/run.stamp
-	@echo "Installing what the benchmarks compare with …"
-	@$(INSTALL) -r benchmarks/requirements.lock
+$(BENCH)/stamp: benchmarks/requirements.lock requirements.lock requirements-build.lock pyproject.toml | $(BIN)/python
+	@echo "Installing what the benchmarks compare with into $(BENCH) …"
+	@$(BIN)/python -m venv $(BENCH)
+	@$(BENCH)/bin/$(INSTALL) -r requirements.lock -r requirements-build.lock -r benchmarks/requirements.lock
 	@touch $@

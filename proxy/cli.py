@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from contextlib import contextmanager
 from enum import IntEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -20,7 +21,7 @@ from proxy.core.errors import ConfigurationError, InvalidValueError, SwitchProxy
 from proxy.core.quantities import parse_duration
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from proxy.core.config import Settings
 
@@ -79,9 +80,29 @@ def _run(options: argparse.Namespace) -> int:
 
     settings = load(options.config, os.environ)
     # After the settings, so that what is wrong with them is told at once.
-    from proxy.process import run
+    with _without_system_certificates():
+        from proxy.process import run
 
     return run(settings)
+
+
+@contextmanager
+def _without_system_certificates() -> Iterator[None]:
+    """
+    Let aiohttp be imported without the system's certificates.
+
+    It reads them twice when it is imported, for contexts that nothing here uses: the proxy makes its own, with the
+    environment as it was. That is a third of the import's time, and 2 MB.
+    """
+    names = ("SSL_CERT_FILE", "SSL_CERT_DIR")
+    kept = {name: os.environ[name] for name in names if name in os.environ}
+    os.environ.update(dict.fromkeys(names, os.devnull))
+    try:
+        yield
+    finally:
+        for name in names:
+            del os.environ[name]
+        os.environ.update(kept)
 
 
 def _check(options: argparse.Namespace) -> int:

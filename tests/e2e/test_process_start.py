@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 from typing import TYPE_CHECKING
 
 import pytest
+import trustme
+from aiohttp import web
+from aiohttp.test_utils import RawTestServer
 
 from proxy.demo import faults
 from tests.e2e.proxy_process import WITHIN, proxy_process
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import aiohttp
 
     from proxy.demo.auth_server import FakeAuthorizationServer
@@ -70,6 +76,32 @@ async def test_with_a_wrong_secret_it_stays_up_and_says_what_is_wrong(
             problem = await response.json()
             assert (response.status, problem["type"]) == (503, "urn:switch-proxy:problem:token-unavailable")
         await proxy.event("request.failed", failure="token-unavailable")
+
+
+async def test_authorities_that_the_environment_names_are_trusted(
+    configure: Configure, client: aiohttp.ClientSession, tmp_path: Path
+) -> None:
+    """SSL_CERT_FILE is OpenSSL's own, and how many images bring their certificates."""
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(tmp_path / "authorities.pem")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost").configure_cert(context)
+
+    async def answer(_: web.BaseRequest) -> web.Response:
+        return web.Response(text="over TLS")
+
+    environ = f"import os; os.environ['SSL_CERT_FILE'] = {str(tmp_path / 'authorities.pem')!r}"
+    upstream = RawTestServer(answer, scheme="https", host="localhost")
+    await upstream.start_server(ssl=context)
+    try:
+        config = configure(upstream=f"https://localhost:{upstream.port}")
+        async with (
+            proxy_process(config, before=environ) as proxy,
+            client.get(await proxy.url("switch-api")) as response,
+        ):
+            assert (response.status, await response.text()) == (200, "over TLS")
+    finally:
+        await upstream.close()
 
 
 async def test_a_port_that_is_taken_ends_it_with_one_clear_line_and_exit_code_1(
