@@ -208,7 +208,7 @@ class MemoryWorld:
         """Return the token, in worlds where it is at hand."""
         return _TOKEN if self._has_token else None
 
-    async def acquire(self, timeout: float) -> AccessToken:  # noqa: ASYNC109 - the protocol's
+    async def acquire(self, timeout: float, *, newer_than: int = 0) -> AccessToken:  # noqa: ASYNC109 - the protocol's
         """Return the token a moment later."""
         await asyncio.sleep(0)
         return _TOKEN

@@ -194,6 +194,9 @@ _ROUTE_METRICS: Final = (
     ("counter", "upstream_connects", "Connections opened to the upstream.", "upstream_connects"),
     ("counter", "upstream_reuses", "Requests sent on a connection that had served before.", "upstream_reuses"),
     ("counter", "upstream_retries", "Requests sent again because a pooled connection had gone stale.", "retries"),
+    ("counter", "upstream_token_refusals", "Answers 401 that may be about the token.", "token_refusals"),
+    ("counter", "upstream_replays", "Requests sent again with a newer token, after such a 401.", "replays"),
+    ("counter", "upstream_scope_refusals", "Answers 403 for want of scope (insufficient_scope).", "scope_refusals"),
 )
 """Kind, name, what it is, and the attribute of a route's snapshot that says it."""
 

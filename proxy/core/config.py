@@ -356,7 +356,7 @@ class TimeoutSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LimitSettings:
-    """How large the head of a request or a response may be."""
+    """How large the head of a request or a response may be, and what is kept of a body."""
 
     # RFC 9112 §3 asks for 8000 at least; nginx's and Apache's limit.
     request_line: Annotated[
@@ -373,6 +373,15 @@ class LimitSettings:
     field_lines: Annotated[
         int, Key(rule=count(1, 10_000), text="Lines of a head; more are answered with 431, and in a response with 502.")
     ] = 128
+    # Holds what an API of readings is sent, and costs a connection no more than a head does.
+    kept_body: Annotated[
+        int,
+        Key(
+            rule=size(0),
+            text="Bytes of a request's body that are kept to send it once more: after a 401 with a newer token, or where "
+            "a pooled connection had been closed. A request with a larger body is sent once.",
+        ),
+    ] = 65536
 
     def __post_init__(self) -> None:
         hold_to_rules(self)

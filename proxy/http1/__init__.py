@@ -4,6 +4,7 @@ The data plane: HTTP/1.1 between an app on localhost and one upstream origin, wi
     listener.py     binds, accepts, watches the clock, drains
     downstream.py   one client connection: requests in, in order
     exchange.py     one request and its response, from head to head and end to end; read this first
+    held_answer.py  a 401 that waits for what a newer token brings
     tunnel.py       what an exchange becomes after 101
     upstream.py     one connection to the upstream
     pool.py         which upstream connection next

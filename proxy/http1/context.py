@@ -25,8 +25,12 @@ class TokenProvider(Protocol):
     def peek(self) -> AccessToken | None:
         """Return the token that is usable now, or None; no I/O."""
 
-    async def acquire(self, timeout: float) -> AccessToken:  # noqa: ASYNC109 - told in the error
-        """Wait at most `timeout` seconds for the fetch in flight. Raises TokenUnavailableError."""
+    async def acquire(self, timeout: float, *, newer_than: int = 0) -> AccessToken:  # noqa: ASYNC109 - told in the error
+        """
+        Wait at most `timeout` seconds for the fetch in flight, of a token of a generation after `newer_than`.
+
+        Raises TokenUnavailableError: at once where no such fetch is under way.
+        """
 
     def reject(self, generation: int) -> None:
         """Say that the upstream refused the token of this generation with 401."""
@@ -52,14 +56,18 @@ class RouteContext:
         "connector",
         "host_line",
         "is_draining",
+        "kept_body",
         "next_hop",
         "observer",
         "pool",
         "proxy_name",
+        "replays",
         "request_parser",
         "response_parser",
         "retries",
         "route",
+        "scope_refusals",
+        "token_refusals",
         "tokens",
         "via_lines",
         "wall",
@@ -87,6 +95,10 @@ class RouteContext:
         self.response_parser = ResponseParser(max_field_lines=route.limits.field_lines)
         self.is_draining = False
         self.retries = 0
+        self.replays = 0
+        self.token_refusals = 0
+        self.scope_refusals = 0
+        self.kept_body = route.limits.kept_body
         upstream = route.upstream
         self.next_hop = upstream.host_header
         self.proxy_name = route.via or "switch-proxy"

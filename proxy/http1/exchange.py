@@ -18,6 +18,7 @@ import ssl
 import time
 from typing import TYPE_CHECKING, Final, Protocol
 
+from proxy.core.challenges import is_about_token, wants_more_scope
 from proxy.core.errors import RequestError, ResponseError, TokenUnavailableError, UpstreamConnectError
 from proxy.core.exchange_record import ExchangeRecord
 from proxy.core.http.chunked import ChunkedDecoder, ChunkSyntaxError, encode_chunk, last_chunk
@@ -25,9 +26,10 @@ from proxy.core.http.grammar import END_BYTES
 from proxy.core.http.problems import Problem, render_problem
 from proxy.core.http.replay import may_repeat
 from proxy.core.http.request import count_down
-from proxy.core.http.response import NO_BODY, find_response_head_fault
+from proxy.core.http.response import NO_BODY, field_values, find_response_head_fault
 from proxy.core.http.target import upstream_target
 from proxy.http1.connector import describe_tls_error
+from proxy.http1.held_answer import HeldAnswer
 from proxy.http1.pool import PoolExhaustedError
 from proxy.http1.tunnel import Tunnel
 
@@ -40,19 +42,24 @@ if TYPE_CHECKING:
     from proxy.http1.context import RouteContext
     from proxy.http1.upstream import UpstreamConnection
 
-_KEPT_BODY: Final = 65536
-"""Bytes of request body that are kept for a second try; the next issue's replay after 401 has the same bound."""
+_LONGEST_HELD_ANSWER: Final = 65536
+"""Bytes of a 401 that are held back while another token is fetched; a longer one passes at once."""
 
 _SWITCHING_PROTOCOLS: Final = 101
 _CONTINUE: Final = 100
 _FINAL: Final = 200
+_UNAUTHORIZED: Final = 401
+_FORBIDDEN: Final = 403
+_REFUSALS: Final = frozenset({_UNAUTHORIZED, _FORBIDDEN})
 _NO_RESPONSE: Final = 0
 
 
 class Client(Protocol):
     """The client connection, as far as an exchange uses it."""
 
-    is_write_paused: bool
+    @property
+    def is_write_paused(self) -> bool:
+        """Say whether the client takes no bytes for now."""
 
     def write(self, data: bytes) -> None:
         """Send bytes to the client."""
@@ -88,8 +95,11 @@ class Exchange:
         "_context",
         "_continued",
         "_failure",
+        "_generation",
         "_has_had_interim",
+        "_has_replayed",
         "_head",
+        "_held",
         "_is_over",
         "_kept_body",
         "_method",
@@ -110,10 +120,10 @@ class Exchange:
         "_status",
         "_target",
         "_task",
-        "_tries",
         "_unsent",
         "_upstream",
         "_upstream_duration",
+        "_wants_new_connection",
         "_will_close",
         "is_request_complete",
     )
@@ -139,7 +149,10 @@ class Exchange:
         self._has_had_interim = False
 
         self._task: asyncio.Task[None] | None = None
-        self._tries = 0
+        self._wants_new_connection = False
+        self._generation = 0
+        self._has_replayed = False
+        self._held: HeldAnswer | None = None
         self._upstream: UpstreamConnection | None = None
 
         self._status = _NO_RESPONSE
@@ -301,8 +314,8 @@ class Exchange:
     async def _find_connection(self) -> UpstreamConnection:
         context = self._context
         while True:
-            # A retry wants a connection of its own: the idle ones may be as stale as the first was.
-            upstream = None if self._tries else context.pool.take(time.monotonic())
+            # After a stale connection: the other idle ones may be as stale as it was.
+            upstream = None if self._wants_new_connection else context.pool.take(time.monotonic())
             if upstream is None:
                 upstream = await context.pool.acquire()
             if not upstream.is_closed:
@@ -315,7 +328,7 @@ class Exchange:
         context = self._context
         head = self._head
         self._upstream = upstream
-        self._tries += 1
+        self._generation = token.generation
         upstream.user = self
         upstream.request_count += 1
         upstream.transport.write(
@@ -355,7 +368,7 @@ class Exchange:
             self.is_request_complete = left == 0
         kept = self._kept_body
         if kept is not None:
-            self._kept_body = kept + outgoing if len(kept) + len(outgoing) <= _KEPT_BODY else None
+            self._kept_body = kept + outgoing if len(kept) + len(outgoing) <= self._context.kept_body else None
         return outgoing, rest
 
     def _take_request_chunks(self, decoder: ChunkedDecoder, data: bytes) -> tuple[bytes, bytes]:
@@ -437,6 +450,8 @@ class Exchange:
         """Give up: the client is gone, and so the upstream need not go on."""
         if not self._is_over:
             self._failure = Problem.CLIENT_GONE.value.name
+            if self._held is not None:
+                self._status = _NO_RESPONSE
             self._end(is_reusable=False)
 
     # …and is answered: interim responses first, then the final head…
@@ -515,6 +530,8 @@ class Exchange:
         self._response_head = head
         self._response_partial = b""
         self._status = head.status
+        if head.status in _REFUSALS:
+            self._consider_refusal(head)
         self._upstream_duration = self._moved_at - self._sent_at
         framing_line = b""
         if length < 0:
@@ -548,7 +565,64 @@ class Exchange:
         if body or length == 0:
             self._take_response_body(body)
 
-    # …then the body…
+    # (A 401 may be about the token: then there is one more try with another one…
+
+    def _consider_refusal(self, head: ResponseHead) -> None:
+        """Have another token fetched where the API has refused this one, and hold its answer back where that helps."""
+        challenges = field_values(head.passed, b"www-authenticate")
+        context = self._context
+        if head.status == _FORBIDDEN:
+            context.scope_refusals += wants_more_scope(challenges)
+            return
+        if self._has_replayed or not is_about_token(challenges):
+            return
+        context.token_refusals += 1
+        context.tokens.reject(self._generation)
+        if self.is_request_complete and self._kept_body is not None and not self._unsent:
+            self._client = self._held = HeldAnswer(
+                self._client, limit=_LONGEST_HELD_ANSWER, on_overflow=self._let_go_of_answer
+            )
+
+    def _let_go_of_answer(self) -> None:
+        """Send the client what was held back: it gets the 401 as it came."""
+        held, self._held = self._held, None
+        if held is not None:
+            self._client = held.client
+            held.deliver()
+
+    def _seek_newer_token(self) -> None:
+        """Repeat the request, now that the whole 401 is here, as soon as there is a token newer than the refused one."""
+        token = self._context.tokens.peek()
+        if token is not None and token.generation > self._generation:
+            self._replay()
+        else:
+            self._run(self._await_newer_token())
+
+    async def _await_newer_token(self) -> None:
+        try:
+            await self._context.tokens.acquire(self._context.route.wait_for_token, newer_than=self._generation)
+        except TokenUnavailableError:
+            self._let_go_of_answer()
+            self._end(is_reusable=not self._will_close)
+        else:
+            self._replay()
+
+    def _replay(self) -> None:
+        """Send the request once more, as if no answer had come; the next one passes, whatever it is."""
+        if self._held is not None:
+            self._client = self._held.client
+            self._held = None
+        self._has_replayed = True
+        self._context.replays += 1
+        self._status = _NO_RESPONSE
+        self._response_head = self._response_decoder = None
+        self._response_left = self._response_bytes = 0
+        self._upstream_duration = None
+        self._outgoing_chunked = self._will_close = False
+        self._unsent = [self._kept_body] if self._kept_body else []
+        self._run(self._find_way())
+
+    # …) then the body…
 
     def _take_response_body(self, data: bytes) -> None:
         decoder = self._response_decoder
@@ -606,6 +680,9 @@ class Exchange:
                 self._context.pool.release(upstream, self._moved_at, _keep_alive(head))
             else:
                 upstream.close()
+        if self._held is not None:
+            self._seek_newer_token()
+            return
         self._end(is_reusable=not self._will_close)
 
     def on_upstream_eof(self) -> None:
@@ -634,8 +711,9 @@ class Exchange:
             and not self._response_partial
             and not self._has_had_interim
         )
-        if is_stale and self._tries == 1 and self._may_repeat():
+        if is_stale and not self._wants_new_connection and self._may_repeat():
             # The pooled connection had been closed by the other side before the request reached it.
+            self._wants_new_connection = True
             self._context.retries += 1
             self._unsent = [self._kept_body] if self._kept_body else []
             self._run(self._find_way())
@@ -691,6 +769,7 @@ class Exchange:
     def _cut(self, problem: Problem) -> None:
         """Break the client's connection: the response that it has begun to get will not be whole."""
         self._failure = problem.value.name
+        self._let_go_of_answer()
         # A body that ends with the connection would look complete after an orderly close.
         is_close_delimited = self._response_left < 0 and not self._outgoing_chunked
         self._finish()
@@ -762,7 +841,11 @@ class Exchange:
 
     def end_at_once(self) -> None:
         """End because the proxy stops and the time to finish is over."""
-        if not self._is_over:
+        if self._held is not None and self._upstream is None:
+            # Its answer is here.
+            self._let_go_of_answer()
+            self._end(is_reusable=False)
+        elif not self._is_over:
             self._fail(Problem.SHUTTING_DOWN, "the proxy was told to stop before the answer came")
 
 

@@ -142,6 +142,9 @@ class Listener:
             upstream_connects=pool.connects,
             upstream_reuses=pool.reuses,
             retries=context.retries,
+            token_refusals=context.token_refusals,
+            replays=context.replays,
+            scope_refusals=context.scope_refusals,
         )
 
 

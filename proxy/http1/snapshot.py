@@ -18,3 +18,6 @@ class RouteSnapshot:
     upstream_connects: int
     upstream_reuses: int
     retries: int
+    token_refusals: int
+    replays: int
+    scope_refusals: int

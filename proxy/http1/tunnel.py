@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 class TunnelClient(Protocol):
     """The client connection, as far as a tunnel uses it."""
 
-    is_write_paused: bool
+    @property
+    def is_write_paused(self) -> bool:
+        """Say whether the client takes no bytes for now."""
 
     def write(self, data: bytes) -> None:
         """Send bytes to the client."""

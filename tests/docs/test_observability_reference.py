@@ -32,6 +32,9 @@ ROUTE = RouteSnapshot(
     upstream_connects=0,
     upstream_reuses=0,
     retries=0,
+    token_refusals=0,
+    replays=0,
+    scope_refusals=0,
 )
 FAILED = ExchangeRecord(
     route="switch-api",

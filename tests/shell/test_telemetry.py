@@ -32,6 +32,9 @@ ROUTE = RouteSnapshot(
     upstream_connects=4,
     upstream_reuses=40,
     retries=1,
+    token_refusals=3,
+    replays=2,
+    scope_refusals=6,
 )
 STATE = State(health=READY, routes=[ROUTE], log_lines_dropped=0)
 
@@ -164,6 +167,9 @@ async def test_connections_are_read_from_the_routes_snapshot() -> None:
         "switch_proxy_upstream_connects_total": 4.0,
         "switch_proxy_upstream_reuses_total": 40.0,
         "switch_proxy_upstream_retries_total": 1.0,
+        "switch_proxy_upstream_token_refusals_total": 3.0,
+        "switch_proxy_upstream_replays_total": 2.0,
+        "switch_proxy_upstream_scope_refusals_total": 6.0,
     }.items()
 
 

@@ -213,6 +213,12 @@ def judge_response(status_line: bytes, lines: Sequence[FieldLine]) -> ResponseMe
     )
 
 
+def field_values(lines: bytes, name: bytes) -> list[bytes]:
+    """Return the values of the field `name` (in lower case) among lines that each end in CRLF, in order."""
+    found = [line.partition(b":") for line in lines.split(b"\r\n")]
+    return [value.strip(b" \t") for name_of_line, _, value in found if name_of_line.lower() == name]
+
+
 def _content_length(values: dict[bytes, list[bytes]]) -> int:
     lengths = values.get(b"content-length")
     if lengths is None:

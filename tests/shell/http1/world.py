@@ -54,6 +54,8 @@ class StaticTokens:
         self._given = asyncio.Event()
         self.waiting = 0
         self.rejected: list[int] = []
+        self.has_newer = True
+        """Whether one newer than the newest is worth waiting for."""
         self.failure: Exception | None = None
         """What `acquire` raises that no provider should."""
 
@@ -66,20 +68,21 @@ class StaticTokens:
     def peek(self) -> AccessToken | None:
         return self._token
 
-    async def acquire(self, timeout: float) -> AccessToken:  # noqa: ASYNC109 - the protocol's
+    async def acquire(self, timeout: float, *, newer_than: int = 0) -> AccessToken:  # noqa: ASYNC109 - the protocol's
         if self.failure is not None:
             raise self.failure
         self.waiting += 1
         try:
-            async with asyncio.timeout(timeout):
-                await self._given.wait()
+            async with asyncio.timeout(timeout if self.has_newer else 0):
+                while self._token is None or self._token.generation <= newer_than:
+                    self._given.clear()
+                    await self._given.wait()
         except TimeoutError:
             raise TokenUnavailableError(
                 credential="switch", reason="the authorization server cannot be reached", retry_after=7.2
             ) from None
         finally:
             self.waiting -= 1
-        assert self._token is not None
         return self._token
 
     def reject(self, generation: int) -> None:
