@@ -57,7 +57,7 @@ class Policy:
     def _compile(self, expression: str) -> Any:
         try:
             return self._env.compile(_MADE.sub(lambda match: _message_name(match[1]) + "{", expression))
-        except Exception as error:
+        except RuntimeError as error:
             raise ValueError(str(error)) from None
 
     def is_met(self, condition: str, pod: Mapping[str, Any]) -> bool:

@@ -19,8 +19,8 @@ K8S: Final = ROOT / "k8s"
 
 EXAMPLES: Final = tuple(sorted(path.parent for path in K8S.glob("examples/*/kustomization.yaml")))
 
-SUPPORTED: Final = tuple(f"1.{minor}" for minor in range(29, 38))
-"""From the first with native sidecars to the newest."""
+SUPPORTED: Final = ("1.29", "1.33", "1.35", "1.36", "1.37")
+"""The first two have native sidecars as beta and as stable; the rest are those that Kubernetes itself supports."""
 
 WITH_POLICIES: Final = ("1.36", "1.37")
 """Those with MutatingAdmissionPolicy in admissionregistration.k8s.io/v1."""
