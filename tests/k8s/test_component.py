@@ -13,7 +13,7 @@ from tests.k8s.manifests import K8S, SUPPORTED, build, pod_of, read
 if TYPE_CHECKING:
     from pathlib import Path
 
-_POD = {
+_POD: dict[str, Any] = {
     "containers": [{"name": "app", "image": "app:1"}],
     "initContainers": [{"name": "init", "image": "app:1"}],
     "volumes": [{"name": "data", "emptyDir": {}}],
