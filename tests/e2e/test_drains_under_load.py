@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 async def wait_until(is_true: Callable[[], Awaitable[bool]]) -> None:
     async with asyncio.timeout(20):
-        while not await is_true():
+        while not await is_true():  # noqa: ASYNC110 - it becomes true in another process
             await asyncio.sleep(0.01)
 
 

@@ -13,6 +13,7 @@ import os
 import shutil
 import subprocess
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from tests.docs.pages import ROOT
@@ -20,7 +21,6 @@ from tests.e2e.proxy_process import ProxyProcess
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
-    from pathlib import Path
 
 PROGRAMS: Final = ("buildah", "debootstrap", "unshare", "chroot")
 
@@ -41,7 +41,7 @@ class BuiltImage:
         inspected = json.loads(self._buildah("inspect", "--type", "image", "localhost/switch-proxy"))
         self.config: Mapping[str, Any] = inspected["Docker"]["config"]
         container = self._buildah("from", "localhost/switch-proxy")
-        self.root = folder.__class__(self._buildah("mount", container))
+        self.root = Path(self._buildah("mount", container))
 
     def _buildah(self, command: str, *arguments: str) -> str:
         done = subprocess.run(

@@ -7,6 +7,8 @@ from typing import Any
 import kubernetes_validate
 import pytest
 
+from proxy.settings import parse
+from tests.docs.pages import ROOT
 from tests.k8s.admission import Policy
 from tests.k8s.manifests import K8S, WITH_POLICIES, build, read
 
@@ -158,6 +160,26 @@ def test_an_annotation_says_what_a_variable_of_the_namespace_would(
     annotations = {**_INJECT, f"switch-proxy/{annotation}": value}
     plain, changed = variables_of(policy.admit(a_pod(_INJECT))), variables_of(policy.admit(a_pod(annotations)))
     assert changed == {**plain, variable: expected}
+
+
+def test_image_can_be_configured_by_what_an_injected_sidecar_has(policy: Policy) -> None:
+    """The policy's variables, one of the namespace's ConfigMap, and the Secret's client id are all that is needed."""
+    options = {"upstream": "https://api.example/base", "audience": "https://api.example", "listen-port": "18080"}
+    annotations = {**_INJECT, **{f"switch-proxy/{name}": value for name, value in options.items()}}
+    environ = {
+        "SWITCH_TOKEN_URL": "https://login.example/token",
+        "SWITCH_CLIENT_ID": "id",
+        **variables_of(policy.admit(a_pod(annotations))),
+    }
+    carried = (ROOT / "docker" / "config.yaml").read_bytes()
+    settings = parse(carried, source="docker/config.yaml", environ=environ)
+    (route,), credential = settings.routes, settings.credentials["switch"]
+    assert (str(route.listen), str(route.upstream)) == ("127.0.0.1:18080", "https://api.example/base")
+    assert (credential.audience, credential.client_secret.file) == (
+        "https://api.example",
+        "/var/run/secrets/switch/client_secret",
+    )
+    assert str(settings.admin.listen) == "0.0.0.0:9901"
 
 
 def test_an_annotation_names_another_image(policy: Policy) -> None:
