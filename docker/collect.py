@@ -35,6 +35,10 @@ _LOADED_BY_NAME: Final = ("libgcc_s.so.1", "libnss_dns.so.2", "libnss_files.so.2
 """What glibc loads while it runs, so that `ldd` does not tell: for ends of threads and for names, by its age."""
 
 
+_AT_ONCE: Final = 1000
+"""Paths that one command is asked about: far from what the kernel takes as arguments."""
+
+
 class Collection:
     """The folder, as far as it is filled."""
 
@@ -98,14 +102,13 @@ def list_packages(collection: Collection) -> None:
     known = Path("/var/lib/dpkg/status")
     if not known.exists():
         return
-    names = set()
     # dpkg knows a file by the path that its package gives it, which may be the one before /lib became a link.
-    for path in sorted(collection.sources):
-        for asked in (path, Path(str(path).removeprefix("/usr"))):
-            found = subprocess.run(["dpkg-query", "-S", asked], capture_output=True, text=True, check=False)  # noqa: S603, S607
-            names.update(re.findall(r"^([^:\s]+)(?::\w+)?: /", found.stdout, flags=re.MULTILINE))
-            if found.returncode == 0:
-                break
+    asked = sorted(str(path).removeprefix(prefix) for path in collection.sources for prefix in ("", "/usr"))
+    names: set[str] = set()
+    for first in range(0, len(asked), _AT_ONCE):
+        command = ["dpkg-query", "-S", *asked[first : first + _AT_ONCE]]
+        told = subprocess.run(command, capture_output=True, text=True, check=False).stdout  # noqa: S603
+        names.update(re.findall(r"^([^:\s]+)(?::\w+)?: /", told, flags=re.MULTILINE))
     for record in known.read_text(encoding="utf-8").split("\n\n"):
         if (name := re.match(r"Package: (\S+)", record)) and name[1] in names:
             collection.write(f"/var/lib/dpkg/status.d/{name[1]}", record.strip() + "\n")
@@ -153,7 +156,7 @@ def write_accounts(collection: Collection, user: str) -> None:
     collection.write("/etc/group", f"root:x:0:\nswitch-proxy:x:{group}:\n")
     collection.write("/etc/nsswitch.conf", "hosts: files dns\n")
     temporary = collection.place(Path("/tmp"))  # noqa: S108 - a debugger's programs look for it
-    temporary.mkdir()
+    temporary.mkdir(exist_ok=True)
     temporary.chmod(0o1777)
 
 
