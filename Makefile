@@ -15,7 +15,7 @@ PYTHONS = $(or $(PYTHON),python3 python3.13 python3.12 python3.11)
 CONFIG ?= config.yaml
 SECONDS ?= 60
 
-.PHONY: help setup demo run test check fmt fuzz bench bench-quick schema lock clean
+.PHONY: help setup demo run test check fmt fuzz bench bench-quick image image-test schema lock clean
 
 help: ## List the tasks
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -49,6 +49,19 @@ bench: $(BENCH)/stamp ## Measure beside Envoy, nginx and a tutorial's proxy, int
 
 bench-quick: $(BENCH)/stamp ## The same in a few minutes, to the terminal only
 	@$(BENCH)/bin/python benchmarks/run.py --systems switch-proxy,envoy --rounds 2 $(ARGS)
+
+# Of the three, docker alone has no other format; in OCI's there is no health check.
+BUILDER = $(or $(shell command -v docker || command -v podman || command -v buildah),\
+  $(error make image needs docker, podman or buildah))
+VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' proxy/__init__.py)
+
+image: ## Build the container image (TAG=switch-proxy, BASE=python:3.13-slim) with docker, podman or buildah
+	$(BUILDER) build $(if $(findstring docker,$(BUILDER)),,--format docker) --tag '$(or $(TAG),switch-proxy:$(VERSION))' \
+	  $(if $(BASE),--build-arg BASE='$(BASE)') --build-arg VERSION=$(VERSION) \
+	  --build-arg REVISION=$$(git rev-parse HEAD) --build-arg CREATED=$$(git show --no-patch --format=%cI) .
+
+image-test: $(VENV)/dev.stamp ## Build the image with buildah on a base from debootstrap, and run it (root, some minutes)
+	@IMAGE_TEST=1 $(BIN)/python -m pytest tests/image $(ARGS)
 
 schema: $(VENV)/run.stamp ## Write config.schema.json anew from the code
 	@$(BIN)/switch-proxy schema > config.schema.json.new

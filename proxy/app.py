@@ -9,7 +9,7 @@ Start, in this order:
 
 Stop, each a step that is never taken back:
  1. readiness goes red;
- 2. the drain delay passes, in which new requests are still served;
+ 2. the drain delay passes, in which new requests are still served, each answer with the word to close;
  3. the listeners stop accepting;
  4. requests in flight finish, for as long as the grace period; what is left then is cut;
  5. the token tasks end;
@@ -155,6 +155,8 @@ class Application:
         shutdown = self._settings.shutdown
         self._draining_since = self._clock.wall()
         self._events.info("proxy.draining", drain_delay=shutdown.drain_delay, grace_period=shutdown.grace_period)
+        for listener in self._listeners.values():
+            listener.announce_end()
         await self._clock.sleep_until(self._clock.now() + shutdown.drain_delay)
         for name, listener in self._listeners.items():
             listener.stop_accepting()

@@ -56,6 +56,7 @@ class RouteContext:
         "connector",
         "host_line",
         "is_draining",
+        "is_leaving",
         "kept_body",
         "next_hop",
         "observer",
@@ -93,6 +94,7 @@ class RouteContext:
             max_request_line=route.limits.request_line, max_field_lines=route.limits.field_lines
         )
         self.response_parser = ResponseParser(max_field_lines=route.limits.field_lines)
+        self.is_leaving = False
         self.is_draining = False
         self.retries = 0
         self.replays = 0

@@ -545,7 +545,7 @@ class Exchange:
         self._will_close = will_close = (
             not self.is_request_complete
             or not request.is_persistent
-            or self._context.is_draining
+            or self._context.is_leaving
             or (length < 0 and not self._outgoing_chunked)
         )
         pieces = (
@@ -746,7 +746,7 @@ class Exchange:
             self._cut(problem)
             return
         context = self._context
-        closes = not self.is_request_complete or not self._head.is_persistent or context.is_draining
+        closes = not self.is_request_complete or not self._head.is_persistent or context.is_leaving
         self._status = status or problem.value.status
         self._failure = problem.value.name
         self._client.write(

@@ -94,8 +94,18 @@ class Listener:
             client.check_time(now)
         self._context.pool.expire(now)
 
+    def announce_end(self) -> None:
+        """
+        Have each answer from now on tell its client to close, and serve on.
+
+        A client that is told takes its next request elsewhere; one whose connection is closed under it may be just about
+        to send (RFC 9112 §9.5).
+        """
+        self._context.is_leaving = True
+
     def stop_accepting(self) -> None:
         """Close the listening socket and idle clients; busy ones are told to close with their answer."""
+        self.announce_end()
         self._context.is_draining = True
         if self._server is not None:
             self._server.close()

@@ -1,10 +1,13 @@
-"""The image's configuration, the Dockerfile and k8s/ fit the proxy and each other, and docs/kubernetes.md tells of them."""
+"""The image's configuration and the Dockerfile fit the proxy and each other, and docs/kubernetes.md tells of them."""
 
 from __future__ import annotations
 
 import re
 import shlex
-from typing import TYPE_CHECKING, Any, Final
+import shutil
+import subprocess
+import sysconfig
+from typing import TYPE_CHECKING, Final
 
 import pytest
 import yaml
@@ -100,6 +103,20 @@ def test_every_variable_is_in_the_page_with_its_default_and_no_other() -> None:
 # --- the Dockerfile ------------------------------------------------------------------------------------------------
 
 
+def test_hadolint_finds_nothing_to_say() -> None:
+    program = shutil.which("hadolint", path=sysconfig.get_path("scripts")) or shutil.which("hadolint")
+    if program is None:
+        pytest.skip("no hadolint here")
+    told = subprocess.run([program, str(ROOT / "Dockerfile")], capture_output=True, text=True, timeout=60, check=False)
+    assert (told.returncode, told.stdout, told.stderr) == (0, "", "")
+
+
+def test_image_is_made_of_what_was_collected_and_of_no_base() -> None:
+    """What a base brings along (a shell, a package manager, pip) stays behind with it."""
+    bases = [base.split()[0] for base in instructions("FROM")]
+    assert bases == ["${BASE}", "scratch"]
+
+
 def test_image_runs_the_proxy_as_a_user_who_is_not_root() -> None:
     (user,) = instructions("USER")
     assert re.fullmatch(r"[1-9][0-9]*:[1-9][0-9]*", user)
@@ -131,85 +148,3 @@ def test_what_the_image_is_made_of_is_let_through_to_the_builder() -> None:
     copied = {word for command in instructions("COPY") if "--from" not in command for word in shlex.split(command)[:-1]}
     assert copied == let_through
     assert all((ROOT / name).exists() for name in copied)
-
-
-# --- the manifests -------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def manifests() -> dict[str, Any]:
-    documents = yaml.safe_load_all((ROOT / "k8s" / "sidecar.yaml").read_text(encoding="utf-8"))
-    return {document["kind"]: document for document in documents}
-
-
-@pytest.fixture
-def pod(manifests: dict[str, Any]) -> Any:
-    return manifests["Deployment"]["spec"]["template"]["spec"]
-
-
-@pytest.fixture
-def sidecar(pod: Any) -> Any:
-    (container,) = pod["initContainers"]
-    return container
-
-
-@pytest.fixture
-def settings(manifests: dict[str, Any]) -> Settings:
-    return parse(manifests["ConfigMap"]["data"]["config.yaml"].encode(), source="k8s/sidecar.yaml", environ={})
-
-
-def test_sidecar_is_a_native_one(sidecar: Any) -> None:
-    """It ends after the app, and Jobs finish."""
-    assert sidecar["restartPolicy"] == "Always"
-
-
-def test_sidecar_reads_the_configuration_that_is_mounted(sidecar: Any, pod: Any, manifests: dict[str, Any]) -> None:
-    (variable,) = sidecar["env"]
-    folder, _, file = variable["value"].rpartition("/")
-    (mount,) = [mount for mount in sidecar["volumeMounts"] if mount["mountPath"] == folder]
-    (volume,) = [volume for volume in pod["volumes"] if volume["name"] == mount["name"]]
-    assert variable["name"] == "SWITCH_PROXY_CONFIG"
-    assert volume["configMap"]["name"] == manifests["ConfigMap"]["metadata"]["name"]
-    assert file in manifests["ConfigMap"]["data"]
-
-
-def test_secret_is_mounted_where_it_is_read_and_into_the_sidecar_alone(
-    sidecar: Any, pod: Any, settings: Settings
-) -> None:
-    (volume,) = [volume for volume in pod["volumes"] if "secret" in volume]
-    (mount,) = [mount for mount in sidecar["volumeMounts"] if mount["name"] == volume["name"]]
-    assert settings.credentials["switch"].client_secret.file == f"{mount['mountPath']}/client_secret"
-    assert "subPath" not in mount
-    assert not any("volumeMounts" in container for container in pod["containers"])
-    assert f"secret generic {volume['secret']['secretName']} --from-file=client_secret=" in _PAGE
-
-
-@pytest.mark.parametrize("probe", ["startupProbe", "readinessProbe", "livenessProbe"])
-def test_probes_ask_the_admin_listener(probe: str, sidecar: Any, settings: Settings) -> None:
-    (port,) = sidecar["ports"]
-    asked = sidecar[probe]["httpGet"]
-    assert asked == {"path": "/readyz" if probe == "readinessProbe" else "/livez", "port": port["name"]}
-    assert settings.admin.listen is not None
-    assert (settings.admin.listen.port, settings.admin.listen.is_loopback) == (port["containerPort"], False)
-
-
-def test_only_the_pod_itself_reaches_the_route_and_the_app_is_told_of_it(pod: Any, settings: Settings) -> None:
-    (route,) = settings.routes
-    assert route.listen.is_loopback
-    (variable,) = pod["containers"][0]["env"]
-    assert variable["value"] == f"http://{route.listen}"
-
-
-def test_sidecar_meets_the_restricted_pod_security_standard(sidecar: Any) -> None:
-    context = sidecar["securityContext"]
-    (user,) = instructions("USER")
-    assert f"{context['runAsUser']}:{context['runAsGroup']}" == user
-    assert context["runAsNonRoot"]
-    assert not context["allowPrivilegeEscalation"]
-    assert context["readOnlyRootFilesystem"]
-    assert context["capabilities"] == {"drop": ["ALL"]}
-    assert context["seccompProfile"] == {"type": "RuntimeDefault"}
-
-
-def test_pod_leaves_the_proxy_the_time_to_finish(pod: Any, settings: Settings) -> None:
-    assert settings.shutdown.drain_delay + settings.shutdown.grace_period < pod["terminationGracePeriodSeconds"]

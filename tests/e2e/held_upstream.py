@@ -42,6 +42,10 @@ class HeldUpstream:
         """Answer the requests that wait, and all that come from now on."""
         self._released.set()
 
+    def hold(self) -> None:
+        """Keep the requests waiting that come from now on."""
+        self._released.clear()
+
     async def arrivals(self, count: int) -> None:
         """Wait until so many requests have come."""
         async with asyncio.timeout(20), self._arrived:

@@ -8,7 +8,7 @@ import os
 import sys
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Self
 
 if TYPE_CHECKING:
     import signal
@@ -29,6 +29,20 @@ class ProxyProcess:
         self._has_ended = False
         self.events: list[dict[str, Any]] = []
         self.errors = ""
+
+    @classmethod
+    @asynccontextmanager
+    async def of(cls, process: asyncio.subprocess.Process) -> AsyncIterator[Self]:
+        """Read what a process says, with both of its streams piped; one that is still there in the end is killed."""
+        proxy = cls(process)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(proxy._read())
+            try:
+                yield proxy
+            finally:
+                if process.returncode is None:
+                    process.kill()
+                await process.wait()
 
     async def _read(self) -> None:
         assert self._process.stdout is not None
@@ -94,12 +108,5 @@ async def proxy_process(config: Path, *, before: str = "pass") -> AsyncIterator[
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
-    proxy = ProxyProcess(process)
-    async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(proxy._read())
-        try:
-            yield proxy
-        finally:
-            if process.returncode is None:
-                process.kill()
-            await process.wait()
+    async with ProxyProcess.of(process) as proxy:
+        yield proxy

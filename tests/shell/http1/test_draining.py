@@ -35,6 +35,36 @@ async def test_an_address_that_is_taken_is_an_error_that_names_route_and_address
         await listener.start()
 
 
+async def test_before_the_end_each_answer_has_the_word_to_close_and_idle_connections_stay(world: World) -> None:
+    """So that a client which is about to send does not find its connection closed."""
+    client, server, _ = await world.begin(GET)
+    await server.send(OK)
+    await client.receive_response()
+    world.listener.announce_end()
+    newcomer = await world.client()
+    for each in (client, newcomer):
+        await each.send(GET)
+        await server.receive_head()
+        await server.send(OK)
+        response = await each.receive_response()
+        assert (response.body, response.head.value("Connection")) == (b"hi", b"close")
+        assert await each.receive_to_end() == b""
+
+
+async def test_before_the_end_a_connection_that_was_not_told_to_close_is_kept(world: World) -> None:
+    """The head of the response that has begun went out before; the next one says it."""
+    client, server, _ = await world.begin(GET)
+    await server.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nh")
+    await client.receive_head()
+    world.listener.announce_end()
+    await server.send(b"i")
+    await client.receive(2)
+    await client.send(GET)
+    await server.receive_head()
+    await server.send(OK)
+    assert (await client.receive_response()).head.value("Connection") == b"close"
+
+
 async def test_no_connection_is_accepted_any_more(world: World) -> None:
     address = world.listener.address
     world.listener.stop_accepting()

@@ -1,0 +1,63 @@
+"""The manifests of k8s/ as kustomize builds them, and the versions of Kubernetes that they are for."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from functools import cache
+from typing import TYPE_CHECKING, Any, Final
+
+import pytest
+import yaml
+
+from tests.docs.pages import ROOT
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+K8S: Final = ROOT / "k8s"
+
+EXAMPLES: Final = tuple(sorted(path.parent for path in K8S.glob("examples/*/kustomization.yaml")))
+
+SUPPORTED: Final = ("1.29", "1.33", "1.35", "1.36", "1.37")
+"""The first two have native sidecars as beta and as stable; the rest are those that Kubernetes itself supports."""
+
+WITH_POLICIES: Final = ("1.36", "1.37")
+"""Those with MutatingAdmissionPolicy in admissionregistration.k8s.io/v1."""
+
+
+@cache
+def find_builder() -> tuple[str, ...]:
+    """Return the command that builds a kustomization. Skips where there is none."""
+    if shutil.which("kubectl"):
+        return ("kubectl", "kustomize")
+    if shutil.which("kustomize"):
+        return ("kustomize", "build")
+    pytest.skip("no kubectl and no kustomize here")
+
+
+@cache
+def _build(folder: Path) -> str:
+    done = subprocess.run([*find_builder(), str(folder)], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def build(folder: Path) -> list[Any]:
+    """Return what a kustomization gives."""
+    return list(yaml.safe_load_all(_build(folder)))
+
+
+def read(*path: str) -> Any:
+    """Return the one document of a file in k8s/."""
+    return yaml.safe_load(K8S.joinpath(*path).read_text(encoding="utf-8"))
+
+
+def pod_of(document: dict[str, Any]) -> Any:
+    """Return the specification of the pods that a document makes; none where it makes none."""
+    spec = document.get("spec", {})
+    if document["kind"] == "Pod":
+        return spec
+    if document["kind"] == "CronJob":
+        spec = spec["jobTemplate"]["spec"]
+    return spec.get("template", {}).get("spec")
