@@ -33,7 +33,7 @@ from proxy.core.addresses import Address
 from proxy.core.config import ADMIN_LISTENER
 from proxy.core.egress import find_egress_proxy
 from proxy.core.health import HealthSnapshot, ListenerHealth, judge_readiness
-from proxy.credentials import secret_from
+from proxy.credentials import credentials_from
 from proxy.exchange_journal import ExchangeJournal
 from proxy.http1.listener import Listener
 from proxy.logs.credentials import CredentialLog
@@ -91,13 +91,15 @@ class Application:
 
     def _manage(self, name: str, settings: Settings, environ: Mapping[str, str]) -> TokenManager:
         credential = settings.credentials[name]
-        client = TokenClient(settings=credential, clock=self._clock)
+        client = TokenClient(settings=credential, clock=self._clock, environ=environ)
         self._token_clients.append(client)
+        if client.egress_proxy is not None and client.egress_proxy.authorization is not None:
+            self._log.redactor.learn("egress proxy", client.egress_proxy.authorization)
         return TokenManager(
             name=name,
             settings=credential,
             fetcher=client,
-            secrets=secret_from(credential.client_secret, environ=environ, clock=self._clock),
+            secrets=credentials_from(credential, environ=environ, clock=self._clock),
             clock=self._clock,
             random=random.random,
             observer=self,

@@ -13,14 +13,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from proxy.clock import SystemClock
+from proxy.core.config import TLS_METHODS
 from proxy.core.errors import SecretUnavailableError, TokenFetchError
 from proxy.core.summary import describe_grant, find_idle_credentials, summarize
-from proxy.credentials import secret_from
+from proxy.credentials import credentials_from
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from proxy.core.config import CredentialSettings, SecretSource, Settings, TlsSettings
+    from proxy.core.config import CredentialSettings, Settings, TlsSettings
     from proxy.core.secret import Secret
 
 
@@ -51,10 +52,12 @@ def find_notes(settings: Settings, environ: Mapping[str, str]) -> Iterator[str]:
     None of it makes the configuration invalid: where it is checked need not be where it will run.
     """
     for name, credential in settings.credentials.items():
-        try:
-            asyncio.run(_load(credential.client_secret, environ))
-        except SecretUnavailableError as error:
-            yield f"credential {name}: {error}"
+        # What is wrong with TLS files is told below.
+        if credential.auth_method not in TLS_METHODS:
+            try:
+                asyncio.run(_load(credential, environ))
+            except SecretUnavailableError as error:
+                yield f"credential {name}: {error}"
         yield from (f"tls of credential {name}: {fault}" for fault in _faults_of_tls(credential.tls))
     for route in settings.routes:
         yield from (f"tls of route {route.name}: {fault}" for fault in _faults_of_tls(route.tls))
@@ -68,19 +71,19 @@ async def try_credential(name: str, credential: CredentialSettings, environ: Map
     from proxy.token_client import TokenClient  # noqa: PLC0415
 
     try:
-        secret = await _load(credential.client_secret, environ)
-        async with TokenClient(settings=credential, clock=SystemClock()) as client:
+        secret = await _load(credential, environ)
+        async with TokenClient(settings=credential, clock=SystemClock(), environ=environ) as client:
             grant = await client.fetch(secret)
     except (SecretUnavailableError, TokenFetchError) as error:
         return Attempt(is_well=False, lines=(f"credential {name} gets no token", f"  {error}"))
     return Attempt(is_well=True, lines=(f"credential {name} gets a token", *describe_grant(grant)))
 
 
-async def _load(source: SecretSource, environ: Mapping[str, str]) -> Secret:
-    """Return a client secret as it is now. Raises SecretUnavailableError."""
-    secret = secret_from(source, environ=environ, clock=SystemClock())
-    await secret.load()
-    return secret.current()
+async def _load(settings: CredentialSettings, environ: Mapping[str, str]) -> Secret:
+    """Return what a credential authenticates with, as it is now. Raises SecretUnavailableError."""
+    source = credentials_from(settings, environ=environ, clock=SystemClock())
+    await source.load()
+    return source.current()
 
 
 def _fault_of_file(path: Path) -> str | None:

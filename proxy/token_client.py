@@ -8,55 +8,165 @@ and what an answer means is core/oauth.py's business, when to ask core/lifecycle
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
+import secrets
 import socket
 import ssl
-from typing import TYPE_CHECKING, Self
+from math import inf
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Self
 
 import aiohttp
 from yarl import URL
 
 from proxy import __version__
-from proxy.core.errors import TokenEndpointUnavailableError, TokenFetchError, TokenResponseInvalidError
+from proxy.core.config import SIGNING_METHODS, TLS_METHODS
+from proxy.core.discovery import METADATA_LIFETIME, metadata_urls, no_metadata, parse_metadata
+from proxy.core.egress import find_egress_proxy
+from proxy.core.errors import (
+    SecretUnavailableError,
+    TokenEndpointUnavailableError,
+    TokenFetchError,
+    TokenRequestRefusedError,
+    TokenResponseInvalidError,
+)
 from proxy.core.oauth import MAX_BODY, TokenRequest, TokenResponse, build_request, parse_response
+from proxy.core.secret import Secret
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from types import TracebackType
 
     from proxy.clock import Clock
     from proxy.core.config import CredentialSettings, TlsSettings
-    from proxy.core.secret import Secret
+    from proxy.core.egress import EgressProxy
     from proxy.core.tokens import TokenGrant
+
+
+_NOTHING: Final = Secret("")
+"""What is proved in the request itself where TLS has proved it."""
+
+_ID_BYTES: Final = 24
+"""Random bytes of an assertion's id: more than any two ever have in common (RFC 7519 §4.1.7)."""
 
 
 class TokenClient:
     """Asks one credential's token endpoint for tokens."""
 
-    def __init__(self, *, settings: CredentialSettings, clock: Clock) -> None:
+    def __init__(self, *, settings: CredentialSettings, clock: Clock, environ: Mapping[str, str] | None = None) -> None:
+        """Take the settings; `environ` names the egress proxy. Raises InvalidValueError where that cannot be used."""
         self._settings = settings
         self._clock = clock
-        self._url = URL(settings.token_url, encoded=True)
-        self._place = f"{self._url.host}:{self._url.port}"
+        self._environ = environ or {}
+        self._url = URL(settings.token_url or settings.issuer or "", encoded=True)
+        self._found: str | None = settings.token_url
+        self._found_at = inf if settings.token_url is not None else -inf
+        self.egress_proxy: EgressProxy | None = self._find_egress_proxy(self._url)
         self._session: aiohttp.ClientSession | None = None
+        self._tls: ssl.SSLContext | None = None
+        self._tls_digest: bytes | None = None
 
     async def fetch(self, secret: Secret) -> TokenGrant:
-        """Fetch one token with this client secret, within the configured timeout. Raises TokenFetchError."""
+        """
+        Fetch one token with this secret, key or assertion, within the configured timeout.
+
+        Raises TokenFetchError, or SecretUnavailableError where nothing can be signed with the key.
+        """
+        proof = _NOTHING
+        failure: TokenFetchError | SecretUnavailableError
         try:
             async with asyncio.timeout(self._settings.timeout):
-                response = await self._send(build_request(self._settings, secret))
+                token_url = await self._find_token_url()
+                proof = await self._prove(secret, token_url)
+                request = build_request(self._settings, proof, token_url=token_url)
+                response = await self._send("POST", self._url, request)
+            return parse_response(response, settings=self._settings, secret=proof, wall=self._clock.wall())
+        except (TokenFetchError, SecretUnavailableError) as error:
+            failure = error
         except Exception as error:  # noqa: BLE001 - aiohttp's, asyncio's, ssl's and the resolver's: all become ours
             failure = self._failure_of(error)
-        else:
-            return parse_response(response, settings=self._settings, secret=secret, wall=self._clock.wall())
+        self._doubt_token_url(failure)
         # Outside of the handler, so that the foreign exception, which holds the request, goes no further.
         raise failure
 
-    async def _send(self, request: TokenRequest) -> TokenResponse:
-        session = await self._open_session()
-        async with session.post(
-            self._url,
-            data=request.body,
-            headers=request.fields,
+    async def _find_token_url(self) -> str:
+        """Return the token endpoint: the configured one, or the issuer's. Raises TokenFetchError, and as `_send` does."""
+        if self._found is None:
+            self._found = await self._discover()
+            self._found_at = self._clock.now()
+        elif self._clock.now() >= self._found_at + METADATA_LIFETIME:
+            # What was found before goes on being used where it cannot be read anew, so there must be time left for it.
+            try:
+                async with asyncio.timeout(self._settings.timeout / 2):
+                    self._found = await self._discover()
+                self._found_at = self._clock.now()
+            except Exception:  # noqa: BLE001, S110 - the fetch that follows tells what is wrong
+                pass
+        self._url = URL(self._found, encoded=True)
+        return self._found
+
+    async def _discover(self) -> str:
+        for place in metadata_urls(self._settings.issuer or ""):
+            self._url = URL(place, encoded=True)
+            response = await self._send("GET", self._url, None)
+            found = parse_metadata(response, settings=self._settings, wall=self._clock.wall())
+            if found is not None:
+                return found
+        raise no_metadata(self._settings)
+
+    def _doubt_token_url(self, failure: Exception) -> None:
+        """Have the metadata read anew before the next fetch, unless it is only the client that is refused."""
+        is_about_client = isinstance(failure, TokenRequestRefusedError) and failure.is_about_client
+        if self._settings.token_url is None and not is_about_client:
+            self._found_at = -inf
+
+    @property
+    def _place(self) -> str:
+        return f"{self._url.host}:{self._url.port}"
+
+    def _find_egress_proxy(self, url: URL) -> EgressProxy | None:
+        return find_egress_proxy(scheme=url.scheme, host=url.host or "", environ=self._environ)
+
+    async def _prove(self, secret: Secret, token_url: str) -> Secret:
+        """Return what the request carries to authenticate the client: the secret, or an assertion made for it alone."""
+        method = self._settings.auth_method
+        if method in TLS_METHODS:
+            return _NOTHING
+        if method not in SIGNING_METHODS:
+            return secret
+        # In a thread: the first one imports what it takes, and a large RSA key takes milliseconds.
+        return await asyncio.to_thread(self._sign, secret, token_url)
+
+    def _sign(self, secret: Secret, token_url: str) -> Secret:
+        # Imported here: it brings cryptography, which the plain case does without.
+        from proxy.core.client_assertion import sign_assertion  # noqa: PLC0415
+
+        return sign_assertion(
+            self._settings,
+            secret,
+            # The issuer is what every server must take that has one (RFC 7523bis; OpenID once said the endpoint).
+            audience=self._settings.assertion_audience or self._settings.issuer or token_url,
+            wall=self._clock.wall(),
+            assertion_id=secrets.token_urlsafe(_ID_BYTES),
+        )
+
+    async def _send(self, method: str, url: URL, request: TokenRequest | None) -> TokenResponse:
+        session = self._open_session()
+        context: ssl.SSLContext | bool = True
+        if url.scheme == "https":
+            # In a thread: reading the system's certificates takes some 20 ms.
+            context = await asyncio.to_thread(self._tls_context)
+        self.egress_proxy = egress = self._find_egress_proxy(url)
+        secret = None if egress is None else egress.authorization
+        async with session.request(
+            method,
+            url,
+            data=None if request is None else request.body,
+            headers=(("Accept", "application/json"),) if request is None else request.fields,
+            ssl=context,
+            proxy=None if egress is None else URL.build(scheme="http", host=egress.host, port=egress.port),
+            proxy_headers=None if secret is None else {"Proxy-Authorization": secret.reveal()},
             # The secret, and the token, are for the configured endpoint and no other.
             allow_redirects=False,
             server_hostname=self._settings.tls.server_name,
@@ -72,16 +182,29 @@ class TokenClient:
                 is_complete=is_complete,
             )
 
-    async def _open_session(self) -> aiohttp.ClientSession:
+    def _tls_context(self) -> ssl.SSLContext:
+        """
+        Return the context of the files as they are now, or of the last that could be used.
+
+        Raises _TlsFilesError where there never was one.
+        """
+        digest = _digest_files(self._settings.tls)
+        if self._tls is None or digest != self._tls_digest:
+            try:
+                self._tls = _make_tls_context(self._settings.tls)
+                self._tls_digest = digest
+            except _TlsFilesError:
+                # Files of one rotation may come one after the other; their watch tells what is wrong with them.
+                if self._tls is None:
+                    raise
+        return self._tls
+
+    def _open_session(self) -> aiohttp.ClientSession:
         if self._session is None:
-            context: ssl.SSLContext | bool = True
-            if self._url.scheme == "https":
-                # Reading the system's certificates takes some 20 ms, in which the loop has other things to do.
-                context = await asyncio.to_thread(_make_tls_context, self._settings.tls)
             self._session = aiohttp.ClientSession(
                 # Fetches are far apart: a connection that was kept would be stale by the next one, and a POST that fails
                 # on it may not be sent again by itself (RFC 9110 §9.2.2). For the same reason no address is remembered.
-                connector=aiohttp.TCPConnector(ssl=context, force_close=True, use_dns_cache=False),
+                connector=aiohttp.TCPConnector(force_close=True, use_dns_cache=False),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 # Without codings, the limit on what is read is the limit on what is held in memory.
                 headers={"Accept-Encoding": "identity", "User-Agent": f"switch-proxy/{__version__}"},
@@ -99,6 +222,12 @@ class TokenClient:
                 text = f"{place} did not answer within {self._settings.timeout:g} seconds"
             case _TlsFilesError():
                 text = f"the TLS files of the credential cannot be used: {error}"
+            case aiohttp.ClientProxyConnectionError(os_error=cause):
+                text = f"no connection to the egress proxy {self.egress_proxy} could be made: {_reason(cause)}"
+            case aiohttp.ClientHttpProxyError(status=status):
+                text = (
+                    f"the egress proxy {self.egress_proxy} answered {status} when asked for a tunnel to {self._place}"
+                )
             case aiohttp.ClientPayloadError():
                 text = f"{place} broke its answer off"
             case aiohttp.ClientResponseError():
@@ -148,6 +277,18 @@ def _describe_connection(error: OSError, place: str) -> str:
             return f"no connection to {place} could be made: {_reason(cause)}"
         case _:
             return f"the connection to {place} broke: {_reason(error)}"
+
+
+def _digest_files(settings: TlsSettings) -> bytes:
+    """Return what tells one state of the TLS files from another; a file that cannot be read counts as empty."""
+    digest = hashlib.sha256()
+    for path in (settings.ca_file, settings.client_certificate_file, settings.client_key_file):
+        if path is not None:
+            try:
+                digest.update(hashlib.sha256(Path(path).read_bytes()).digest())
+            except OSError:
+                digest.update(b"-")
+    return digest.digest()
 
 
 def _make_tls_context(settings: TlsSettings) -> ssl.SSLContext:

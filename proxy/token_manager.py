@@ -16,13 +16,19 @@ from proxy.core.credential_events import (
     FETCHED,
     CredentialEvent,
     SecretBroken,
+    SecretRefused,
     SecretReloaded,
     SecretRestored,
     TokenRefreshed,
     TokenRefreshFailed,
     outcome_of,
 )
-from proxy.core.errors import SecretUnavailableError, TokenFetchError, TokenUnavailableError
+from proxy.core.errors import (
+    SecretUnavailableError,
+    TokenFetchError,
+    TokenRequestRefusedError,
+    TokenUnavailableError,
+)
 from proxy.core.lifecycle import (
     MIN_FORCED_REFRESH_INTERVAL,
     SHORTEST_RETRY_AFTER,
@@ -48,6 +54,7 @@ from proxy.core.lifecycle import (
     answer,
     describe,
     initial_state,
+    secrets_to_try,
     status_of,
     step,
     usable_token,
@@ -62,6 +69,9 @@ if TYPE_CHECKING:
     from proxy.clock import Clock
     from proxy.core.config import CredentialSettings
     from proxy.core.tokens import AccessToken, TokenGrant
+
+_REREAD_WITHIN: Final = 1.0
+"""Seconds that a fetch waits for its secret to be read anew; a volume that hangs longer must not hold it up."""
 
 _WATCH_AGAIN_AFTER: Final = 60.0
 """Seconds until the secret's source is watched again, where watching it has failed in a way that nobody foresaw."""
@@ -78,17 +88,20 @@ class TokenFetcher(Protocol):
     """What asks the authorization server."""
 
     async def fetch(self, secret: Secret) -> TokenGrant:
-        """Fetch one token within a time limit of its own. Raises TokenFetchError."""
+        """Fetch one token within a time limit of its own. Raises TokenFetchError, SecretUnavailableError."""
 
 
 class CredentialSource(Protocol):
-    """Where the client secret comes from."""
+    """Where the client secret, or what else authenticates the client, comes from."""
 
     source: str
     """What it is, for people: `the file /…`."""
 
     def current(self) -> Secret:
         """Return the last good secret; no I/O. Raises SecretUnavailableError where there never was one."""
+
+    def previous(self) -> Secret | None:
+        """Return the secret to try where the current one is refused, None where there is none; no I/O."""
 
     async def load(self) -> Outcome:
         """Read the source now."""
@@ -133,6 +146,7 @@ class TokenManager:
         self._answer_changed = asyncio.Event()
         self._secret_error: str | None = None
         self._has_secret = False
+        self._uses_previous = False
         self._fetches: dict[str, int] = {FETCHED: 0}
         # What `peek` reads.
         self._now = clock.now
@@ -260,22 +274,15 @@ class TokenManager:
     # --- the fetch -------------------------------------------------------------------------------------------------
 
     def _start_fetch(self) -> None:
-        if self._tasks is None:
-            return
-        secret: Secret | SecretUnavailableError
-        try:
-            secret = self._secrets.current()
-        except SecretUnavailableError as error:
-            secret = error
-        self._tasks.create_task(self._fetch(secret), name=f"token request of credential {self._name}")
+        if self._tasks is not None:
+            self._tasks.create_task(self._fetch(), name=f"token request of credential {self._name}")
 
-    async def _fetch(self, secret: Secret | SecretUnavailableError) -> None:
+    async def _fetch(self) -> None:
         event: Event
         try:
-            if isinstance(secret, SecretUnavailableError):
-                raise secret
             async with asyncio.timeout(self._longest_fetch):
-                event = Fetched(grant=await self._fetcher.fetch(secret))
+                await self._read_secret_anew()
+                event = Fetched(grant=await self._ask())
         except (TokenFetchError, SecretUnavailableError) as error:
             event = Failed(error=_without_frames(error))
         except TimeoutError:
@@ -290,6 +297,35 @@ class TokenManager:
         except Exception as error:  # noqa: BLE001 - a fetch that fails in any way is a failed fetch, never the end
             event = Failed(error=TokenFetchError(f"unexpected {_locate(error)}; a defect of the proxy"))
         self._feed(event)
+
+    async def _read_secret_anew(self) -> None:
+        """Read the source as it is now: an assertion may be replaced just before it ends, and seen a moment later."""
+        try:
+            async with asyncio.timeout(_REREAD_WITHIN):
+                outcome = await self._secrets.load()
+        except Exception:  # noqa: BLE001 - whatever it is, the watch meets it too, and tells
+            return
+        self._take(outcome)
+
+    async def _ask(self) -> TokenGrant:
+        """Ask with the current secret, and with the previous one where that is refused. Raises as the fetcher does."""
+        refusals: list[TokenRequestRefusedError] = []
+        current = self._secrets.current()
+        for secret in secrets_to_try(current, self._secrets.previous(), refusals=self._state.refusals):
+            try:
+                grant = await self._fetcher.fetch(secret)
+            except TokenRequestRefusedError as error:
+                if not error.is_about_client:
+                    raise
+                refusals.append(error)
+            else:
+                if refusals:
+                    error_text = describe(refusals[0])
+                    source, is_news = self._secrets.source, not self._uses_previous
+                    self._tell(SecretRefused(credential=self._name, source=source, error=error_text, is_news=is_news))
+                self._uses_previous = secret is not current
+                return grant
+        raise refusals[0]
 
     def _tell_of_fetch(self, before: State, after: State, now: float) -> None:
         if not isinstance(before.phase, Fetching):
@@ -339,7 +375,7 @@ class TokenManager:
             outcome = await reading
         except Exception as error:  # noqa: BLE001 - whatever it is, the token there is must be kept fresh
             outcome = Broken(
-                error=f"no client secret: {self._secrets.source} was not read, for an unexpected {_locate(error)}",
+                error=f"{self._secrets.source} was not read, for an unexpected {_locate(error)}",
                 has_last_good=self._has_secret,
             )
             self._take(outcome)
@@ -353,10 +389,14 @@ class TokenManager:
         match outcome:
             case Unchanged():
                 return False
-            case Changed(secret=secret):
+            case Changed(secret=secret, others=others):
                 self._secret_error = None
                 is_first, self._has_secret = not self._has_secret, True
-                self._tell(SecretReloaded(credential=self._name, source=source, secret=secret, is_first=is_first))
+                self._tell(
+                    SecretReloaded(
+                        credential=self._name, source=source, secret=secret, is_first=is_first, others=others
+                    )
+                )
                 return True
             case Broken(error=error, has_last_good=has_last_good):
                 self._secret_error = error

@@ -10,19 +10,23 @@ plain frozen dataclasses: docs/decisions/0003-configuration-without-pydantic.md 
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, TypeAlias, get_args
 
 from proxy.core.addresses import ADMIN_ADDRESS, Address, Origin, parse_endpoint
 from proxy.core.errors import InvalidValueError
 from proxy.core.rules import (
     ADDRESS,
-    ENDPOINT,
+    FIELD_NAME,
+    FIELD_VALUE,
     HOST,
+    ISSUER,
     NAME,
     OPTIONAL_ADDRESS,
+    OPTIONAL_ENDPOINT,
     OPTIONAL_TEXT,
     ORIGIN,
     PSEUDONYM,
+    RESOURCE,
     SCOPE,
     SWITCH,
     TEXT,
@@ -36,6 +40,7 @@ from proxy.core.rules import (
     hold_to_rules,
     is_name,
     one_of,
+    optional_one_of,
     parse_address_or_off,
     size,
 )
@@ -43,11 +48,14 @@ from proxy.core.rules import (
 __all__ = [
     "Address",
     "AdminSettings",
+    "AssertionSource",
+    "AuthMethod",
     "CredentialSettings",
     "LimitSettings",
     "LogSettings",
     "Origin",
     "PoolSettings",
+    "PrivateKeySettings",
     "RouteSettings",
     "SecretSource",
     "Settings",
@@ -62,8 +70,53 @@ _SECRET_FORMS: Final = f"client_secret: {{file: /path/to/the/file}} or client_se
 ADMIN_LISTENER: Final = "admin"
 """The admin listener's name among the routes' listeners, in the log and wherever they are listed."""
 
-_PARAMETERS_WITH_A_KEY: Final = frozenset({"audience", "client_id", "client_secret", "scope"})
+_PARAMETERS_WITH_A_KEY: Final = frozenset({"audience", "client_id", "client_secret", "resource", "scope"})
 _PARAMETERS_OF_THE_PROXY: Final = frozenset({"grant_type", "client_assertion", "client_assertion_type"})
+
+_FIELDS_OF_THE_PROXY: Final = frozenset(
+    {
+        "accept",
+        "accept-encoding",
+        "authorization",
+        "connection",
+        "content-encoding",
+        "content-length",
+        "content-type",
+        "cookie",
+        "expect",
+        "host",
+        "keep-alive",
+        "proxy-authorization",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    }
+)
+"""Header fields of the token request, lower case: they frame it, or carry the client's authentication."""
+
+AuthMethod: TypeAlias = Literal[
+    "client_secret_post",
+    "client_secret_basic",
+    "client_secret_jwt",
+    "private_key_jwt",
+    "tls_client_auth",
+    "self_signed_tls_client_auth",
+    "client_assertion",
+]
+"""
+How the client authenticates at the token endpoint: the names of RFC 7591 §2, OpenID Connect Core §9 and RFC 8705 §2,
+and `client_assertion` for a JWT that somebody else has signed (RFC 7521 §4.2).
+"""
+
+SECRET_METHODS: Final = frozenset({"client_secret_post", "client_secret_basic", "client_secret_jwt"})
+SIGNING_METHODS: Final = frozenset({"client_secret_jwt", "private_key_jwt"})
+TLS_METHODS: Final = frozenset({"tls_client_auth", "self_signed_tls_client_auth"})
+
+_KEY_FORM: Final = "private_key: {file: /path/to/the/key.pem}"
+_ASSERTION_FORM: Final = "client_assertion: {file: /path/to/the/token}"
+_CERTIFICATE_FORM: Final = "tls: {client_certificate_file: /path/to/tls.crt, client_key_file: /path/to/tls.key}"
 
 
 # --- the rules between values --------------------------------------------------------------------------------------
@@ -226,6 +279,9 @@ class SecretSource:
     def __post_init__(self) -> None:
         hold_to_rules(self)
 
+    def __str__(self) -> str:
+        return f"the file {self.file}" if self.file is not None else f"the environment variable {self.env}"
+
     @staticmethod
     def find_faults(values: Mapping[str, Any]) -> Iterator[Fault]:
         """Find both sources given, or none."""
@@ -237,10 +293,8 @@ class SecretSource:
 
 
 def _refuse_secret_in_the_clear(value: object) -> None:
-    if isinstance(value, SecretSource):
+    if value is None or isinstance(value, SecretSource):
         return
-    if value is None:
-        raise InvalidValueError(f"is empty; write {_SECRET_FORMS}")
     if not isinstance(value, Mapping):
         raise InvalidValueError(f"is a secret in the clear, which does not belong in this file; write {_SECRET_FORMS}")
     # The key is not named: what stands there by mistake may be the secret.
@@ -248,27 +302,137 @@ def _refuse_secret_in_the_clear(value: object) -> None:
         raise InvalidValueError(f"has a key other than file and env; write {_SECRET_FORMS}")
 
 
+def _refuse_key_in_the_clear(value: object) -> None:
+    if isinstance(value, str):
+        raise InvalidValueError(f"is text where keys belong, and a key does not belong in this file; write {_KEY_FORM}")
+
+
+def _refuse_assertion_in_the_clear(value: object) -> None:
+    if isinstance(value, str):
+        raise InvalidValueError(f"is text where keys belong; write {_ASSERTION_FORM}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PrivateKeySettings:
+    """The key that the client signs its assertions with (RFC 7523, private_key_jwt)."""
+
+    file: Annotated[
+        str,
+        Key(
+            rule=TEXT,
+            text="A file with the private key as PEM (without a password) or as JWK. It is watched.",
+            example="/var/run/secrets/switch/key.pem",
+        ),
+    ]
+    key_id: Annotated[
+        str | None,
+        Key(
+            rule=OPTIONAL_TEXT,
+            text="The kid in the assertion's header; left out, the JWK's own, or none.",
+            example="2026-11",
+        ),
+    ] = None
+    # By the key: the one that servers must know for RSA (RFC 7518 §3.1), and the only one of each curve.
+    algorithm: Annotated[
+        Literal["RS256", "PS256", "ES256", "EdDSA"] | None,
+        Key(
+            rule=optional_one_of("RS256", "PS256", "ES256", "EdDSA"),
+            text="The alg of the assertion; left out, the JWK's own, or by the key: RS256, ES256 or EdDSA.",
+            example="PS256",
+        ),
+    ] = None
+    certificate_file: Annotated[
+        str | None,
+        Key(
+            rule=OPTIONAL_TEXT,
+            text="A PEM file of the key's certificate; its thumbprint goes into the assertion's header (x5t#S256).",
+            example="/var/run/secrets/switch/tls.crt",
+        ),
+    ] = None
+
+    def __post_init__(self) -> None:
+        hold_to_rules(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AssertionSource:
+    """Where a client assertion is read from that somebody else signs: a workload's identity (RFC 7521 §4.2)."""
+
+    file: Annotated[
+        str,
+        Key(
+            rule=TEXT,
+            text="The file that holds the JWT and nothing else. It is watched, and read anew for each fetch.",
+            example="/var/run/secrets/tokens/switch",
+        ),
+    ]
+
+    def __post_init__(self) -> None:
+        hold_to_rules(self)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CredentialSettings:
     """One way to get access tokens: a token endpoint, and who asks it (RFC 6749 §4.4)."""
 
     token_url: Annotated[
-        str,
+        str | None,
         Key(
-            rule=ENDPOINT,
-            text="The token endpoint: https, without user and fragment.",
+            rule=OPTIONAL_ENDPOINT,
+            text="The token endpoint: https, without user and fragment. Or issuer.",
             example="https://login.example.com/oauth/token",
         ),
-    ]
+    ] = None
+    issuer: Annotated[
+        str | None,
+        Key(
+            rule=ISSUER,
+            text="The authorization server's issuer identifier, by which its token endpoint is found (RFC 8414), in "
+            "place of token_url.",
+            example="https://login.example.com/",
+        ),
+    ] = None
     client_id: Annotated[str, Key(rule=TEXT, text="The client application's id.", example="${SWITCH_CLIENT_ID}")]
+    # What the Switch API documents, and all servers know.
+    auth_method: Annotated[
+        AuthMethod,
+        Key(rule=one_of(*get_args(AuthMethod)), text="How the client authenticates at the token endpoint."),
+    ] = "client_secret_post"
     client_secret: Annotated[
-        SecretSource,
+        SecretSource | None,
         Key(
             before=_refuse_secret_in_the_clear,
             text="Where the client secret is read from; the secret itself is refused here.",
             example="{file: /var/run/secrets/switch/client_secret}",
         ),
-    ]
+    ] = None
+    previous_client_secret: Annotated[
+        SecretSource | None,
+        Key(
+            before=_refuse_secret_in_the_clear,
+            text="Where the client secret is read from that is tried once when the first is refused. May hold nothing.",
+            example="{file: /var/run/secrets/switch/previous_client_secret}",
+        ),
+    ] = None
+    private_key: Annotated[
+        PrivateKeySettings | None,
+        Key(before=_refuse_key_in_the_clear, text="The key to sign with, for private_key_jwt."),
+    ] = None
+    client_assertion: Annotated[
+        AssertionSource | None,
+        Key(
+            before=_refuse_assertion_in_the_clear,
+            text="The signed JWT to authenticate with, for client_assertion: a Kubernetes service account token, say.",
+        ),
+    ] = None
+    assertion_audience: Annotated[
+        str | None,
+        Key(
+            rule=OPTIONAL_TEXT,
+            text="The aud of the assertions that the proxy signs; left out, the issuer, or else token_url.",
+            example="https://login.example.com/",
+        ),
+    ] = None
     audience: Annotated[
         str | None,
         Key(
@@ -285,6 +449,10 @@ class CredentialSettings:
             example="https://api.example.com/.default",
         ),
     ] = None
+    resource: Annotated[
+        tuple[str, ...],
+        Key(rule=RESOURCE, text="The resource parameters of the token request, one for each entry (RFC 8707)."),
+    ] = ()
     extra_params: Annotated[
         dict[str, str],
         Key(
@@ -292,6 +460,15 @@ class CredentialSettings:
             names=TEXT,
             text="Further parameters of the token request, name to text, for servers that want more.",
             example="{organization: org-1}",
+        ),
+    ] = field(default_factory=dict)
+    extra_headers: Annotated[
+        dict[str, str],
+        Key(
+            rule=FIELD_VALUE,
+            names=FIELD_NAME,
+            text="Further header fields of the token request, name to text, for servers and gateways that want more.",
+            example="{X-Tenant: tenant-1}",
         ),
     ] = field(default_factory=dict)
     # Duende AccessTokenManagement's: where it is wrong, it is so for a moment only.
@@ -302,7 +479,7 @@ class CredentialSettings:
     timeout: Annotated[float, Key(rule=TIMEOUT, text="How long one token request may take, all told.")] = 10.0
     # With it, the client secret may cross the network readable to all.
     allow_plaintext: Annotated[
-        bool, Key(rule=SWITCH, text="Whether token_url may be http:// on a host that is not loopback.")
+        bool, Key(rule=SWITCH, text="Whether token_url or issuer may be http:// on a host that is not loopback.")
     ] = False
     tls: Annotated[TlsSettings, Key(text="TLS towards the token endpoint.")] = TlsSettings()
 
@@ -311,10 +488,12 @@ class CredentialSettings:
 
     @staticmethod
     def find_faults(values: Mapping[str, Any]) -> Iterator[Fault]:
-        """Find a token endpoint in plaintext, and parameters that have a place of their own."""
-        if "token_url" in values:
-            origin = parse_endpoint(values["token_url"])
-            yield from _plaintext("token_url", origin, values, why="the client secret goes there")
+        """Find what authenticates missing or in vain, an endpoint in plaintext, parameters with a place of their own."""
+        yield from _find_endpoint_faults(values)
+        yield from _find_authentication_faults(values)
+        for name in values.get("extra_headers", ()):
+            if name.lower() in _FIELDS_OF_THE_PROXY:
+                yield Fault(key="extra_headers", complaint=f"has {name}, which the proxy sets itself; leave it out")
         for parameter in values.get("extra_params", ()):
             if parameter == "client_secret":
                 complaint = f"has a client_secret, and a secret does not belong in this file; take it out and write {_SECRET_FORMS}"
@@ -325,6 +504,57 @@ class CredentialSettings:
             else:
                 continue
             yield Fault(key="extra_params", complaint=complaint)
+
+
+def _find_endpoint_faults(values: Mapping[str, Any]) -> Iterator[Fault]:
+    given = [name for name in ("token_url", "issuer") if values.get(name, "") is not None]
+    if not given:
+        complaint = (
+            "is missing; write token_url: https://login.example.com/oauth/token, or issuer: https://login.example.com"
+        )
+        yield Fault(key="token_url", complaint=complaint, is_about_absence=True)
+    elif len(given) > 1:
+        complaint = "stands beside token_url, and finds the same; keep one of them"
+        yield Fault(key="issuer", complaint=complaint)
+    for name in given:
+        if name in values:
+            origin = parse_endpoint(values[name])
+            yield from _plaintext(name, origin, values, why="what authenticates the client goes there")
+            if origin.scheme != "https" and values.get("auth_method") in TLS_METHODS:
+                complaint = f"is not https, and {values['auth_method']} shows its certificate in TLS; write https://…"
+                yield Fault(key=name, complaint=complaint)
+
+
+def _find_authentication_faults(values: Mapping[str, Any]) -> Iterator[Fault]:
+    method = values.get("auth_method")
+    if method is None:
+        return
+    for key, form, methods in (
+        ("client_secret", _SECRET_FORMS, SECRET_METHODS),
+        ("private_key", _KEY_FORM, frozenset({"private_key_jwt"})),
+        ("client_assertion", _ASSERTION_FORM, frozenset({"client_assertion"})),
+    ):
+        # One that is invalid is absent from the values, and told of by itself.
+        if key not in values:
+            continue
+        if method in methods and values[key] is None:
+            complaint = f"is missing, which auth_method {method} needs; write {form}"
+            yield Fault(key=key, complaint=complaint, is_about_absence=True)
+        elif method not in methods and values[key] is not None:
+            yield _unused(key, method, sorted(methods))
+    if method not in SECRET_METHODS and values.get("previous_client_secret") is not None:
+        yield _unused("previous_client_secret", method, sorted(SECRET_METHODS))
+    if method not in SIGNING_METHODS and values.get("assertion_audience") is not None:
+        yield _unused("assertion_audience", method, sorted(SIGNING_METHODS))
+    tls = values.get("tls")
+    if method in TLS_METHODS and tls is not None and tls.client_certificate_file is None:
+        complaint = f"names no client certificate, which auth_method {method} needs; write {_CERTIFICATE_FORM}"
+        yield Fault(key="tls", complaint=complaint)
+
+
+def _unused(key: str, method: str, methods: Sequence[str]) -> Fault:
+    complaint = f"is not used with auth_method {method}; take it out, or write auth_method: {' or '.join(methods)}"
+    return Fault(key=key, complaint=complaint)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -76,13 +76,15 @@ class TokenRefreshFailed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SecretReloaded:
-    """Another client secret has been read from its `source`, or the first one."""
+    """Another client secret (key, assertion) has been read from its `source`, or the first one."""
 
     name: ClassVar[str] = "secret.reloaded"
     credential: str
     source: str
     secret: Secret
     is_first: bool
+    others: tuple[Secret, ...] = ()
+    """What else is used: the previous secret."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,4 +107,18 @@ class SecretRestored:
     source: str
 
 
-CredentialEvent: TypeAlias = TokenRefreshed | TokenRefreshFailed | SecretReloaded | SecretBroken | SecretRestored
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SecretRefused:
+    """The authorization server refused the client secret from `source`, and took the previous one."""
+
+    name: ClassVar[str] = "secret.refused"
+    credential: str
+    source: str
+    error: str
+    is_news: bool
+    """Whether the fetch before it was not like it."""
+
+
+CredentialEvent: TypeAlias = (
+    TokenRefreshed | TokenRefreshFailed | SecretReloaded | SecretBroken | SecretRestored | SecretRefused
+)

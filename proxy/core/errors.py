@@ -106,7 +106,15 @@ class TokenEndpointUnavailableError(TokenFetchError):
 
 
 class TokenRequestRefusedError(TokenFetchError):
-    """The authorization server refuses these credentials (400, 401, 403): not cured by asking again."""
+    """
+    The authorization server refuses these credentials (400, 401, 403): not cured by asking again.
+
+    `is_about_client` tells that it is the client's authentication that failed (RFC 6749 §5.2: 401, `invalid_client`).
+    """
+
+    def __init__(self, reason: str, *, retry_after: float | None = None, is_about_client: bool = False) -> None:
+        super().__init__(reason, retry_after=retry_after)
+        self.is_about_client = is_about_client
 
 
 class TokenResponseInvalidError(TokenFetchError):

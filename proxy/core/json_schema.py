@@ -49,7 +49,9 @@ def _value(field: Field) -> dict[str, Any]:
     elif field.key.rule is not None:
         single = dict(field.key.rule.json)
     if field.is_list:
-        return {"type": "array", "items": single, "minItems": 1}
+        return {"type": "array", "items": single} | (
+            {"minItems": 1} if field.is_required else {"type": ["array", "null"]}
+        )
     if field.is_table:
         table: dict[str, Any] = {"type": "object", "additionalProperties": single}
         if field.key.names is not None and field.holds_models:

@@ -58,6 +58,8 @@ from proxy.core.tokens import AccessToken, Freshness, TokenGrant, freshness, iss
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from proxy.core.secret import Secret
+
 SHORTEST_CYCLE: Final = 0.5
 """
 Seconds from the start of one fetch to that of the next, where the token's own life would have it sooner: a server that
@@ -302,6 +304,20 @@ def _credentials_changed(state: State, now: float) -> tuple[State, tuple[Effect,
             return state, ()
         case _:
             return _begin(replace(state, refusals=0), now)
+
+
+def secrets_to_try(current: Secret, previous: Secret | None, *, refusals: int) -> tuple[Secret, ...]:
+    """
+    Return the client secrets to try in one fetch, each where the one before it is refused.
+
+    At the first refusal the previous one is tried at once; after it, where both are refused, they take turns, so that
+    a fetch of the slow lane is one call and no more.
+    """
+    if previous is None:
+        return (current,)
+    if refusals == 0:
+        return (current, previous)
+    return (current if refusals % 2 else previous,)
 
 
 def lane_of(error: FetchFailure) -> Lane:

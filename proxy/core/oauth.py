@@ -68,20 +68,30 @@ _TRANSIENT_ERRORS: Final = frozenset({"server_error", "temporarily_unavailable"}
 _LOCKED_OUT: Final = "too_many_attempts"
 """Auth0's code of a 429 that follows on many refusals, not on many requests: more of them make it last."""
 
+ASSERTION_TYPE: Final = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"  # RFC 7523 §2.2
+
+_PROOFS: Final = {
+    "private_key_jwt": "the private key",
+    "tls_client_auth": "the client certificate",
+    "self_signed_tls_client_auth": "the client certificate",
+    "client_assertion": "the client assertion",
+}
+"""What the client proves its identity with, where it is not the client secret."""
+
 _ADVICE: Final = {
-    _LOCKED_OUT: "the client is locked out: have it unblocked, and check client_id and the client secret",
-    "invalid_client": "check client_id and the client secret",
-    "access_denied": "check client_id and the client secret, and that the client may have this audience or scope",
+    _LOCKED_OUT: "the client is locked out: have it unblocked, and check client_id and {proof}",
+    "invalid_client": "check client_id and {proof}",
+    "access_denied": "check client_id and {proof}, and that the client may have this audience or scope",
     "unauthorized_client": "check that the client may use the client_credentials grant",
     "unsupported_grant_type": "check that the authorization server offers the client_credentials grant",
     "invalid_scope": "check scope",
-    "invalid_target": "check audience",
+    "invalid_target": "check audience and resource",
 }
 """What to do about an error code (RFC 6749 §5.2, RFC 8707 §2; access_denied is Auth0's)."""
 
 _ADVICE_BY_STATUS: Final = {
     400: "check client_id, audience, scope and extra_params",
-    401: "check client_id and the client secret",
+    401: "check client_id and {proof}",
     403: "check that the client may have this audience or scope",
 }
 
@@ -104,23 +114,59 @@ class TokenRequest:
         raise TypeError("a TokenRequest cannot be pickled: the pickle would hold the secret in the clear")
 
 
-def build_request(settings: CredentialSettings, secret: Secret) -> TokenRequest:
+def build_request(settings: CredentialSettings, proof: Secret, *, token_url: str) -> TokenRequest:
     """
-    Return the token request of a credential: grant_type, client_id, client_secret, audience, scope, then the others.
+    Return the token request of a credential: grant_type, what authenticates, audience, scope, then the others.
 
+    `proof` is the client secret, or the assertion of the methods that have one; TLS's methods need none here.
     Parameters are added one encoder after the other, not as keywords of `prepare_token_request`: that takes some names
     (`body`, `redirect_uri`) for its own arguments, and leaves out what is empty.
     """
-    authentication = ClientAuth(settings.client_id, secret.reveal(), "client_secret_post")
-    url, fields, body = authentication.prepare(  # type: ignore[no-untyped-call]
+    url, fields, body = _authentication(settings, proof).prepare(  # type: ignore[no-untyped-call]
         "POST",
-        settings.token_url,
+        token_url,
         {"Accept": "application/json", "Content-Type": "application/x-www-form-urlencoded"},
         prepare_token_request("client_credentials"),
     )
-    wanted = {"audience": settings.audience, "scope": settings.scope, **settings.extra_params}
-    body = add_params_to_qs(body, [(name, value) for name, value in wanted.items() if value is not None])
-    return TokenRequest(url=url, fields=tuple(fields.items()), body=body.encode("ascii"))
+    wanted = [
+        ("audience", settings.audience),
+        ("scope", settings.scope),
+        *(("resource", resource) for resource in settings.resource),
+        *settings.extra_params.items(),
+    ]
+    body = add_params_to_qs(body, [(name, value) for name, value in wanted if value is not None])
+    return TokenRequest(url=url, fields=(*fields.items(), *settings.extra_headers.items()), body=body.encode("ascii"))
+
+
+def _authentication(settings: CredentialSettings, proof: Secret) -> ClientAuth:
+    client_id = settings.client_id
+    match settings.auth_method:
+        case "client_secret_post":
+            return ClientAuth(client_id, proof.reveal(), "client_secret_post")
+        case "client_secret_basic":
+            # authlib leaves out that both are form-encoded first (RFC 6749 §2.3.1).
+            return ClientAuth(_form_encoded(client_id), _form_encoded(proof.reveal()), "client_secret_basic")
+        case "tls_client_auth" | "self_signed_tls_client_auth":
+            return ClientAuth(client_id, None, "none")  # RFC 8705 §2: the id alone, and the certificate
+        case _:
+            return ClientAuth(client_id, proof.reveal(), _add_assertion)
+
+
+def _add_assertion(
+    client: ClientAuth, _method: str, url: str, fields: dict[str, str], body: str
+) -> tuple[str, dict[str, str], str]:
+    # The id too: RFC 7521 §4.2 leaves it to the client, and some servers (Microsoft's) want it.
+    parameters = [
+        ("client_id", client.client_id),
+        ("client_assertion_type", ASSERTION_TYPE),
+        ("client_assertion", client.client_secret),
+    ]
+    return url, fields, add_params_to_qs(body, parameters)
+
+
+def _form_encoded(text: str) -> str:
+    # A space as %20, which every decoder of forms reads, and those that only know percent signs do too.
+    return quote(text.encode("utf-8", "surrogatepass"), safe="")
 
 
 # --- the response --------------------------------------------------------------------------------------------------
@@ -160,7 +206,7 @@ def parse_response(response: TokenResponse, *, settings: CredentialSettings, sec
     quoted = _Quoted(settings, secret)
     if response.status != HTTPStatus.OK:
         raise _failure(response, quoted, wall)
-    document = _read_object(response)
+    document = read_object(response)
     if isinstance(document, str):
         kind = quoted.text(response.content_type.partition(";")[0].strip())
         called = f" ({kind})" if kind and kind.lower() != "application/json" else ""
@@ -215,7 +261,7 @@ class _RepeatedMemberError(ValueError):
     pass
 
 
-def _read_object(response: TokenResponse) -> dict[str, object] | str:
+def read_object(response: TokenResponse) -> dict[str, object] | str:
     """Return the JSON object of a body, or what is wrong with it. No exception leaves here: some quote the body."""
     if not response.is_complete or len(response.body) > MAX_BODY:
         return f"is larger than {MAX_BODY // 1024} KiB"
@@ -255,10 +301,10 @@ def _failure(response: TokenResponse, quoted: _Quoted, wall: float) -> TokenFetc
     """Return the error of an answer other than 200."""
     status = response.status
     retry_after = parse_retry_after(response.retry_after, wall=wall)
-    document = _read_object(response)
+    document = read_object(response)
     members = document if isinstance(document, dict) else {}
     told = quoted.error(members)
-    answer = _status_text(status) + (f": {told}" if told else "")
+    answer = status_text(status) + (f": {told}" if told else "")
     is_transient = status in _TRANSIENT_STATUSES or status >= HTTPStatus.INTERNAL_SERVER_ERROR
     if is_transient and members.get("error") != _LOCKED_OUT:
         return TokenEndpointUnavailableError(f"the token endpoint answered {answer}", retry_after=retry_after)
@@ -275,17 +321,21 @@ def _failure(response: TokenResponse, quoted: _Quoted, wall: float) -> TokenFetc
 def _refusal(status: int, members: dict[str, object], quoted: _Quoted, *, retry_after: float | None) -> TokenFetchError:
     code = members.get("error")
     told = quoted.error(members)
-    answer = _status_text(status) + (f": {told}" if told else "")
+    answer = status_text(status) + (f": {told}" if told else "")
     if isinstance(code, str) and code in _TRANSIENT_ERRORS:
         return TokenEndpointUnavailableError(f"the token endpoint answered {answer}", retry_after=retry_after)
     advice = _ADVICE.get(code) if isinstance(code, str) else None
-    advice = advice or _ADVICE_BY_STATUS.get(status, "check token_url")
+    advice = (advice or _ADVICE_BY_STATUS.get(status, "check token_url")).format(proof=quoted.proof)
     return TokenRequestRefusedError(
-        f"the token endpoint refused the request with {answer}; {advice}", retry_after=retry_after
+        f"the token endpoint refused the request with {answer}; {advice}",
+        retry_after=retry_after,
+        # Auth0 says access_denied with its 401; Microsoft sends its invalid_client with one, others with a 400.
+        is_about_client=status == HTTPStatus.UNAUTHORIZED or code == "invalid_client",
     )
 
 
-def _status_text(status: int) -> str:
+def status_text(status: int) -> str:
+    """Return a status code with its phrase, where it has one."""
     try:
         return f"{status} {HTTPStatus(status).phrase}"
     except ValueError:
@@ -313,10 +363,13 @@ def parse_retry_after(value: str | None, *, wall: float) -> float | None:
 class _Quoted:
     """The server's words, made fit to be shown."""
 
-    __slots__ = ("_needles",)
+    __slots__ = ("_client_id", "_needles", "_secret", "proof")
 
     def __init__(self, settings: CredentialSettings, secret: Secret) -> None:
-        self._needles = tuple(Secret(needle) for needle in _needles(settings.client_id, secret.reveal()))
+        self.proof = _PROOFS.get(settings.auth_method, "the client secret")
+        self._client_id = settings.client_id
+        self._secret = secret
+        self._needles: tuple[Secret, ...] = ()
 
     def error(self, members: dict[str, object]) -> str:
         """Return the members of an error response (RFC 6749 §5.2) as one text, empty where there are none."""
@@ -327,18 +380,30 @@ class _Quoted:
         """Return a text in printable ASCII, cut short; empty where it is no text."""
         if not isinstance(value, str):
             return ""
+        # Made when they are needed: an assertion has thousands, and most answers have no words.
+        self._needles = self._needles or tuple(map(Secret, _needles(self._client_id, self._secret.reveal())))
         if any(needle.reveal() in value.lower() for needle in self._needles):
-            return "(not shown: it repeats the client secret)"
-        shown = _NOT_FOR_ERRORS.sub("?", " ".join(value.split()))
-        return shown if len(shown) <= _LONGEST_QUOTE else shown[: _LONGEST_QUOTE - 3] + "..."
+            return f"(not shown: it repeats {self.proof})"
+        return show_words(value)
+
+
+def show_words(text: str) -> str:
+    """Return a server's text in printable ASCII, cut short."""
+    shown = _NOT_FOR_ERRORS.sub("?", " ".join(text.split()))
+    return shown if len(shown) <= _LONGEST_QUOTE else shown[: _LONGEST_QUOTE - 3] + "..."
 
 
 def _needles(client_id: str, secret: str) -> Iterable[str]:
     """Return what a text that repeats the secret, whole or in part, as it is or encoded, holds one of; lower case."""
+    if not secret:
+        return ()
     raw = secret.encode("utf-8", "surrogatepass")
     pair = f"{client_id}:{secret}".encode("utf-8", "surrogatepass")
     forms = {secret, quote(raw, safe=""), quote_plus(raw), base64.b64encode(raw).decode("ascii")}
-    # Of a Basic credential, the part after the id: what stands before it is no secret.
+    # Of a Basic credential, the part after the id: what stands before it is no secret. Form-encoded before or not.
     forms.add(base64.b64encode(pair).decode("ascii")[len(client_id) * 4 // 3 :])
+    encoded_id = _form_encoded(client_id)
+    encoded_pair = f"{encoded_id}:{_form_encoded(secret)}".encode("ascii")
+    forms.add(base64.b64encode(encoded_pair).decode("ascii")[len(encoded_id) * 4 // 3 :])
     needles = {form[start : start + _TELLING] for form in forms for start in range(max(1, len(form) - _TELLING + 1))}
     return {needle.lower() for needle in needles}

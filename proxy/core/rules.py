@@ -72,11 +72,16 @@ class Field:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
-    """A key whose value does not go with its neighbours'; without `key`, the whole model is at fault."""
+    """
+    A key whose value does not go with its neighbours'; without `key`, the whole model is at fault.
+
+    `is_about_absence` tells that the key's value is missing; the complaint is then the whole of what is said.
+    """
 
     key: str | None
     complaint: str
     may_be_shown: bool = False
+    is_about_absence: bool = False
 
 
 def fields_of(model: type[Any]) -> Iterator[Field]:
@@ -108,7 +113,7 @@ def hold_to_rules(instance: Any) -> None:
                 field.key.before(value)
             if field.holds_models and not value:
                 raise InvalidValueError("is empty; give at least one")
-            for name, item in value.items() if field.is_table else ((None, value),):
+            for name, item in _items(field, value):
                 if field.key.names is not None:
                     field.key.names.parse(name)
                 if field.key.rule is not None:
@@ -117,6 +122,14 @@ def hold_to_rules(instance: Any) -> None:
             raise InvalidValueError(f"of {field.name} {error.complaint}") from None
     for fault in find_faults(model, values):
         raise InvalidValueError(f"of {fault.key or model.__name__} {fault.complaint}")
+
+
+def _items(field: Field, value: Any) -> Iterable[tuple[object, object]]:
+    if field.is_table:
+        return cast("Iterable[tuple[object, object]]", value.items())
+    if field.is_list:
+        return [(None, item) for item in value]
+    return [(None, value)]
 
 
 def find_faults(model: type[Any], values: Mapping[str, Any]) -> Iterable[Fault]:
@@ -135,6 +148,7 @@ _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SCOPE: Final = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+(?: [\x21\x23-\x5b\x5d-\x7e]+)*")  # RFC 6749 §3.3
 _TOKEN: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")  # RFC 9110 §5.6.2
+_ABSOLUTE_URI: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[A-Za-z0-9\-._~!$&'()*+,;=:@/?%\[\]]+")  # RFC 8707 §2
 
 
 def is_name(value: object) -> TypeGuard[str]:
@@ -224,6 +238,42 @@ def _endpoint(value: object) -> str:
     return text
 
 
+def _issuer(value: object) -> str | None:
+    text = _text_or_none(value)
+    if text is not None:
+        parse_endpoint(text)
+        if "?" in text:
+            raise InvalidValueError("has a query (from the ?), which an issuer never has (RFC 8414 §2); leave it out")
+    return text
+
+
+def _endpoint_or_none(value: object) -> str | None:
+    return None if value is None or value == "" else _endpoint(value)
+
+
+def _resource(value: object) -> str:
+    text = parse_text(value)
+    if _ABSOLUTE_URI.fullmatch(text) is None:
+        raise InvalidValueError("is not an absolute URI without fragment; write one such as https://api.example.com")
+    return text
+
+
+def _field_name(value: object) -> str:
+    text = parse_text(value)
+    if _TOKEN.fullmatch(text) is None:
+        raise InvalidValueError(
+            "is not the name of a header field; write letters, digits and hyphens", may_be_shown=True
+        )
+    return text
+
+
+def _field_value(value: object) -> str:
+    text = parse_text(value)
+    if not text.isascii():
+        raise InvalidValueError("has a character outside ASCII, which a header field may not have; take it out")
+    return text
+
+
 def _host_or_none(value: object) -> str | None:
     text = _text_or_none(value)
     return None if text is None else parse_host(text)
@@ -299,6 +349,16 @@ def one_of(*words: str) -> Rule:
     return _rule(parse, {"enum": [*words, False] if "off" in words else list(words)})
 
 
+def optional_one_of(*words: str) -> Rule:
+    """Return the rule of a value that is one of some words, or none at all."""
+    rule = one_of(*words)
+
+    def parse(value: object) -> object:
+        return None if value is None or value == "" else rule.parse(value)
+
+    return _rule(parse, {"enum": list(words)}, _NULL)
+
+
 TEXT: Final = _rule(parse_text, _STRING)
 OPTIONAL_TEXT: Final = _rule(_text_or_none, _STRING, _NULL)
 NAME: Final = _rule(parse_name, {"type": "string", "pattern": f"^{_NAME.pattern}$"})
@@ -309,7 +369,11 @@ HOST: Final = _rule(_host_or_none, _STRING, _NULL)
 ADDRESS: Final = _rule(_address, _ADDRESS)
 OPTIONAL_ADDRESS: Final = _rule(parse_address_or_off, _ADDRESS, _NULL, _OFF)
 ORIGIN: Final = _rule(_origin, _URL)
-ENDPOINT: Final = _rule(_endpoint, _URL)
+OPTIONAL_ENDPOINT: Final = _rule(_endpoint_or_none, _URL, _NULL)
+ISSUER: Final = _rule(_issuer, _URL, _NULL)
+RESOURCE: Final = _rule(_resource, {"type": "string", "pattern": "^[A-Za-z][A-Za-z0-9+.-]*:[^#]+$"})
+FIELD_NAME: Final = _rule(_field_name, {"type": "string", "pattern": f"^{_TOKEN.pattern}$"})
+FIELD_VALUE: Final = _rule(_field_value, _STRING)
 SWITCH: Final = _rule(parse_switch, {"type": "boolean"}, {"enum": ["true", "false"]})
 WAIT: Final = duration(0)
 TIMEOUT: Final = duration(0.001)

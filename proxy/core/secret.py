@@ -15,6 +15,7 @@ from hmac import compare_digest
 from typing import Final, NoReturn, SupportsIndex, TypeAlias, final
 
 from proxy.core.errors import SecretUnavailableError
+from proxy.core.jwt_claims import read_claims
 
 MAX_SECRET: Final = 64 * 1024
 """Bytes of a source that are read at most: real secrets have some 64, signed assertions a few thousand."""
@@ -84,9 +85,10 @@ class Unchanged:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Changed:
-    """The source holds another secret, or the first one."""
+    """The source holds another secret, or the first one; `others` is what else belongs to it, a previous secret say."""
 
     secret: Secret
+    others: tuple[Secret, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,34 +133,67 @@ def take_reading(state: SourceState, reading: Secret | str) -> tuple[SourceState
     return after, Unchanged() if state.error is None else Restored()
 
 
-def parse_secret(raw: bytes, *, source: str) -> Secret:
+def parse_secret(raw: bytes, *, source: str, shortest: int = 1) -> Secret:
     """
     Return the secret in what was read from a source: all of it but one newline at its end.
 
     Whatever a client secret cannot be (RFC 6749 §A.2: printable characters) is a mistake made on the way into the
-    source, and better told here than as a refusal later. Raises SecretUnavailableError, which names the `source`.
+    source, and better told here than as a refusal later; so is one of less than `shortest` bytes. Raises
+    SecretUnavailableError, which names the `source`.
     """
-    if len(raw) > MAX_SECRET:
-        raise SecretUnavailableError(f"no client secret: {source} holds more than {MAX_SECRET // 1024} KiB")
+    secret = _parse_line(raw, source=source, kind="client secret")
+    if len(_encode(secret.reveal())) < shortest:
+        complaint = f"holds fewer than the {shortest} bytes that an HS256 signature needs (RFC 7518 section 3.2)"
+        raise SecretUnavailableError(f"no client secret: {source} {complaint}")
+    return secret
+
+
+def parse_assertion(raw: bytes, *, source: str) -> Secret:
+    """Return the signed JWT in what was read from a source, as parse_secret does. Raises SecretUnavailableError."""
+    assertion = _parse_line(raw, source=source, kind="client assertion")
+    if read_claims(assertion.reveal()) is None:
+        raise SecretUnavailableError(f"no client assertion: {source} holds something else than a signed JWT (RFC 7519)")
+    return assertion
+
+
+def parse_pem(raw: bytes, *, source: str, kind: str) -> Secret:
+    """
+    Return a text of several lines that was read from a source: PEM or JSON.
+
+    `kind` is what it is meant to be, for the error. Raises SecretUnavailableError.
+    """
+    fault = _find_fault(raw)
+    if fault is not None:
+        raise SecretUnavailableError(f"no {kind}: {source} {fault}")
+    return Secret(raw.decode("utf-8"))
+
+
+def _parse_line(raw: bytes, *, source: str, kind: str) -> Secret:
     for newline in (b"\r\n", b"\n"):
         if raw.endswith(newline):
             raw = raw.removesuffix(newline)
             break
-    fault = _find_fault(raw)
+    fault = _find_fault(raw) or _find_fault_of_line(raw, kind)
     if fault is not None:
-        raise SecretUnavailableError(f"no client secret: {source} {fault}")
+        raise SecretUnavailableError(f"no {kind}: {source} {fault}")
     return Secret(raw.decode("utf-8"))
 
 
+def _find_fault_of_line(raw: bytes, kind: str) -> str | None:
+    if b"\n" in raw or b"\r" in raw:
+        return f"holds more than one line; it must hold the {kind.rpartition(' ')[2]} and nothing else"
+    if any(byte < 0x20 or byte == 0x7F for byte in raw):  # noqa: PLR2004 - ASCII's control characters
+        return f"holds control characters; it must hold the {kind.rpartition(' ')[2]} as text"
+    return None
+
+
 def _find_fault(raw: bytes) -> str | None:
+    if len(raw) > MAX_SECRET:
+        return f"holds more than {MAX_SECRET // 1024} KiB"
     if not raw.strip():
         return "is empty"
     if raw.startswith((b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")):
         return "begins with a byte order mark; save it as plain UTF-8"
-    if b"\n" in raw or b"\r" in raw:
-        return "holds more than one line; it must hold the secret and nothing else"
-    if any(byte < 0x20 or byte == 0x7F for byte in raw):  # noqa: PLR2004 - ASCII's control characters
-        return "holds control characters; it must hold the secret as text"
     try:
         raw.decode("utf-8")
     except UnicodeDecodeError:

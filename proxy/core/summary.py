@@ -14,7 +14,7 @@ from proxy.core.tokens import REFRESH_EARLIEST
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from proxy.core.config import Address, CredentialSettings, RouteSettings, SecretSource, Settings
+    from proxy.core.config import Address, CredentialSettings, RouteSettings, Settings
     from proxy.core.tokens import TokenGrant
 
 _WIDTH = 18
@@ -24,7 +24,21 @@ _LONGEST_WORDS = 300
 """Characters of what a server says that are shown."""
 
 _TOLD = frozenset(
-    {"name", "listen", "upstream", "credential", "token_url", "client_id", "client_secret", "audience", "scope"}
+    {
+        "name",
+        "listen",
+        "upstream",
+        "credential",
+        "token_url",
+        "issuer",
+        "client_id",
+        "client_secret",
+        "previous_client_secret",
+        "file",
+        "client_assertion",
+        "audience",
+        "scope",
+    }
 )
 """Keys that have a line of their own."""
 
@@ -68,11 +82,6 @@ def describe_grant(grant: TokenGrant) -> Iterator[str]:
     yield _line("scope", _words(dict.fromkeys(told)) or "not told")
 
 
-def describe_secret_source(source: SecretSource) -> str:
-    """Return where a secret is read from, in words."""
-    return f"the file {source.file}" if source.file is not None else f"the environment variable {source.env}"
-
-
 def find_idle_credentials(settings: Settings) -> list[str]:
     """Return the names of the credentials that no route uses: tokens are fetched, and paid for, in vain."""
     used = {route.credential for route in settings.routes}
@@ -98,15 +107,27 @@ def _route(route: RouteSettings) -> Iterator[str]:
 
 
 def _credential(credential: CredentialSettings) -> Iterator[str]:
-    endpoint = parse_endpoint(credential.token_url)
-    yield _line("token endpoint", f"{endpoint}{'' if endpoint.scheme == 'https' else ' (in plaintext)'}")
+    for label, url in (("token endpoint", credential.token_url), ("issuer", credential.issuer)):
+        if url is not None:
+            endpoint = parse_endpoint(url)
+            yield _line(label, f"{endpoint}{'' if endpoint.scheme == 'https' else ' (in plaintext)'}")
     yield _line("client id", credential.client_id)
-    yield _line("client secret", f"from {describe_secret_source(credential.client_secret)}")
+    yield from _authentication(credential)
     if credential.audience is not None:
         yield _line("audience", credential.audience)
     if credential.scope is not None:
         yield _line("scope", credential.scope)
     yield from _not_by_default(credential)
+
+
+def _authentication(credential: CredentialSettings) -> Iterator[str]:
+    if credential.client_secret is not None:
+        then = credential.previous_client_secret
+        yield _line("client secret", f"from {credential.client_secret}{f', or else from {then}' if then else ''}")
+    if credential.private_key is not None:
+        yield _line("private key", f"from the file {credential.private_key.file}")
+    if credential.client_assertion is not None:
+        yield _line("client assertion", f"from the file {credential.client_assertion.file}")
 
 
 def _not_by_default(model: Any) -> Iterator[str]:
@@ -119,13 +140,13 @@ def _not_by_default(model: Any) -> Iterator[str]:
 def _changes(model: Any, above: str) -> Iterator[tuple[str, str, str]]:
     for field in fields_of(type(model)):
         value = getattr(model, field.name)
-        if field.name in _TOLD:
+        if field.name in _TOLD or (value is None and field.model is not None):
             continue
         if field.model is not None:
             yield from _changes(value, f"{above}{field.name}.")
         elif value != field.default:
             # Of further parameters the names are enough: a value may be less public than it looks.
-            shown = ", ".join(value) if field.is_table else _shown(value)
+            shown = ", ".join(value) if field.is_table or field.is_list else _shown(value)
             yield (
                 f"{above}{field.name}",
                 shown,

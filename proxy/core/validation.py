@@ -76,6 +76,10 @@ class _Reader:
                 may_be_made = False
         for fault in find_faults(model, values):
             at = path if fault.key is None else (*path, fault.key)
+            if fault.is_about_absence:
+                self.findings.append(Finding(path=at, text=fault.complaint, is_about_absence=True))
+                may_be_made = False
+                continue
             value = data if fault.key is None else data.get(fault.key)
             self.complain(at, value, InvalidValueError(fault.complaint, may_be_shown=fault.may_be_shown))
             may_be_made = False
@@ -102,6 +106,8 @@ class _Reader:
                 field.key.before(value)
         except InvalidValueError as error:
             return self.complain(path, value, error)
+        if value is None and field.default is None and not field.is_required:
+            return None
         # A section without keys (all of them comments, say) is one that is left out.
         return self.model(field.model, {} if value is None else value, path)
 
@@ -124,15 +130,19 @@ class _Reader:
             except InvalidValueError as error:
                 finding = Finding(path=(*path, name), text=f"the key {error.complaint}", is_about_key=True)
                 self.findings.append(finding)
-            table[name] = self._item(field, item, (*path, name))
+                table[name] = _UNUSABLE
+            item_read = self._item(field, item, (*path, name))
+            table.setdefault(name, item_read)
         return _UNUSABLE if _UNUSABLE in table.values() else table
 
     def _list(self, field: Field, value: object, path: Path) -> object:
+        if value is None and not field.is_required:
+            return field.default
         if not isinstance(value, (list, tuple)):
             text = "must be a list; begin each of its entries with a hyphen and a space"
             self.findings.append(Finding(path=path, text=text))
             return _UNUSABLE
-        if not value:
+        if not value and field.is_required:
             self.findings.append(Finding(path=path, text="is empty; write at least one, as in config.example.yaml"))
             return _UNUSABLE
         items = tuple(self._item(field, item, (*path, index)) for index, item in enumerate(value))

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, assert_never
 
 from proxy.core.credential_events import (
     SecretBroken,
+    SecretRefused,
     SecretReloaded,
     SecretRestored,
     TokenRefreshed,
@@ -52,12 +53,17 @@ class CredentialLog:
                     token_usable_for=None if event.usable_for is None else _rounded(event.usable_for),
                 )
             case SecretReloaded():
-                self._redactor.learn(f"secret of {event.credential}", event.secret)
+                for secret in (*event.others, event.secret):
+                    self._redactor.learn(f"secret of {event.credential}", secret)
                 log.info(event.name, source=event.source, is_first=event.is_first)
             case SecretBroken():
                 log.warning(event.name, source=event.source, error=event.error, has_last_good=event.has_last_good)
             case SecretRestored():
                 log.info(event.name, source=event.source)
+            case SecretRefused():
+                (log.warning if event.is_news else log.debug)(
+                    event.name, source=event.source, error=event.error, used_instead="the previous secret"
+                )
             case _:
                 assert_never(event)
 

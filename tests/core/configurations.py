@@ -20,15 +20,51 @@ _tls = st.fixed_dictionaries(
         "server_name": st.sampled_from(["a.example", "::1", "10.0.0.1"]),
     },
 )
-_credentials = st.fixed_dictionaries(
-    {
-        "token_url": st.sampled_from(["https://a.example/t?x=%20", "http://localhost:1/t", "https://[::1]:2/"]),
-        "client_id": _texts,
-        "client_secret": st.fixed_dictionaries({"file": _texts}) | st.just({"env": "SECRET"}),
-    },
+_secrets = st.fixed_dictionaries({"file": _texts}) | st.just({"env": "SECRET"})
+_certificates = st.fixed_dictionaries({"client_certificate_file": _texts}, optional={"ca_file": _texts})
+_authentications = st.one_of(
+    st.fixed_dictionaries({"client_secret": _secrets}, optional={"previous_client_secret": _secrets}),
+    st.fixed_dictionaries(
+        {"auth_method": st.sampled_from(["client_secret_basic", "client_secret_jwt"]), "client_secret": _secrets}
+    ),
+    st.fixed_dictionaries(
+        {
+            "auth_method": st.just("private_key_jwt"),
+            "private_key": st.fixed_dictionaries(
+                {"file": _texts},
+                optional={
+                    "key_id": _texts,
+                    "algorithm": st.sampled_from(["RS256", "EdDSA", None]),
+                    "certificate_file": _texts,
+                },
+            ),
+        },
+        optional={"assertion_audience": _texts},
+    ),
+    st.fixed_dictionaries(
+        {"auth_method": st.just("client_assertion"), "client_assertion": st.fixed_dictionaries({"file": _texts})}
+    ),
+    st.fixed_dictionaries(
+        {
+            "auth_method": st.sampled_from(["tls_client_auth", "self_signed_tls_client_auth"]),
+            "token_url": st.just("https://a.example/t"),
+            "tls": _certificates,
+        }
+    ),
+)
+_endpoints = st.one_of(
+    st.fixed_dictionaries(
+        {"token_url": st.sampled_from(["https://a.example/t?x=%20", "http://localhost:1/t", "https://[::1]:2/"])}
+    ),
+    st.fixed_dictionaries({"issuer": st.sampled_from(["https://a.example/", "https://a.example/b", "http://[::1]:2"])}),
+)
+_others = st.fixed_dictionaries(
+    {"client_id": _texts},
     optional={
         "audience": _texts,
         "scope": st.sampled_from(["a", "a b", "https://x/.default"]),
+        "resource": st.lists(st.sampled_from(["https://a.example/", "urn:x:y"]), max_size=2),
+        "extra_headers": st.dictionaries(st.sampled_from(["X-A", "User-Agent"]), st.just("a b")),
         "extra_params": st.dictionaries(_texts.map("x-{}".format), _texts, max_size=2),
         "default_lifetime": st.floats(1, 86400),
         "timeout": _seconds,
@@ -36,6 +72,16 @@ _credentials = st.fixed_dictionaries(
         "tls": _tls,
     },
 )
+
+
+@st.composite
+def _credentials(draw: st.DrawFn) -> dict[str, Any]:
+    """Draw an endpoint, what authenticates there, and the rest; TLS's methods bring an endpoint of their own."""
+    authentication = draw(_authentications)
+    endpoint = {} if "token_url" in authentication else draw(_endpoints)
+    return {**draw(_others), **endpoint, **authentication}
+
+
 _routes = st.fixed_dictionaries(
     {
         "name": _names,
@@ -68,7 +114,7 @@ _routes = st.fixed_dictionaries(
 @st.composite
 def configurations(draw: st.DrawFn) -> dict[str, Any]:
     """Draw plain values that make settings."""
-    credentials = draw(st.dictionaries(_names, _credentials, min_size=1, max_size=3))
+    credentials = draw(st.dictionaries(_names, _credentials(), min_size=1, max_size=3))
     routes = draw(st.lists(_routes, min_size=1, max_size=3, unique_by=lambda route: str(route["name"])))
     for index, route in enumerate(routes):
         route["listen"] = draw(st.sampled_from([f"127.0.0.1:{8080 + index}", "[::1]:0", f"localhost:{9000 + index}"]))

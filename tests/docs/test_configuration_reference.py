@@ -24,6 +24,10 @@ _ROOT = Path(__file__).parents[2]
 _REFERENCE = (_ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
 
 
+_INLINE = frozenset({"client_secret", "previous_client_secret", "private_key", "client_assertion"})
+"""Sections whose keys are told in the table of the section above them."""
+
+
 def _sections() -> dict[str, str]:
     """Return the reference's texts by their headings, without backticks."""
     pieces = re.split(r"^#{3,4} (.*)$", _REFERENCE, flags=re.MULTILINE)
@@ -33,11 +37,11 @@ def _sections() -> dict[str, str]:
 def _keys(model: type[Any], heading: str, prefix: str = "") -> Iterator[tuple[str, str, Field]]:
     """Return the section of the reference, the key as it is written there, and the field, of each key there is."""
     for field in fields_of(model):
-        if field.name == "client_secret":
-            yield from ((heading, f"client_secret.{inner.name}", inner) for inner in fields_of(field.model or model))
+        if field.name in _INLINE:
+            yield from ((heading, f"{field.name}.{inner.name}", inner) for inner in fields_of(field.model or model))
         elif field.model is None or field.name == "tls":
             yield heading, f"{prefix}{field.name}", field
-        if field.model is not None and field.name != "client_secret":
+        if field.model is not None and field.name not in _INLINE:
             place = f"{heading}.{field.name}" if heading else field.name
             place = f"{place}.NAME" if field.is_table else f"{place}[N]" if field.is_list else place
             yield from _keys(field.model, "TLS" if field.name == "tls" else place)

@@ -210,10 +210,10 @@ def test_a_file_that_may_not_be_read_is_told_with_the_user(tmp_path: Path) -> No
         os.seteuid(65534)  # root may read everything
     try:
         with pytest.raises(SecretUnavailableError) as caught:
-            _read(str(path), "the file x")
+            _read(str(path))
     finally:
         os.seteuid(user)
-    assert str(caught.value).startswith("no client secret: the file x may not be read by this process (user ")
+    assert str(caught.value).startswith(f"no client secret: the file {path} may not be read by this process (user ")
 
 
 async def test_a_huge_file_is_not_read_whole(tmp_path: Path) -> None:

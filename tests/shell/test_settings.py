@@ -271,10 +271,9 @@ routes:
         "UPSTREAM": "https://a.example",
     }
     credential = parse(text.encode(), source="f", environ=environ).credentials["switch"]
-    assert (credential.client_id, credential.client_secret.env, credential.client_secret.file) == (
+    assert (credential.client_id, str(credential.client_secret)) == (
         "0123",
-        "SECRET",
-        None,
+        "the environment variable SECRET",
     )
     assert (credential.audience, credential.scope) == (None, None)
 

@@ -99,6 +99,8 @@ class Source:
 
     def __init__(self, reading: Secret | str) -> None:
         self._first = reading
+        self.other: Secret | None = None
+        """The previous secret."""
         self._state = SourceState()
         self._changes: asyncio.Queue[Secret | str | Exception] = asyncio.Queue()
 
@@ -111,6 +113,9 @@ class Source:
             raise SecretUnavailableError(self._state.error or "not read yet")
         return self._state.last_good
 
+    def previous(self) -> Secret | None:
+        return self.other
+
     async def load(self) -> Outcome:
         return self._take(self._first)
 
@@ -118,6 +123,7 @@ class Source:
         reading = await self._changes.get()
         if isinstance(reading, Exception):
             raise reading
+        self._first = reading
         return self._take(reading)
 
     def _take(self, reading: Secret | str) -> Outcome:
