@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from proxy.clock import SystemClock
 from proxy.core.config import TLS_METHODS
-from proxy.core.errors import SecretUnavailableError, TokenFetchError
+from proxy.core.errors import InvalidValueError, SecretUnavailableError, TokenFetchError
 from proxy.core.summary import describe_grant, find_idle_credentials, summarize
 from proxy.credentials import credentials_from
 
@@ -74,7 +74,7 @@ async def try_credential(name: str, credential: CredentialSettings, environ: Map
         secret = await _load(credential, environ)
         async with TokenClient(settings=credential, clock=SystemClock(), environ=environ) as client:
             grant = await client.fetch(secret)
-    except (SecretUnavailableError, TokenFetchError) as error:
+    except (SecretUnavailableError, TokenFetchError, InvalidValueError) as error:
         return Attempt(is_well=False, lines=(f"credential {name} gets no token", f"  {error}"))
     return Attempt(is_well=True, lines=(f"credential {name} gets a token", *describe_grant(grant)))
 

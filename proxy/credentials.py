@@ -77,6 +77,7 @@ class FileSecret:
     ) -> None:
         """Take the file's path; `read` reads it otherwise than as one line with a client secret."""
         self.source = _named(path)
+        self.awaits = f"another content of {self.source}"
         self.state = SourceState()
         self._path = path
         self._clock = clock
@@ -121,6 +122,7 @@ class EnvironmentSecret:
         self, *, variable: str, environ: Mapping[str, str], parse: Callable[..., Secret] = parse_secret
     ) -> None:
         self.source = f"the environment variable {variable}"
+        self.awaits = f"a restart with another value of {self.source}"
         self.state = SourceState()
         self._variable = variable
         self._environ = environ
@@ -172,6 +174,7 @@ class CombinedCredentials:
         poll_interval: float = POLL_INTERVAL,
     ) -> None:
         self.source = main.source
+        self.awaits = main.awaits
         self._main = main
         self._previous = previous
         self._parts: tuple[_Part, ...] = (main, *(() if previous is None else (previous,)), *beside)
@@ -336,7 +339,7 @@ def _tls_files(settings: TlsSettings, clock: Clock) -> FileSecret | None:
 def _secret_of(state: SourceState, source: str) -> Secret:
     if state.last_good is not None:
         return state.last_good
-    raise SecretUnavailableError(state.error or f"no client secret: {source} has not been read yet")
+    raise SecretUnavailableError(state.error or f"{source} has not been read yet")
 
 
 def _read(path: str, *, parse: Callable[..., Secret] = parse_secret, kind: str = "client secret") -> Secret:

@@ -229,9 +229,23 @@ def _collect_credentials(health: HealthSnapshot) -> Iterator[Metric]:
     yield _metric(
         "gauge",
         "secret_readable",
-        "Whether the client secret can be read from its source.",
+        "Whether what authenticates the client can be read from its source.",
         ("credential",),
         (((part.name,), part.secret_error is None) for part in credentials),
+    )
+    yield _metric(
+        "gauge",
+        "client_refused",
+        "Whether the authorization server refuses the client's authentication.",
+        ("credential",),
+        (((part.name,), part.refused_since is not None) for part in credentials),
+    )
+    yield _metric(
+        "gauge",
+        "previous_secret_used",
+        "Whether the newer of two client secrets is refused, and the previous one in use.",
+        ("credential",),
+        (((part.name,), part.uses_previous_secret) for part in credentials),
     )
     yield _metric(
         "counter",

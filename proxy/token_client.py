@@ -178,6 +178,7 @@ class TokenClient:
                 content_encoding=response.headers.get("Content-Encoding", ""),
                 retry_after=response.headers.get("Retry-After"),
                 location=response.headers.get("Location"),
+                date=response.headers.get("Date"),
                 body=body,
                 is_complete=is_complete,
             )

@@ -96,6 +96,8 @@ class CredentialSource(Protocol):
 
     source: str
     """What it is, for people: `the file /…`."""
+    awaits: str
+    """What has to happen where it is refused, for people."""
 
     def current(self) -> Secret:
         """Return the last good secret; no I/O. Raises SecretUnavailableError where there never was one."""
@@ -212,6 +214,8 @@ class TokenManager:
             name=self._name,
             secret_error=self._secret_error,
             fetches=dict(self._fetches),
+            awaits=self._secrets.awaits,
+            uses_previous_secret=self._uses_previous,
         )
 
     def __repr__(self) -> str:
@@ -363,6 +367,8 @@ class TokenManager:
                 duration=duration,
                 consecutive_failures=after.failures,
                 usable_for=None if token is None else token.usable_until - now,
+                refused_for=None if after.refused_since is None else now - after.refused_since,
+                awaits=None if after.refused_since is None else self._secrets.awaits,
                 is_news=describe(before.error) != describe(error),
             )
         )

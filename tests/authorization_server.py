@@ -25,13 +25,13 @@ from joserfc import jwt
 from joserfc.errors import JoseError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Collection
 
     import trustme
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RegisteredClient(ClientMixin):  # type: ignore[misc] - authlib's models are untyped
+class RegisteredClient(ClientMixin):
     """A client as it was registered: how it authenticates, and what by."""
 
     client_id: str
@@ -56,8 +56,8 @@ class RegisteredClient(ClientMixin):  # type: ignore[misc] - authlib's models ar
     def check_grant_type(self, grant_type: str) -> bool:
         return grant_type == "client_credentials"
 
-    def get_allowed_scope(self, scope: str | None) -> str:
-        return scope or ""
+    def get_allowed_scope(self, scope: Collection[str] | str) -> str:
+        return str(scope or "")
 
 
 class _Request(OAuth2Request):
@@ -76,14 +76,15 @@ class _Request(OAuth2Request):
 class _Assertion(JWTBearerClientAssertion):
     def __init__(self, server: RealAuthorizationServer, method: str) -> None:
         super().__init__(leeway=0)
-        self.CLIENT_AUTH_METHOD = method  # type: ignore[misc] - an instance for each method
+        # A constant of the class to authlib's types; here there is an instance for each method.
+        self.CLIENT_AUTH_METHOD = method  # type: ignore[misc]
         self._server = server
 
     def __call__(self, query_client: Callable[[str], RegisteredClient | None], request: _Request) -> Any:
         client = query_client(request.form.get("client_id", ""))
         # authlib's would refuse the client of another method here, in place of leaving it to that method.
         is_other = client is not None and client.method != self.CLIENT_AUTH_METHOD
-        return None if is_other else super().__call__(query_client, request)
+        return None if is_other else super().__call__(query_client, request)  # type: ignore[no-untyped-call]
 
     def get_audiences(self) -> list[str]:
         return [self._server.token_url, self._server.issuer]
@@ -131,7 +132,9 @@ class RealAuthorizationServer(AuthorizationServer):
         self.register_client_auth_method("client_assertion", self._authenticate_workload)
         for method in ("tls_client_auth", "self_signed_tls_client_auth"):
             self.register_client_auth_method(method, _authenticate_certificate)
-        self.register_token_generator("default", BearerTokenGenerator(self._make_token, expires_generator=3600))
+        self.register_token_generator(
+            "default", BearerTokenGenerator(self._make_token, expires_generator=lambda *_: 3600)
+        )
         self.register_grant(_Grant)
 
     @property
@@ -142,7 +145,7 @@ class RealAuthorizationServer(AuthorizationServer):
     def token_url(self) -> str:
         return f"{self.origin}/token"
 
-    def query_client(self, client_id: str) -> RegisteredClient | None:  # type: ignore[override] - None is allowed
+    def query_client(self, client_id: str) -> RegisteredClient | None:  # type: ignore[override]
         return self.clients.get(client_id)
 
     def save_token(self, token: dict[str, Any], request: OAuth2Request) -> None:
@@ -212,7 +215,7 @@ class RealAuthorizationServer(AuthorizationServer):
         self.forms.append(received.form)
         self.bodies.append(body)
         self.fields.append(dict(request.headers))
-        response = self.create_token_response(received)
+        response: object = self.create_token_response(received)
         assert isinstance(response, web.Response)
         return response
 

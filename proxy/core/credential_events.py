@@ -70,6 +70,10 @@ class TokenRefreshFailed:
     consecutive_failures: int
     usable_for: float | None
     """How long the token is usable yet, in seconds; None where there is no usable one."""
+    refused_for: float | None
+    """How long the client has been refused, in seconds; None where it was not since the last success."""
+    awaits: str | None
+    """What would end that, for people."""
     is_news: bool
     """Whether the fetch before it did not fail, or for another reason: a log may leave out what is no news."""
 

@@ -54,7 +54,8 @@ class Check:
     One thing that readiness needs: whether it holds, and why, for people.
 
     `since` is when it began to hold or not to, `until` when that will change at the latest, `next_attempt_at` when
-    something is done about it; Unix time in seconds, None where it is not known.
+    something is done about it; Unix time in seconds, None where it is not known. `refused_since` is since when the
+    authorization server refuses the client, `awaits` what would end that.
     """
 
     name: str
@@ -63,6 +64,8 @@ class Check:
     since: float | None = None
     until: float | None = None
     next_attempt_at: float | None = None
+    refused_since: float | None = None
+    awaits: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,6 +107,8 @@ def _checks(snapshot: HealthSnapshot) -> Iterator[Check]:
 def _judge_credential(credential: CredentialStatus, snapshot: HealthSnapshot) -> Check:
     name = f"credential {credential.name}"
     next_attempt_at = snapshot.unix_time(credential.next_fetch_at)
+    refused_since = snapshot.unix_time(credential.refused_since)
+    awaits = None if refused_since is None else credential.awaits
     trouble = _describe_trouble(credential, snapshot)
     if credential.is_usable:
         return Check(
@@ -113,6 +118,8 @@ def _judge_credential(credential: CredentialStatus, snapshot: HealthSnapshot) ->
             since=snapshot.unix_time(credential.last_success_at),
             until=snapshot.unix_time(credential.usable_until),
             next_attempt_at=next_attempt_at,
+            refused_since=refused_since,
+            awaits=awaits,
         )
     has_had_one = credential.usable_until is not None
     if not trouble:
@@ -125,6 +132,8 @@ def _judge_credential(credential: CredentialStatus, snapshot: HealthSnapshot) ->
         reason=f"has no usable token: {trouble}",
         since=snapshot.unix_time(credential.usable_until) if has_had_one else snapshot.started_at,
         next_attempt_at=next_attempt_at,
+        refused_since=refused_since,
+        awaits=awaits,
     )
 
 
@@ -135,7 +144,15 @@ def _describe_trouble(credential: CredentialStatus, snapshot: HealthSnapshot) ->
         since = snapshot.unix_time(credential.failing_since)
         troubles.append(f"fetches have failed{f' since {rfc3339(since)}' if since else ''}: {credential.last_error}")
     if credential.secret_error is not None and credential.secret_error != credential.last_error:
-        troubles.append(f"the client secret cannot be read: {credential.secret_error}")
+        troubles.append(f"what authenticates the client cannot be read: {credential.secret_error}")
+    refused_since = snapshot.unix_time(credential.refused_since)
+    if refused_since is not None:
+        lasts = snapshot.unix_time(credential.usable_until) if credential.is_usable else None
+        until = f", the token lasts until {rfc3339(lasts)}" if lasts is not None else ""
+        refused = f"the authorization server has refused the client since {rfc3339(refused_since)}"
+        troubles.append(f"{refused}{until}, and what is awaited is {credential.awaits}")
+    if credential.uses_previous_secret:
+        troubles.append("the newer of two client secrets is refused, and the previous one in use")
     return "; ".join(troubles)
 
 
@@ -149,5 +166,11 @@ def render_verdict(verdict: Verdict) -> dict[str, object]:
 
 def _render_check(check: Check) -> dict[str, object]:
     document: dict[str, object] = {"name": check.name, "ok": check.is_ok, "reason": check.reason}
-    times = {"since": check.since, "until": check.until, "next_attempt": check.next_attempt_at}
-    return document | {name: rfc3339(at) for name, at in times.items() if at is not None}
+    times = {
+        "since": check.since,
+        "until": check.until,
+        "next_attempt": check.next_attempt_at,
+        "refused_since": check.refused_since,
+    }
+    document |= {name: rfc3339(at) for name, at in times.items() if at is not None}
+    return document if check.awaits is None else document | {"awaits": check.awaits}

@@ -2,7 +2,8 @@
 What an access token says of itself where it is a JWT (RFC 7519), for a person to look at.
 
 Nothing is verified and nothing is trusted: the token is for the API, which does that. Without the last part, the
-signature, what is read here is worth nothing to whoever sees it.
+signature, what is read here is worth nothing to whoever sees it. One claim has an effect: a token whose `exp` is earlier
+than what the server said is replaced earlier, which can do no harm.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+from math import isfinite
 from typing import Final
 
 _LONGEST: Final = 64 * 1024
@@ -30,6 +32,18 @@ def read_claims(token: str) -> dict[str, object] | None:
 def audiences(claims: dict[str, object]) -> list[str]:
     """Return whom a token is for (RFC 7519 §4.1.3: text or a list of texts)."""
     return _texts(claims.get("aud"))
+
+
+def expiry(claims: dict[str, object]) -> float | None:
+    """Return when a token says that it ends (RFC 7519 §4.1.4), Unix time; None where it does not, or makes no sense."""
+    value = claims.get("exp")
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    try:
+        at = float(value)
+    except OverflowError:
+        return None
+    return at if isfinite(at) else None
 
 
 def scopes(claims: dict[str, object]) -> list[str]:

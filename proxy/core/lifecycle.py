@@ -126,6 +126,8 @@ class State:
     """Why the last fetch failed; None after a success."""
     failing_since: float | None = None
     """When the first of the `failures` was known."""
+    refused_since: float | None = None
+    """When the client's authentication was first refused since the last success."""
     succeeded_at: float | None = None
     """When the token arrived."""
     forced_at: float = -inf
@@ -254,7 +256,15 @@ def _fetched(
         text = f"the token lives {grant.lifetime:g} seconds only, and they had passed when it arrived"
         return _failed(state, phase, TokenResponseInvalidError(text), now, jitter)
     state = replace(
-        state, token=token, outages=0, refusals=0, failures=0, error=None, failing_since=None, succeeded_at=now
+        state,
+        token=token,
+        outages=0,
+        refusals=0,
+        failures=0,
+        error=None,
+        failing_since=None,
+        refused_since=None,
+        succeeded_at=now,
     )
     published = (Publish(token=token), WakeWaiters())
     if phase.is_outdated:
@@ -275,6 +285,7 @@ def _failed(
         failures=state.failures + 1,
         error=error,
         failing_since=now if state.failing_since is None else state.failing_since,
+        refused_since=now if state.refused_since is None and is_about_client(error) else state.refused_since,
     )
     if phase.is_outdated and lane is Lane.REFUSED:
         # It was the old secret that was refused.
@@ -324,6 +335,11 @@ def lane_of(error: FetchFailure) -> Lane:
     """Return how a failure is tried again."""
     is_refusal = isinstance(error, (TokenRequestRefusedError, SecretUnavailableError))
     return Lane.REFUSED if is_refusal else Lane.TRANSIENT
+
+
+def is_about_client(error: FetchFailure) -> bool:
+    """Return whether it is the client's authentication that was refused: another secret, key or certificate cures it."""
+    return isinstance(error, TokenRequestRefusedError) and error.is_about_client
 
 
 def wake_at(state: State) -> float | None:
@@ -429,6 +445,12 @@ class CredentialStatus:
     """When the next fetch begins; None while one is in flight."""
     consecutive_failures: int
     failing_since: float | None
+    refused_since: float | None
+    """When the client's authentication was first refused since the last success; None where it was not."""
+    awaits: str
+    """What would end such a refusal, for people: `another content of the file /…`."""
+    uses_previous_secret: bool
+    """Whether the last token was had with the previous of two secrets, for the first was refused."""
     last_error: str | None
     """Why the last fetch failed, for people; None where it did not."""
     last_success_at: float | None
@@ -453,7 +475,14 @@ _PHASE_NAMES: Final[Mapping[type[Phase], str]] = {
 
 
 def status_of(
-    state: State, now: float, *, name: str, secret_error: str | None, fetches: Mapping[str, int]
+    state: State,
+    now: float,
+    *,
+    name: str,
+    secret_error: str | None,
+    fetches: Mapping[str, int],
+    awaits: str,
+    uses_previous_secret: bool,
 ) -> CredentialStatus:
     """Return what can be said of a credential at `now`."""
     token = state.token
@@ -470,6 +499,9 @@ def status_of(
         next_fetch_at=wake_at(state),
         consecutive_failures=state.failures,
         failing_since=state.failing_since,
+        refused_since=state.refused_since,
+        awaits=awaits,
+        uses_previous_secret=uses_previous_secret,
         last_error=None if state.error is None else describe(state.error),
         last_success_at=state.succeeded_at,
         secret_error=secret_error,

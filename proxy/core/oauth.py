@@ -11,7 +11,7 @@ from __future__ import annotations
 import base64
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
@@ -29,6 +29,7 @@ from proxy.core.errors import (
     TokenRequestRefusedError,
     TokenResponseInvalidError,
 )
+from proxy.core.jwt_claims import expiry, read_claims
 from proxy.core.secret import Secret
 from proxy.core.tokens import TokenGrant
 
@@ -186,6 +187,7 @@ class TokenResponse:
     content_encoding: str = ""
     retry_after: str | None = None
     location: str | None = None
+    date: str | None = None
     body: bytes
     is_complete: bool = True
 
@@ -200,7 +202,7 @@ def parse_response(response: TokenResponse, *, settings: CredentialSettings, sec
     """
     Return what was granted (RFC 6749 §5.1).
 
-    `wall` is Unix time in seconds, for a Retry-After that is a date. Raises TokenEndpointUnavailableError,
+    `wall` is Unix time in seconds, for what the answer dates where it has no Date of its own. Raises TokenEndpointUnavailableError,
     TokenRequestRefusedError or TokenResponseInvalidError, all with a reason that a person can act on.
     """
     quoted = _Quoted(settings, secret)
@@ -213,7 +215,29 @@ def parse_response(response: TokenResponse, *, settings: CredentialSettings, sec
         raise TokenResponseInvalidError(f"the token endpoint's answer{called} {document}")
     if document.get("error") is not None:
         raise _refusal(response.status, document, quoted, retry_after=None)
-    return _grant(document, quoted, default_lifetime=settings.default_lifetime)
+    grant = _grant(document, quoted, default_lifetime=settings.default_lifetime)
+    return replace(grant, lifetime=_earlier_end(grant, response, wall=wall))
+
+
+def _earlier_end(grant: TokenGrant, response: TokenResponse, *, wall: float) -> float:
+    """
+    Return the token's lifetime: what the server said, or what is left until the token's own end where that is earlier.
+
+    Only a JWT has one. It is compared with the server's clock, which the answer tells (RFC 9110 §6.6.1), so that a clock
+    of this machine that is off changes nothing; and where that is not told, with this machine's, as far as it makes sense.
+    """
+    claims = read_claims(grant.value.reveal())
+    ends_at = None if claims is None else expiry(claims)
+    if ends_at is None:
+        return grant.lifetime
+    told_at = _parse_date(response.date)
+    left = ends_at - (wall if told_at is None else told_at)
+    if left > 0:
+        return min(grant.lifetime, left)
+    if told_at is None:
+        # No server grants a token that has ended: it is this machine's clock that is wrong.
+        return grant.lifetime
+    raise _invalid("has an access_token that had ended (exp) when it was granted")
 
 
 def _grant(document: dict[str, object], quoted: _Quoted, *, default_lifetime: float) -> TokenGrant:
@@ -351,11 +375,17 @@ def parse_retry_after(value: str | None, *, wall: float) -> float | None:
     text = (value or "").strip(" \t")
     if text.isascii() and text.isdigit():
         return float(text[:_LONGEST_NUMBER])
+    at = _parse_date(text)
+    return None if at is None else max(0.0, at - wall)
+
+
+def _parse_date(text: str | None) -> float | None:
+    """Return the Unix time that a date of HTTP says (RFC 9110 §5.6.7), None where it is missing or malformed."""
     try:
-        date = parsedate_to_datetime(text)
-        # One without a zone, of an obsolete form, is in UTC like all of HTTP's (RFC 9110 §5.6.7).
+        date = parsedate_to_datetime(text or "")
+        # One without a zone, of an obsolete form, is in UTC like all of HTTP's.
         date = date if date.tzinfo is not None else date.replace(tzinfo=UTC)
-        return max(0.0, date.timestamp() - wall)
+        return date.timestamp()
     except (ValueError, TypeError, OverflowError, IndexError):
         return None
 

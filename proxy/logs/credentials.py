@@ -51,6 +51,7 @@ class CredentialLog:
                     duration=_rounded(event.duration),
                     consecutive_failures=event.consecutive_failures,
                     token_usable_for=None if event.usable_for is None else _rounded(event.usable_for),
+                    **_refusal(event),
                 )
             case SecretReloaded():
                 for secret in (*event.others, event.secret):
@@ -66,6 +67,13 @@ class CredentialLog:
                 )
             case _:
                 assert_never(event)
+
+
+def _refusal(event: TokenRefreshFailed) -> dict[str, object]:
+    """Return what is told besides where the client itself is refused: since when, and what would end it."""
+    if event.refused_for is None:
+        return {}
+    return {"refused_for": _rounded(event.refused_for), "awaits": event.awaits}
 
 
 def _rounded(seconds: float) -> float:

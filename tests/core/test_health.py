@@ -41,7 +41,7 @@ def test_ready_while_every_credential_holds_a_token_and_every_listener_is_bound(
         pytest.param(
             replace(REFUSED, secret_error="/secret: no such file"),
             "fetches have failed since 2026-09-21T14:13:18.000Z: 401 invalid_client: wrong secret; "
-            "the client secret cannot be read: /secret: no such file",
+            "what authenticates the client cannot be read: /secret: no such file",
             id="refused, and the secret gone since",
         ),
         pytest.param(
@@ -86,6 +86,47 @@ def test_failed_fetches_leave_it_ready_for_as_long_as_the_token_lasts_and_are_to
     assert verdict.checks[0].reason == (
         "holds a token, but fetches have failed since 2026-09-21T14:12:50.000Z: 503 from the token endpoint"
     )
+
+
+def test_a_refused_client_is_told_since_when_until_when_and_what_is_awaited() -> None:
+    """The window of a rotation: the old secret is dead, and the new one not yet in the pod."""
+    credential = replace(
+        HELD, last_error="401 invalid_client", failing_since=NOW - 30, refused_since=NOW - 20, next_fetch_at=NOW + 60
+    )
+    verdict = judge_readiness(replace(READY, credentials=(credential,)))
+    assert verdict.is_ok
+    document = render_verdict(verdict)["checks"]
+    assert isinstance(document, list)
+    assert document[0] == {
+        "name": "credential switch",
+        "ok": True,
+        "reason": (
+            "holds a token, but fetches have failed since 2026-09-21T14:12:50.000Z: 401 invalid_client; the authorization "
+            "server has refused the client since 2026-09-21T14:13:00.000Z, the token lasts until "
+            "2026-09-21T15:13:10.000Z, and what is awaited is another content of the file /secret"
+        ),
+        "since": "2026-09-21T14:13:20.000Z",
+        "until": "2026-09-21T15:13:10.000Z",
+        "next_attempt": "2026-09-21T14:14:20.000Z",
+        "refused_since": "2026-09-21T14:13:00.000Z",
+        "awaits": "another content of the file /secret",
+    }
+
+
+def test_a_client_that_was_revoked_is_told_with_what_to_do() -> None:
+    """No token any more: what is awaited is told all the same."""
+    credential = replace(REFUSED, refused_since=NOW - 2, awaits="a restart with another value of the variable S")
+    (reason,) = judge_readiness(replace(READY, credentials=(credential,))).reasons
+    assert reason.endswith(
+        "the authorization server has refused the client since 2026-09-21T14:13:18.000Z, and what is awaited is a restart "
+        "with another value of the variable S"
+    )
+
+
+def test_a_newer_secret_that_is_refused_is_told_while_the_previous_one_works() -> None:
+    (check, _) = judge_readiness(replace(READY, credentials=(replace(HELD, uses_previous_secret=True),))).checks
+    assert check.is_ok
+    assert check.reason == "holds a token, but the newer of two client secrets is refused, and the previous one in use"
 
 
 def test_the_document_tells_since_when_until_when_and_when_next() -> None:

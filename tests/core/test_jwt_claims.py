@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.core.jwt_claims import audiences, read_claims, scopes
+from proxy.core.jwt_claims import audiences, expiry, read_claims, scopes
 
 
 def _part(content: object) -> str:
@@ -75,3 +75,20 @@ def test_audience_is_text_or_a_list_of_texts(claim: object, found: list[str]) ->
 )
 def test_scope_is_found_under_each_of_its_names(claims: dict[str, object], found: list[str]) -> None:
     assert scopes(claims) == found
+
+
+@pytest.mark.parametrize(
+    ("value", "at"),
+    [
+        pytest.param(1_700_000_000, 1_700_000_000.0, id="a number"),
+        pytest.param(1_700_000_000.5, 1_700_000_000.5, id="a fraction"),
+        pytest.param(-1, -1.0, id="before 1970"),
+        pytest.param(None, None, id="nothing"),
+        pytest.param("1700000000", None, id="text"),
+        pytest.param(True, None, id="true"),
+        pytest.param(10**400, None, id="more than a float can hold"),
+        pytest.param(float("nan"), None, id="no number"),
+    ],
+)
+def test_end_is_a_number_of_seconds_or_none(value: object, at: float | None) -> None:
+    assert expiry({"exp": value}) == at

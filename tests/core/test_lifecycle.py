@@ -39,6 +39,7 @@ from proxy.core.lifecycle import (
     WakeWaiters,
     answer,
     initial_state,
+    secrets_to_try,
     status_of,
     step,
     wake_at,
@@ -462,7 +463,15 @@ def test_the_status_tells_all_but_the_token() -> None:
         failing_since=10_810.0,
         succeeded_at=10_001.0,
     )
-    status = status_of(state, 10_900.0, name="switch", secret_error="gone", fetches={"ok": 7, "refused": 3})
+    status = status_of(
+        state,
+        10_900.0,
+        name="switch",
+        secret_error="gone",
+        fetches={"ok": 7, "refused": 3},
+        awaits="x",
+        uses_previous_secret=True,
+    )
     assert (status.freshness, status.is_usable, status.generation) == (Freshness.STALE, True, 7)
     assert (status.sent_at, status.refresh_at, status.usable_until, status.expires_at) == (
         10_000.0,
@@ -483,6 +492,29 @@ def test_the_status_tells_all_but_the_token() -> None:
 )
 def test_the_status_tells_whether_a_request_could_be_sent(freshness: Freshness, *, is_usable: bool) -> None:
     state, now = state_at(freshness, "FETCHING")
-    status = status_of(state, now, name="switch", secret_error=None, fetches={})
+    status = status_of(state, now, name="switch", secret_error=None, fetches={}, awaits="x", uses_previous_secret=False)
     assert status.is_usable is is_usable
     assert status.next_fetch_at is None
+
+
+# --- two client secrets --------------------------------------------------------------------------------------------
+
+_NEW, _OLD = Secret("new"), Secret("old")
+
+
+@pytest.mark.parametrize(
+    ("previous", "refusals", "tried"),
+    [
+        pytest.param(None, 0, (_NEW,), id="one secret"),
+        pytest.param(None, 7, (_NEW,), id="one secret, refused"),
+        pytest.param(_OLD, 0, (_NEW, _OLD), id="two, none refused yet"),
+        pytest.param(_OLD, 1, (_NEW,), id="two, both refused once"),
+        pytest.param(_OLD, 2, (_OLD,), id="two, both refused, and the first again"),
+        pytest.param(_OLD, 3, (_NEW,), id="two, in turns"),
+    ],
+)
+def test_previous_secret_is_tried_at_once_and_then_in_turns(
+    previous: Secret | None, refusals: int, tried: tuple[Secret, ...]
+) -> None:
+    """The slow lane counts on one call at each try: two would lock a client out twice as fast."""
+    assert secrets_to_try(_NEW, previous, refusals=refusals) == tried

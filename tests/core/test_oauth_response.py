@@ -7,6 +7,7 @@ import json
 import pickle
 import string
 import time
+from contextlib import suppress
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -137,6 +138,74 @@ def test_the_content_type_does_not_matter_where_the_body_is_right(content_type: 
 def test_a_body_of_the_largest_size_is_read() -> None:
     body = _members()
     assert _parse(body + b" " * (MAX_BODY - len(body))).value == Secret(TOKEN)
+
+
+# --- a token's own end ---------------------------------------------------------------------------------------------
+
+_DATE: Final = "Tue, 14 Nov 2023 22:13:20 GMT"  # WALL
+_AN_HOUR_BEHIND: Final = WALL - 3600.0
+
+
+def _jwt(**claims: object) -> str:
+    parts = ({"alg": "RS256"}, claims)
+    return ".".join(
+        [*(base64.urlsafe_b64encode(json.dumps(part).encode()).decode().rstrip("=") for part in parts), "c2ln"]
+    )
+
+
+def _life(exp: object, *, expires_in: object = 3600, date: str | None = _DATE, wall: float = WALL) -> float:
+    body = _members(access_token=_jwt(exp=exp), expires_in=expires_in)
+    response = TokenResponse(status=200, body=body, date=date)
+    return parse_response(response, settings=SETTINGS, secret=Secret(SECRET), wall=wall).lifetime
+
+
+@pytest.mark.parametrize(
+    ("exp", "expires_in", "lifetime"),
+    [
+        pytest.param(WALL + 600, 3600, 600.0, id="the token ends first"),
+        pytest.param(WALL + 3600, 3600, 3600.0, id="both say the same"),
+        pytest.param(WALL + 7200, 3600, 3600.0, id="the answer ends first"),
+        pytest.param(WALL + 0.5, 3600, 0.5, id="the token ends in a moment"),
+        pytest.param(WALL + 60, ..., 60.0, id="the answer says nothing, the token ends before the default"),
+        pytest.param(WALL + 3600, ..., 300.0, id="the answer says nothing, the token lasts longer"),
+        pytest.param(WALL + 10**10, 10 * 365 * _DAY, LONGEST_LIFETIME, id="both say years"),
+        pytest.param((WALL + 3600) * 1000, 3600, 3600.0, id="milliseconds by mistake"),
+        pytest.param("soon", 3600, 3600.0, id="no number"),
+        pytest.param(None, 3600, 3600.0, id="no end"),
+    ],
+)
+def test_the_earlier_of_two_ends_counts(exp: object, expires_in: object, lifetime: float) -> None:
+    """What the answer says (expires_in), or what the token does (exp, where it is a JWT)."""
+    assert _life(exp, expires_in=expires_in) == lifetime
+
+
+@pytest.mark.parametrize("wall", [_AN_HOUR_BEHIND, WALL + 10**8], ids=["behind", "ahead"])
+def test_a_clock_that_is_off_shortens_no_life(wall: float) -> None:
+    """The token's end is measured on the clock of the server that set it."""
+    assert _life(WALL + 3600, wall=wall) == 3600.0
+    assert _life(WALL + 600, wall=wall) == 600.0
+
+
+@pytest.mark.parametrize("date", [None, "", "yesterday"], ids=["missing", "empty", "malformed"])
+def test_without_a_date_the_machines_clock_is_taken_where_it_makes_sense(date: str | None) -> None:
+    """An end that has passed by it is the clock's mistake: no server grants a token that is over."""
+    assert _life(WALL + 600, date=date) == 600.0
+    assert _life(WALL + 600, date=date, wall=WALL + 700) == 3600.0
+
+
+@pytest.mark.parametrize("exp", [WALL, WALL - 1, 0], ids=["at this moment", "a second ago", "in 1970"])
+def test_a_token_that_was_over_when_it_was_granted_is_none(exp: float) -> None:
+    """By the server's own clock: the API would refuse it."""
+    with pytest.raises(TokenResponseInvalidError, match="had ended"):
+        _life(exp)
+
+
+@given(exp=st.integers() | st.floats() | st.text() | st.none(), wall=st.floats(0, 4e9))
+def test_a_token_never_lives_longer_than_the_answer_says(exp: object, wall: float) -> None:
+    """Whatever it claims: nothing else is believed of it."""
+    assert 0.0 < _life(exp, date=None, wall=wall) <= 3600.0
+    with suppress(TokenResponseInvalidError):
+        assert 0.0 < _life(exp, date=_DATE, wall=wall) <= 3600.0
 
 
 # --- answers that cannot be used -----------------------------------------------------------------------------------

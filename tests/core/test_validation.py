@@ -250,8 +250,10 @@ def test_empty_text_of_an_optional_key_is_none_at_all() -> None:
         pytest.param(
             _data(credential={"token_url": None}),
             [
-                "credentials.switch.token_url: is missing; write token_url: https://login.example.com/oauth/token, or "
-                "issuer: https://login.example.com"
+                (
+                    "credentials.switch.token_url: is missing; write token_url: https://login.example.com/oauth/token, or "
+                    "issuer: https://login.example.com"
+                )
             ],
             id="no endpoint",
         ),
@@ -263,60 +265,78 @@ def test_empty_text_of_an_optional_key_is_none_at_all() -> None:
         pytest.param(
             _data(credential={"token_url": None, "issuer": "http://a.example"}),
             [
-                "credentials.switch.issuer: the value is not https, and what authenticates the client goes there; write "
-                "https://… or set allow_plaintext: true beside it"
+                (
+                    "credentials.switch.issuer: the value is not https, and what authenticates the client goes there; write "
+                    "https://… or set allow_plaintext: true beside it"
+                )
             ],
             id="issuer in plaintext",
         ),
         pytest.param(
             _data(credential={"token_url": None, "issuer": "https://a.example/?tenant=b"}),
             [
-                "credentials.switch.issuer: the value has a query (from the ?), which an issuer never has (RFC 8414 §2); "
-                "leave it out"
+                (
+                    "credentials.switch.issuer: the value has a query (from the ?), which an issuer never has (RFC 8414 §2); "
+                    "leave it out"
+                )
             ],
             id="issuer with a query",
         ),
         pytest.param(
             _data(credential={"auth_method": "private_key_jwt"}),
             [
-                "credentials.switch.client_secret: the value is not used with auth_method private_key_jwt; take it "
-                "out, or write auth_method: client_secret_basic or client_secret_jwt or client_secret_post",
-                "credentials.switch.private_key: is missing, which auth_method private_key_jwt needs; write "
-                "private_key: {file: /path/to/the/key.pem}",
+                (
+                    "credentials.switch.client_secret: the value is not used with auth_method private_key_jwt; take it "
+                    "out, or write auth_method: client_secret_basic or client_secret_jwt or client_secret_post"
+                ),
+                (
+                    "credentials.switch.private_key: is missing, which auth_method private_key_jwt needs; write "
+                    "private_key: {file: /path/to/the/key.pem}"
+                ),
             ],
             id="secret where a key is needed",
         ),
         pytest.param(
             _data(credential={"private_key": "-----BEGIN PRIVATE KEY-----", "auth_method": "private_key_jwt"}),
             [
-                "credentials.switch.private_key: the value is text where keys belong, and a key does not belong in this "
-                "file; write private_key: {file: /path/to/the/key.pem}",
-                "credentials.switch.client_secret: the value is not used with auth_method private_key_jwt; take it "
-                "out, or write auth_method: client_secret_basic or client_secret_jwt or client_secret_post",
+                (
+                    "credentials.switch.private_key: the value is text where keys belong, and a key does not belong in this "
+                    "file; write private_key: {file: /path/to/the/key.pem}"
+                ),
+                (
+                    "credentials.switch.client_secret: the value is not used with auth_method private_key_jwt; take it "
+                    "out, or write auth_method: client_secret_basic or client_secret_jwt or client_secret_post"
+                ),
             ],
             id="key in the clear",
         ),
         pytest.param(
             _data(credential={"private_key": {"file": "/key"}}),
             [
-                "credentials.switch.private_key: the value is not used with auth_method client_secret_post; take it out, "
-                "or write auth_method: private_key_jwt"
+                (
+                    "credentials.switch.private_key: the value is not used with auth_method client_secret_post; take it out, "
+                    "or write auth_method: private_key_jwt"
+                )
             ],
             id="key without its method",
         ),
         pytest.param(
             _data(credential={"assertion_audience": "https://a.example/"}),
             [
-                "credentials.switch.assertion_audience: the value is not used with auth_method client_secret_post; take "
-                "it out, or write auth_method: client_secret_jwt or private_key_jwt"
+                (
+                    "credentials.switch.assertion_audience: the value is not used with auth_method client_secret_post; take "
+                    "it out, or write auth_method: client_secret_jwt or private_key_jwt"
+                )
             ],
             id="audience of no assertion",
         ),
         pytest.param(
             _data(credential={"client_secret": None, "auth_method": "tls_client_auth"}),
             [
-                "credentials.switch.tls: the value names no client certificate, which auth_method tls_client_auth needs; "
-                "write tls: {client_certificate_file: /path/to/tls.crt, client_key_file: /path/to/tls.key}"
+                (
+                    "credentials.switch.tls: the value names no client certificate, which auth_method tls_client_auth needs; "
+                    "write tls: {client_certificate_file: /path/to/tls.crt, client_key_file: /path/to/tls.key}"
+                )
             ],
             id="no certificate",
         ),
@@ -330,8 +350,10 @@ def test_empty_text_of_an_optional_key_is_none_at_all() -> None:
                 }
             ),
             [
-                "credentials.switch.token_url: the value is not https, and tls_client_auth shows its certificate in TLS; "
-                "write https://…"
+                (
+                    "credentials.switch.token_url: the value is not https, and tls_client_auth shows its certificate in TLS; "
+                    "write https://…"
+                )
             ],
             id="certificate without TLS",
         ),
@@ -343,8 +365,10 @@ def test_empty_text_of_an_optional_key_is_none_at_all() -> None:
         pytest.param(
             _data(credential={"resource": ["https://a.example/#b"]}),
             [
-                "credentials.switch.resource[0]: the value is not an absolute URI without fragment; write one such as "
-                "https://api.example.com"
+                (
+                    "credentials.switch.resource[0]: the value is not an absolute URI without fragment; write one such as "
+                    "https://api.example.com"
+                )
             ],
             id="resource with a fragment",
         ),
@@ -358,16 +382,20 @@ def test_empty_text_of_an_optional_key_is_none_at_all() -> None:
         pytest.param(
             _data(credential={"extra_headers": {"X Y": "a"}}),
             [
-                "credentials.switch.extra_headers.X…: the key is not the name of a header field; write letters, digits "
-                "and hyphens"
+                (
+                    "credentials.switch.extra_headers.X…: the key is not the name of a header field; write letters, digits "
+                    "and hyphens"
+                )
             ],
             id="no name of a header field",
         ),
         pytest.param(
             _data(credential={"extra_params": {"resource": "urn:a"}}),
             [
-                "credentials.switch.extra_params: the value has resource, which has a key of its own; write it beside "
-                "extra_params"
+                (
+                    "credentials.switch.extra_params: the value has resource, which has a key of its own; write it beside "
+                    "extra_params"
+                )
             ],
             id="resource among further parameters",
         ),

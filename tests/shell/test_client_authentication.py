@@ -22,7 +22,6 @@ from joserfc.jwk import ECKey, KeyBase, OctKey, OKPKey, RSAKey
 from proxy.clock import SystemClock
 from proxy.core.config import AssertionSource, CredentialSettings, PrivateKeySettings, SecretSource, TlsSettings
 from proxy.core.errors import SecretUnavailableError, TokenRequestRefusedError
-from proxy.core.tokens import TokenGrant
 from proxy.credentials import credentials_from
 from proxy.demo.auth_server import FakeAuthorizationServer
 from proxy.token_client import TokenClient
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from proxy.clock import Clock
+    from proxy.core.tokens import TokenGrant
 
 SECRET: Final = "zebra-quilt-vortex-secret-of-many-bytes"
 CLUSTER: Final = "https://kubernetes.default.svc.cluster.local"
@@ -414,7 +414,7 @@ async def test_a_file_without_an_assertion_is_told(tmp_path: Path) -> None:
     )
     source = credentials_from(settings, environ={}, clock=ManualClock())
     await source.load()
-    with pytest.raises(SecretUnavailableError, match="no client assertion: the file .* signed JWT"):
+    with pytest.raises(SecretUnavailableError, match=r"no client assertion: the file .* signed JWT"):
         source.current()
 
 

@@ -11,6 +11,7 @@ from proxy.core.config import LogSettings
 from proxy.core.credential_events import (
     CredentialEvent,
     SecretBroken,
+    SecretRefused,
     SecretReloaded,
     SecretRestored,
     TokenRefreshed,
@@ -41,7 +42,7 @@ BROKEN = SecretBroken(credential="switch", source="the file /secret", error="it 
 RESTORED = SecretRestored(credential="switch", source="the file /secret")
 
 
-def failed(*, is_news: bool) -> TokenRefreshFailed:
+def failed(*, is_news: bool, refused_for: float | None = None, awaits: str | None = None) -> TokenRefreshFailed:
     return TokenRefreshFailed(
         credential="switch",
         outcome="refused",
@@ -50,6 +51,8 @@ def failed(*, is_news: bool) -> TokenRefreshFailed:
         duration=0.25,
         consecutive_failures=4,
         usable_for=None,
+        refused_for=refused_for,
+        awaits=awaits,
         is_news=is_news,
     )
 
@@ -99,6 +102,35 @@ def told(
                 "token_usable_for": None,
             },
             id="a failed fetch",
+        ),
+        pytest.param(
+            failed(is_news=True, refused_for=61.00049, awaits="another content of the file /secret"),
+            {
+                "level": "warning",
+                "event": "token.refresh_failed",
+                "credential": "switch",
+                "outcome": "refused",
+                "error": "401 invalid_client",
+                "retry_in": 300.0,
+                "duration": 0.25,
+                "consecutive_failures": 4,
+                "token_usable_for": None,
+                "refused_for": 61.0,
+                "awaits": "another content of the file /secret",
+            },
+            id="a refused client",
+        ),
+        pytest.param(
+            SecretRefused(credential="switch", source="the file /secret", error="401 invalid_client", is_news=True),
+            {
+                "level": "warning",
+                "event": "secret.refused",
+                "credential": "switch",
+                "source": "the file /secret",
+                "error": "401 invalid_client",
+                "used_instead": "the previous secret",
+            },
+            id="the newer of two secrets refused",
         ),
         pytest.param(
             RELOADED,

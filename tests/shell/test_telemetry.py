@@ -180,6 +180,8 @@ async def test_tokens_are_read_from_the_credentials_state() -> None:
         "switch_proxy_token_expiry_timestamp_seconds": 1790003600.0,
         "switch_proxy_token_next_fetch_timestamp_seconds": 1790002880.0,
         "switch_proxy_secret_readable": 1.0,
+        "switch_proxy_client_refused": 0.0,
+        "switch_proxy_previous_secret_used": 0.0,
         "switch_proxy_token_generation": 7.0,
         "switch_proxy_token_fetch_consecutive_failures": 0.0,
     }
@@ -207,6 +209,15 @@ async def test_the_process_and_its_build_are_described() -> None:
 async def test_readiness_is_a_metric_too(draining_since: float | None, value: int) -> None:
     health = dataclasses.replace(READY, draining_since=draining_since)
     assert (await scrape(telemetry(dataclasses.replace(STATE, health=health))))["switch_proxy_ready",] == value
+
+
+async def test_a_refused_client_and_a_previous_secret_in_use_are_seen() -> None:
+    credential = dataclasses.replace(NEVER_HELD, refused_since=1.0, uses_previous_secret=True)
+    samples = await scrape(
+        telemetry(dataclasses.replace(STATE, health=dataclasses.replace(READY, credentials=(credential,))))
+    )
+    assert samples["switch_proxy_client_refused", "switch"] == 1
+    assert samples["switch_proxy_previous_secret_used", "switch"] == 1
 
 
 async def test_a_secret_that_cannot_be_read_is_seen() -> None:

@@ -13,6 +13,7 @@ from proxy.core.config import CredentialSettings, SecretSource
 from proxy.core.credential_events import (
     CredentialEvent,
     SecretBroken,
+    SecretRefused,
     SecretReloaded,
     SecretRestored,
     TokenRefreshed,
@@ -96,9 +97,11 @@ class Source:
     """A secret's source that reads what the test puts there."""
 
     source = "the file /secret"
+    awaits = "another content of the file /secret"
 
     def __init__(self, reading: Secret | str) -> None:
-        self._first = reading
+        self.content: Secret | str | Exception = reading
+        """What a reading at a fetch finds."""
         self.other: Secret | None = None
         """The previous secret."""
         self._state = SourceState()
@@ -117,13 +120,15 @@ class Source:
         return self.other
 
     async def load(self) -> Outcome:
-        return self._take(self._first)
+        if isinstance(self.content, Exception):
+            raise self.content
+        return self._take(self.content)
 
     async def wait_for_change(self) -> Outcome:
         reading = await self._changes.get()
         if isinstance(reading, Exception):
             raise reading
-        self._first = reading
+        self.content = reading
         return self._take(reading)
 
     def _take(self, reading: Secret | str) -> Outcome:
@@ -618,6 +623,101 @@ async def test_a_watch_that_fails_stops_nothing() -> None:
         await world.clock.advance(800.0)
         assert world.fetcher.calls == 3
     assert SECRET not in broken.error
+
+
+# --- two secrets ---------------------------------------------------------------------------------------------------
+
+
+WRONG = TokenRequestRefusedError("the client is refused", is_about_client=True)
+
+
+async def test_the_previous_secret_is_tried_in_the_same_fetch_when_the_first_is_refused() -> None:
+    """No request notices; log and status tell until the first is taken."""
+    world = World()
+    world.source.other = Secret("previous")
+    world.fetcher.answers = [WRONG, 1000.0, WRONG, 1000.0, 1000.0]
+    async with world.running():
+        assert world.generation == 1
+        assert world.manager.status().uses_previous_secret
+        await world.clock.advance(800.0)
+        assert world.fetcher.secrets == [SECRET, "previous"] * 2
+        assert world.manager.status().consecutive_failures == 0
+        await world.clock.advance(800.0)
+        assert world.fetcher.secrets == [SECRET, "previous"] * 2 + [SECRET]
+        assert not world.manager.status().uses_previous_secret
+    told = [(event.source, event.error, event.is_news) for event in world.told(SecretRefused)]
+    assert told == [
+        ("the file /secret", "the client is refused", True),
+        ("the file /secret", "the client is refused", False),
+    ]
+
+
+async def test_secrets_that_are_both_refused_take_turns() -> None:
+    """Two calls at the first refusal, one at each try of the slow lane; the error is the first one's."""
+    world = World()
+    world.source.other = Secret("previous")
+    world.fetcher.answers = [WRONG, TokenRequestRefusedError("the previous one too", is_about_client=True)]
+    world.fetcher.always = WRONG
+    async with world.running():
+        assert world.manager.status().last_error == "the client is refused"
+        await world.clock.advance(600.0)
+        assert world.fetcher.secrets == [SECRET, "previous", SECRET, "previous", SECRET]
+        assert world.manager.status().fetches == {"ok": 0, "refused": 4}
+
+
+@pytest.mark.parametrize("error", [DOWN, REFUSED], ids=["an outage", "a scope that is refused"])
+async def test_the_previous_secret_is_for_a_refused_client_alone(error: TokenFetchError) -> None:
+    world = World()
+    world.source.other = Secret("previous")
+    world.fetcher.answers = [error]
+    async with world.running():
+        assert world.fetcher.secrets == [SECRET]
+
+
+async def test_a_secret_is_read_anew_for_each_fetch() -> None:
+    """An assertion may have been replaced a moment ago, before the next look at its file."""
+    world = World()
+    world.fetcher.always = 1000.0
+    async with world.running():
+        world.source.content = Secret("second")
+        await world.clock.advance(800.0)
+        assert world.fetcher.secrets == [SECRET, "second"]
+        await world.clock.settle()
+        # What the fetch has read itself causes no other.
+        assert world.fetcher.calls == 2
+    assert [event.secret.reveal() for event in world.told(SecretReloaded)] == [SECRET, "second"]
+
+
+async def test_a_source_that_cannot_be_read_at_a_fetch_leaves_the_last_good_secret_in_use() -> None:
+    world = World()
+    world.fetcher.always = 1000.0
+    async with world.running():
+        world.source.content = RuntimeError("no threads left")
+        await world.clock.advance(800.0)
+        assert world.fetcher.secrets == [SECRET, SECRET]
+
+
+# --- the window of a rotation --------------------------------------------------------------------------------------
+
+
+async def test_the_status_says_since_when_the_client_is_refused_and_what_is_awaited() -> None:
+    """Also through an outage in between; a success ends it."""
+    world = World()
+    world.fetcher.answers = [1000.0, WRONG, DOWN, 1000.0]
+    async with world.running():
+        assert world.manager.status().refused_since is None
+        await world.clock.advance(800.0)
+        status = world.manager.status()
+        assert (status.refused_since, status.usable_until) == (1800.0, 1990.0)
+        assert status.awaits == "another content of the file /secret"
+        await world.clock.advance(67.5)
+        assert world.manager.status().last_error == "the token endpoint is down"
+        assert world.manager.status().refused_since == 1800.0
+        await world.clock.advance(60.0)
+        assert world.generation == 2
+        assert world.manager.status().refused_since is None
+    told = [(event.refused_for, event.awaits) for event in world.told(TokenRefreshFailed)]
+    assert told == [(0.0, "another content of the file /secret"), (67.5, "another content of the file /secret")]
 
 
 # --- 401 -----------------------------------------------------------------------------------------------------------
