@@ -166,3 +166,50 @@ def test_token_is_never_part_of_what_is_told_of_it(claim: str, opaque: str, life
         told = _granted(token, lifetime=lifetime)
         assert all(line.isprintable() for line in told)
         assert token not in "\n".join(told)
+
+
+def test_summary_tells_how_each_credential_authenticates() -> None:
+    data = _data()
+    common = {"issuer": "https://login.example.com/", "client_id": "x"}
+    data["credentials"] = {
+        "switch": {
+            **common,
+            "auth_method": "private_key_jwt",
+            "private_key": {"file": "/key.pem", "algorithm": "PS256"},
+            "resource": ["urn:a", "urn:b"],
+        },
+        "workload": {**common, "auth_method": "client_assertion", "client_assertion": {"file": "/token"}},
+        "certificate": {**common, "auth_method": "tls_client_auth", "tls": {"client_certificate_file": "/tls.crt"}},
+        "rotating": {**common, "client_secret": {"env": "NEW"}, "previous_client_secret": {"file": "/old"}},
+    }
+    text = "\n".join(summarize(read_settings(data, {})))
+    assert (
+        text[text.index("\ncredential switch\n") + 1 : text.index("the proxy itself")]
+        == """\
+credential switch
+  issuer            https://login.example.com/
+  client id         x
+  private key       from the file /key.pem
+  not by default    auth_method: private_key_jwt (default client_secret_post)
+                    private_key.algorithm: PS256
+                    resource: urn:a, urn:b
+
+credential workload
+  issuer            https://login.example.com/
+  client id         x
+  client assertion  from the file /token
+  not by default    auth_method: client_assertion (default client_secret_post)
+
+credential certificate
+  issuer            https://login.example.com/
+  client id         x
+  not by default    auth_method: tls_client_auth (default client_secret_post)
+                    tls.client_certificate_file: /tls.crt
+
+credential rotating
+  issuer            https://login.example.com/
+  client id         x
+  client secret     from the environment variable NEW, or else from the file /old
+
+"""
+    )

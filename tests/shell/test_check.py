@@ -210,3 +210,32 @@ async def test_credential_without_a_secret_asks_nobody(auth: FakeAuthorizationSe
         "  no client secret: the environment variable SECRET is not set",
     )
     assert auth.requests == []
+
+
+def test_key_that_cannot_sign_is_noted(tmp_path: Path) -> None:
+    (tmp_path / "key.pem").write_text("no key")
+    credential = {
+        "client_secret": None,
+        "auth_method": "private_key_jwt",
+        "private_key": {"file": str(tmp_path / "key.pem")},
+    }
+    assert _notes(_settings(credential=credential)) == [
+        f"credential switch: no private key: the file {tmp_path / 'key.pem'} holds no private key in PEM or JWK form"
+    ]
+
+
+def test_certificate_that_authenticates_is_noted_once(tmp_path: Path) -> None:
+    credential = {
+        "client_secret": None,
+        "auth_method": "tls_client_auth",
+        "tls": {"client_certificate_file": str(tmp_path / "none.pem")},
+    }
+    (note,) = _notes(_settings(credential=credential))
+    assert note.startswith(f"tls of credential switch: the file {tmp_path / 'none.pem'} cannot be read")
+
+
+async def test_egress_proxy_that_cannot_be_used_is_told_of_the_credential_it_is_for() -> None:
+    settings = _settings().credentials["switch"]
+    attempt = await try_credential("switch", settings, {"SECRET": _SECRET, "HTTPS_PROXY": "socks5://a:1"})
+    assert not attempt.is_well
+    assert "HTTPS_PROXY is not the address of an HTTP proxy" in attempt.lines[-1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import traceback
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
@@ -623,6 +624,26 @@ async def test_a_watch_that_fails_stops_nothing() -> None:
         await world.clock.advance(800.0)
         assert world.fetcher.calls == 3
     assert SECRET not in broken.error
+
+
+# --- lives of all lengths ------------------------------------------------------------------------------------------
+
+
+async def test_lives_that_shrink_from_one_fetch_to_the_next_are_followed() -> None:
+    """Each token is replaced by its own life: of ten years (held to be 30 days by then), an hour, a minute, a second."""
+    world = World()
+    lives = [2_592_000.0, 3600.0, 60.0, 1.0, 1.0]
+    world.fetcher.answers = [*lives]
+    world.fetcher.always = 3600.0
+    async with world.running():
+        for number, life in enumerate(lives, start=1):
+            assert world.generation == number
+            await world.clock.advance(0.8 * life - 0.001)
+            assert world.fetcher.calls == number
+            await world.clock.advance(0.001)
+        assert world.generation == 6
+    gaps = [later - earlier for earlier, later in itertools.pairwise(world.fetcher.began_at)]
+    assert gaps == pytest.approx([0.8 * life for life in lives])
 
 
 # --- two secrets ---------------------------------------------------------------------------------------------------
