@@ -150,7 +150,7 @@ def _changes(model: Any, above: str) -> Iterator[tuple[str, str, str]]:
             yield (
                 f"{above}{field.name}",
                 shown,
-                "" if field.is_table or field.default is None else _shown(field.default),
+                "" if field.is_table or field.is_list or field.default is None else _shown(field.default),
             )
 
 
