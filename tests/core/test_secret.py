@@ -7,6 +7,8 @@ import dataclasses
 import json
 import pickle
 import traceback
+from contextlib import suppress
+from functools import partial
 
 import pytest
 from hypothesis import given
@@ -22,6 +24,8 @@ from proxy.core.secret import (
     Secret,
     SourceState,
     Unchanged,
+    parse_assertion,
+    parse_pem,
     parse_secret,
     take_reading,
 )
@@ -167,6 +171,38 @@ def test_any_bytes_are_a_secret_or_our_error(raw: bytes) -> None:
     assert value.strip()
     assert not any(character < " " or character == "\x7f" for character in value)
     assert value.encode() == raw.removesuffix(b"\n").removesuffix(b"\r")
+
+
+ASSERTION = b"eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJjIn0.c2ln"
+
+
+@pytest.mark.parametrize("raw", [ASSERTION, ASSERTION + b"\n", ASSERTION + b"\r\n"])
+def test_an_assertion_is_a_jwt_on_one_line(raw: bytes) -> None:
+    assert parse_assertion(raw, source="the file x").reveal() == ASSERTION.decode()
+
+
+@pytest.mark.parametrize(
+    ("raw", "fault"),
+    [
+        pytest.param(b"", "is empty", id="nothing"),
+        pytest.param(b"not yet", "something else than a signed JWT", id="text"),
+        pytest.param(ASSERTION + b"." + ASSERTION, "something else than a signed JWT", id="parts too many"),
+        pytest.param(ASSERTION + b"\n" + ASSERTION, "holds more than one line; it must hold the assertion", id="two"),
+        pytest.param(b"\x00" + ASSERTION, "control characters; it must hold the assertion as text", id="a NUL"),
+    ],
+)
+def test_what_cannot_be_an_assertion_is_told(raw: bytes, fault: str) -> None:
+    with pytest.raises(SecretUnavailableError) as caught:
+        parse_assertion(raw, source="the file x")
+    assert str(caught.value).startswith("no client assertion: the file x ")
+    assert fault in str(caught.value)
+
+
+@given(st.binary(max_size=200) | st.just(ASSERTION))
+def test_any_bytes_are_an_assertion_or_lines_or_our_error(raw: bytes) -> None:
+    for parse in (parse_assertion, partial(parse_pem, kind="private key")):
+        with suppress(SecretUnavailableError):
+            assert parse(raw, source="x").reveal().strip()
 
 
 ONE, OTHER = Secret("one"), Secret("other")

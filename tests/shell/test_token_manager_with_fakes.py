@@ -10,7 +10,7 @@ import pytest
 
 from proxy.core.config import CredentialSettings, SecretSource
 from proxy.core.errors import TokenUnavailableError
-from proxy.credentials import FileSecret
+from proxy.credentials import CombinedCredentials, FileSecret
 from proxy.demo.auth_server import FakeAuthorizationServer
 from proxy.demo.faults import HTML_PAGE, Close, Fault, Reset, Status, TokenFault, TokenField, WithoutTokenField
 from proxy.token_client import TokenClient
@@ -73,7 +73,7 @@ class Events(list["CredentialEvent"]):
 
 
 @asynccontextmanager
-async def _running(tmp_path: Path, *, has_file: bool = True) -> AsyncIterator[Plane]:
+async def _running(tmp_path: Path, *, has_file: bool = True, has_previous: bool = False) -> AsyncIterator[Plane]:
     clock = ManualClock()
     # The server's own clock is real: tokens are told by their lifetime alone, and Auth0's lockout is on.
     async with FakeAuthorizationServer(client_id="app", lifetime=3600.0, lockout_after=10) as server:
@@ -83,12 +83,17 @@ async def _running(tmp_path: Path, *, has_file: bool = True) -> AsyncIterator[Pl
             client_secret=SecretSource(file=str(tmp_path / "client_secret")),
             audience="https://api.switchmarket.se",
         )
+        secrets: FileSecret | CombinedCredentials
+        secrets = FileSecret(path=str(tmp_path / "client_secret"), clock=clock, poll_interval=POLL_INTERVAL)
+        if has_previous:
+            previous = FileSecret(path=str(tmp_path / "previous_client_secret"), clock=clock)
+            secrets = CombinedCredentials(main=secrets, previous=previous, clock=clock, poll_interval=POLL_INTERVAL)
         async with TokenClient(settings=settings, clock=clock) as client:
             manager = TokenManager(
                 name="switch",
                 settings=settings,
                 fetcher=client,
-                secrets=FileSecret(path=str(tmp_path / "client_secret"), clock=clock, poll_interval=POLL_INTERVAL),
+                secrets=secrets,
                 clock=clock,
                 random=lambda: 0.5,
                 observer=Events(),
@@ -121,11 +126,31 @@ async def test_a_rotation_with_one_secret_at_a_time_is_ridden_out(tmp_path: Path
         assert status.fetches == {"ok": 1, "refused": 4}
         assert status.last_error is not None
         assert "401 Unauthorized: access_denied" in status.last_error
+        # Refused since the refresh, until when the token lasts, and which file is awaited.
+        assert status.refused_since == pytest.approx(1000.0 + 2880.0, abs=1.0)
+        assert status.usable_until == pytest.approx(1000.0 + 3590.0, abs=1.0)
+        assert status.awaits == f"another content of the file {tmp_path / 'client_secret'}"
         plane.write_secret(secret)
         await plane.pass_time(POLL_INTERVAL)
         assert plane.generation == 2
         assert plane.manager.status().consecutive_failures == 0
         assert len(plane.server.requests) == 6
+
+
+async def test_a_new_secret_that_comes_early_fails_no_fetch(tmp_path: Path) -> None:
+    """The pod has the new secret before the server knows it: the previous one is taken, until the new one is."""
+    async with _running(tmp_path, has_previous=True) as plane:
+        (tmp_path / "previous_client_secret").write_text(plane.server.client_secret)
+        plane.write_secret("the-secret-to-come")
+        await plane.pass_time(POLL_INTERVAL)
+        assert plane.generation == 2
+        assert plane.manager.status().uses_previous_secret
+        plane.server.rotate_secret(client_secret="the-secret-to-come")
+        await plane.pass_time(2880.0)
+        status = plane.manager.status()
+        assert (plane.generation, status.uses_previous_secret) == (3, False)
+        assert status.fetches == {"ok": 3}
+        assert len(plane.server.requests) == 4
 
 
 async def test_a_wrong_secret_does_not_lock_the_client_out_before_a_person_can_mend_it(tmp_path: Path) -> None:
