@@ -37,6 +37,12 @@ Seconds. Spring Security's; Auth0 asks for a minute at most. It is used once, at
 clocks may differ.
 """
 
+CLOCK_SKEW: Final = 10
+"""
+Seconds that an assertion's iat lies in the past: a server whose clock is behind this machine's by less does not think
+that it is from the future. As much as a token's own allowance (core/tokens.py).
+"""
+
 _SHORTEST_RSA_KEY: Final = 2048  # bits, RFC 7518 §3.3
 
 _CERTIFICATE: Final = re.compile(r"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
@@ -66,7 +72,7 @@ def sign_assertion(
     # authlib's own lifetime is an hour.
     claims: dict[str, Any] = {
         "claims": {"jti": assertion_id},
-        "issued_at": int(wall),
+        "issued_at": int(wall) - CLOCK_SKEW,
         "expires_in": ASSERTION_LIFETIME,
     }
     if settings.private_key is None:

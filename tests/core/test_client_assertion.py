@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from joserfc import jwt
 from joserfc.jwk import ECKey, RSAKey
 
-from proxy.core.client_assertion import ASSERTION_LIFETIME, check_private_key, sign_assertion
+from proxy.core.client_assertion import ASSERTION_LIFETIME, CLOCK_SKEW, check_private_key, sign_assertion
 from proxy.core.config import CredentialSettings, PrivateKeySettings
 from proxy.core.errors import SecretUnavailableError
 from proxy.core.secret import Secret
@@ -85,8 +85,8 @@ def _header(text: str, **settings: Any) -> dict[str, Any]:
         "iss": "the-client",
         "sub": "the-client",
         "aud": "https://a.example/",
-        "iat": 1_700_000_000,
-        "exp": 1_700_000_000 + ASSERTION_LIFETIME,
+        "iat": 1_700_000_000 - CLOCK_SKEW,
+        "exp": 1_700_000_000 - CLOCK_SKEW + ASSERTION_LIFETIME,
         "jti": "id-1",
     }
     return dict(header)

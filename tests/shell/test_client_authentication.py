@@ -238,6 +238,24 @@ async def test_the_server_refuses_an_assertion_that_does_not_hold(
     assert server.issued == 0
 
 
+@pytest.mark.parametrize("seconds", [8.0, -45.0], ids=["ahead", "behind"])
+async def test_a_clock_that_is_a_little_off_is_no_matter(
+    tmp_path: Path, authority: trustme.CA, keys: dict[str, Any], seconds: float
+) -> None:
+    """The server has no patience with assertions from the future, nor with those that are over."""
+    (tmp_path / "key").write_text(_pem(keys["ES256"]))
+    client = _client("private_key_jwt", key=keys["ES256"], algorithm="ES256")
+    async with _server(tmp_path, authority, client) as server:
+        await _fetch(
+            server,
+            tmp_path,
+            clock=_ClockThatIsOff(seconds),
+            auth_method="private_key_jwt",
+            private_key=PrivateKeySettings(file=str(tmp_path / "key")),
+        )
+    assert server.issued == 1
+
+
 async def test_an_assertion_for_the_configured_audience_is_taken(
     tmp_path: Path, authority: trustme.CA, keys: dict[str, Any]
 ) -> None:
