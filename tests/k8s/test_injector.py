@@ -175,9 +175,9 @@ def test_image_can_be_configured_by_what_an_injected_sidecar_has(policy: Policy)
     settings = parse(carried, source="docker/config.yaml", environ=environ)
     (route,), credential = settings.routes, settings.credentials["switch"]
     assert (str(route.listen), str(route.upstream)) == ("127.0.0.1:18080", "https://api.example/base")
-    assert (credential.audience, credential.client_secret.file) == (
+    assert (credential.audience, str(credential.client_secret)) == (
         "https://api.example",
-        "/var/run/secrets/switch/client_secret",
+        "the file /var/run/secrets/switch/client_secret",
     )
     assert str(settings.admin.listen) == "0.0.0.0:9901"
 

@@ -49,7 +49,7 @@ def test_the_two_files_that_it_tells_to_write_give_an_app_its_sidecar(tmp_path: 
     assert volume["configMap"]["name"] == built["ConfigMap"]["metadata"]["name"]
     settings = parse(built["ConfigMap"]["data"]["config.yaml"].encode(), source="config.yaml", environ={})
     (mount,) = [each for each in sidecar["volumeMounts"] if each["name"] == "switch-client-secret"]
-    assert settings.credentials["switch"].client_secret.file == f"{mount['mountPath']}/client_secret"
+    assert str(settings.credentials["switch"].client_secret) == f"the file {mount['mountPath']}/client_secret"
     assert f"`http://{settings.routes[0].listen}`" in _TEXT
 
 
