@@ -117,7 +117,9 @@ class TokenClient:
 
     def _doubt_token_url(self, failure: Exception) -> None:
         """Have the metadata read anew before the next fetch, unless it is only the client that is refused."""
-        is_about_client = isinstance(failure, TokenRequestRefusedError) and failure.is_about_client
+        is_about_client = isinstance(failure, SecretUnavailableError) or (
+            isinstance(failure, TokenRequestRefusedError) and failure.is_about_client
+        )
         if self._settings.token_url is None and not is_about_client:
             self._found_at = -inf
 

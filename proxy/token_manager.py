@@ -79,7 +79,7 @@ _WATCH_AGAIN_AFTER: Final = 60.0
 
 _TIMEOUT_GRACE: Final = 5.0
 """
-Seconds after the configured timeout in which a fetch must have ended. The fetcher has that timeout itself and tells
+Seconds after the configured timeout (of each of its requests) in which a fetch must have ended. The fetcher has that timeout itself and tells
 more about it; but where it does not keep to it, this credential must not stand still for ever.
 """
 
@@ -136,7 +136,8 @@ class TokenManager:
     ) -> None:
         """Take the parts; nothing is fetched before `run`. `random` returns a number in [0, 1)."""
         self._name = name
-        self._longest_fetch = settings.timeout + _TIMEOUT_GRACE
+        requests = 1 if settings.previous_client_secret is None else 2
+        self._longest_fetch = requests * settings.timeout + _TIMEOUT_GRACE
         self._fetcher = fetcher
         self._secrets = secrets
         self._clock = clock
