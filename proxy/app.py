@@ -103,6 +103,7 @@ class Application:
             clock=self._clock,
             random=random.random,
             observer=self,
+            min_forced_refresh_interval=credential.min_forced_refresh_interval,
         )
 
     def _find_egress_proxy(self, route: RouteSettings, environ: Mapping[str, str]) -> EgressProxy | None:

@@ -9,12 +9,14 @@ from __future__ import annotations
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
 
 import yaml
 import yaml.reader
 
 from proxy.core.addresses import ADMIN_ADDRESS, Address, parse_address
 from proxy.core.document import Node, Outline, Place, Scalar, Sequence, Table, make_outline
+from proxy.core.egress import find_egress_proxy
 from proxy.core.errors import ConfigurationError, ConfigurationProblem, InvalidValueError
 from proxy.core.findings import Finding, render_path
 from proxy.core.quantities import is_off
@@ -63,7 +65,23 @@ def parse(content: bytes, *, source: str, environ: Mapping[str, str]) -> Setting
     if not isinstance(outline.values, dict):
         complaint = "must be keys with values (credentials, routes, …), as in config.example.yaml"
         raise _error(source, complaint, outline.place_of_path(()))
-    return _settings(outline, outline.values, source)
+    settings = _settings(outline, outline.values, source)
+    _check_egress_proxy(settings, environ)
+    return settings
+
+
+def _check_egress_proxy(settings: Settings, environ: Mapping[str, str]) -> None:
+    """Refuse an HTTPS_PROXY that cannot be used, where something would go through it. Raises ConfigurationError."""
+    places = [(route.upstream.scheme, route.upstream.host) for route in settings.routes]
+    for credential in settings.credentials.values():
+        url = urlsplit(credential.token_url or credential.issuer or "")
+        places.append((url.scheme, url.hostname or ""))
+    try:
+        for scheme, host in places:
+            find_egress_proxy(scheme=scheme, host=host, environ=environ)
+    except InvalidValueError as error:
+        problem = ConfigurationProblem(source="the environment", text=str(error))
+        raise ConfigurationError((problem,)) from None
 
 
 def load_admin_address(path: Path | None, environ: Mapping[str, str]) -> Address | None:

@@ -475,6 +475,11 @@ class CredentialSettings:
     default_lifetime: Annotated[
         float, Key(rule=duration(1), text="How long a token is taken to last where the answer lacks expires_in.")
     ] = 300.0
+    # Tokens are revoked by hand, so once a minute is often; an API that refuses all costs 60 token requests an hour.
+    min_forced_refresh_interval: Annotated[
+        float,
+        Key(rule=duration(1), text="The least time between two token requests that a 401 of the API may cause."),
+    ] = 60.0
     # A fetch runs in the background, so it may be patient with a slow server.
     timeout: Annotated[float, Key(rule=TIMEOUT, text="How long one token request may take, all told.")] = 10.0
     # With it, the client secret may cross the network readable to all.

@@ -40,20 +40,25 @@ def find_egress_proxy(*, scheme: str, host: str, environ: Mapping[str, str]) -> 
     url = _variable(environ, "https_proxy")
     if scheme != "https" or not url or is_exempt(host, _variable(environ, "no_proxy")):
         return None
-    parts = urlsplit(url if "://" in url else f"http://{url}")
     try:
+        parts = urlsplit(url if "://" in url else f"http://{url}")
         port = parts.port
     except ValueError:
-        port = 0
+        raise _unusable() from None
     if parts.scheme != "http" or not parts.hostname or port == 0:
-        raise InvalidValueError(
-            "HTTPS_PROXY is not the address of an HTTP proxy; it would be right as http://host:port"
-        )
+        raise _unusable()
     authorization = None
     if parts.username is not None:
         pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
         authorization = Secret("Basic " + base64.b64encode(pair.encode()).decode("ascii"))
     return EgressProxy(host=parts.hostname, port=port or _DEFAULT_PORT, authorization=authorization)
+
+
+def _unusable() -> InvalidValueError:
+    # The variable may hold a password, so what it says is not shown.
+    return InvalidValueError(
+        "of HTTPS_PROXY is not the address of an HTTP proxy; write http://host:port, with user:password@ where it wants them"
+    )
 
 
 def _variable(environ: Mapping[str, str], name: str) -> str:

@@ -190,12 +190,10 @@ def _find_fault_of_line(raw: bytes, kind: str) -> str | None:
 def _find_fault(raw: bytes) -> str | None:
     if len(raw) > MAX_SECRET:
         return f"holds more than {MAX_SECRET // 1024} KiB"
-    if not raw.strip():
-        return "is empty"
     if raw.startswith((b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")):
         return "begins with a byte order mark; save it as plain UTF-8"
     try:
-        raw.decode("utf-8")
+        text = raw.decode("utf-8")
     except UnicodeDecodeError:
         return "is not UTF-8 text"
-    return None
+    return None if text.strip() else "is empty"

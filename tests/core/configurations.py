@@ -67,6 +67,7 @@ _others = st.fixed_dictionaries(
         "extra_headers": st.dictionaries(st.sampled_from(["X-A", "User-Agent"]), st.just("a b")),
         "extra_params": st.dictionaries(_texts.map("x-{}".format), _texts, max_size=2),
         "default_lifetime": st.floats(1, 86400),
+        "min_forced_refresh_interval": st.floats(1, 86400),
         "timeout": _seconds,
         "allow_plaintext": st.booleans(),
         "tls": _tls,

@@ -74,6 +74,7 @@ def test_settings_of_what_is_required_alone_have_the_documented_defaults() -> No
     assert settings.shutdown == ShutdownSettings(grace_period=25.0, drain_delay=0.0)
     credential = settings.credentials["switch"]
     assert (credential.default_lifetime, credential.timeout, credential.extra_params) == (300.0, 10.0, {})
+    assert credential.min_forced_refresh_interval == 60.0
 
 
 @pytest.mark.parametrize("model", _MODELS)

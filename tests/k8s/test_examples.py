@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -11,7 +10,6 @@ import pytest
 import yaml
 
 from proxy import __version__
-from proxy.core.config import CredentialSettings
 from proxy.settings import parse
 from tests.docs.pages import ROOT
 from tests.k8s.manifests import EXAMPLES, K8S, SUPPORTED, build, pod_of, read
@@ -54,12 +52,6 @@ def proxies(example: Path) -> list[Proxy]:
     return found
 
 
-def parsed(proxy: Proxy) -> Settings:
-    if "client_assertion:" in proxy.config and "client_assertion" not in {f.name for f in fields(CredentialSettings)}:
-        pytest.skip("the proxy does not know client_assertion yet")
-    return proxy.settings
-
-
 def mounted(container: Any, path: str) -> str | None:
     """Return the volume that a path of a container is in."""
     for mount in container.get("volumeMounts", []):
@@ -92,7 +84,7 @@ def test_configuration_can_be_used_and_is_where_the_proxy_looks(example: Path) -
         assert variable["name"] == "SWITCH_PROXY_CONFIG"
         assert mounted(proxy.container, variable["value"]) == "switch-proxy-config"
         assert PurePosixPath(variable["value"]).name == "config.yaml"
-        assert parsed(proxy).routes
+        assert proxy.settings.routes
 
 
 @examples
@@ -117,7 +109,7 @@ def test_secrets_are_mounted_where_they_are_read_and_into_the_proxy_alone(exampl
 def test_probes_ask_the_admin_listener(example: Path) -> None:
     for proxy in proxies(example):
         ports = {port["name"]: port["containerPort"] for port in proxy.container["ports"]}
-        admin = parsed(proxy).admin
+        admin = proxy.settings.admin
         assert admin.listen is not None
         assert (admin.listen.port, admin.listen.is_loopback) == (ports["proxy-admin"], False)
         for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
@@ -149,7 +141,7 @@ def test_memory_is_limited_and_cpu_is_not(example: Path) -> None:
 def test_proxy_has_the_time_to_finish(example: Path) -> None:
     """A pod that does not say otherwise has 30 seconds."""
     for proxy in proxies(example):
-        shutdown = parsed(proxy).shutdown
+        shutdown = proxy.settings.shutdown
         given = proxy.pod.get("terminationGracePeriodSeconds", 30)
         assert shutdown.drain_delay + shutdown.grace_period < given
 
@@ -161,7 +153,7 @@ def test_only_the_pod_itself_reaches_a_sidecar_and_the_app_is_told_where(example
             continue
         assert proxy.container["restartPolicy"] == "Always"
         (app,) = proxy.pod["containers"]
-        routes = [route.listen for route in parsed(proxy).routes]
+        routes = [route.listen for route in proxy.settings.routes]
         assert all(listen.is_loopback for listen in routes)
         assert [variable["value"] for variable in app["env"]] == [f"http://{listen}" for listen in routes]
 

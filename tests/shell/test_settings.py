@@ -391,3 +391,31 @@ def test_admin_address_that_cannot_be_found_is_an_error(tmp_path: Path, text: st
     with pytest.raises(ConfigurationError) as caught:
         load_admin_address(path, {})
     assert problem in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "value", ["socks5://egress:1080", "http://", "egress:eighty", "http://[egress:80", "http://egress:0"]
+)
+def test_egress_proxy_that_cannot_be_used_is_a_problem_of_the_configuration(value: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        parse(_VALID.encode(), source="config.yaml", environ={**_ENVIRON, "HTTPS_PROXY": value})
+    [problem] = caught.value.problems
+    assert str(problem).startswith(
+        "the environment: the value of HTTPS_PROXY is not the address of an HTTP proxy; write"
+    )
+
+
+def test_egress_proxy_that_nothing_goes_through_is_not_looked_at() -> None:
+    parse(
+        _VALID.encode(), source="config.yaml", environ={**_ENVIRON, "HTTPS_PROXY": "socks5://egress", "NO_PROXY": "*"}
+    )
+
+
+def test_password_in_an_egress_proxy_that_cannot_be_used_is_not_told() -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        parse(
+            _VALID.encode(),
+            source="config.yaml",
+            environ={**_ENVIRON, "HTTPS_PROXY": "socks5://user:hunter2@egress:1080"},
+        )
+    assert "hunter2" not in str(caught.value)

@@ -20,6 +20,14 @@ REFUSAL = b"HTTP/1.1 401 Unauthorized\r\nX-Api: a\r\nContent-Length: 4\r\n\r\nno
 NEWER = access_token("newer", generation=2)
 
 
+@pytest.fixture
+async def world(start_world: StartWorld) -> World:
+    """One in which a newer token is being fetched, once the first is refused."""
+    world = await start_world()
+    world.tokens.has_newer = True
+    return world
+
+
 def post(size: int) -> bytes:
     return b"POST /readings HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % size + b"r" * size
 
@@ -222,6 +230,7 @@ async def test_a_client_that_goes_away_while_a_newer_token_is_awaited_ends_it(wo
 async def test_while_a_newer_token_is_awaited_the_connection_serves_others(start_world: StartWorld) -> None:
     """It holds no place in the pool meanwhile."""
     world = await start_world(pool=PoolSettings(max_connections=1))
+    world.tokens.has_newer = True
     refused, server, _ = await world.begin(GET)
     await server.send(REFUSAL)
     await world.until(lambda _: world.tokens.waiting == 1)

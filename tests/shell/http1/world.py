@@ -54,8 +54,8 @@ class StaticTokens:
         self._given = asyncio.Event()
         self.waiting = 0
         self.rejected: list[int] = []
-        self.has_newer = True
-        """Whether one newer than the newest is worth waiting for."""
+        self.has_newer = False
+        """Whether one newer than the newest is being fetched, and so worth waiting for."""
         self.failure: Exception | None = None
         """What `acquire` raises that no provider should."""
 
@@ -73,7 +73,7 @@ class StaticTokens:
             raise self.failure
         self.waiting += 1
         try:
-            async with asyncio.timeout(timeout if self.has_newer else 0):
+            async with asyncio.timeout(timeout if self.has_newer or not newer_than else 0):
                 while self._token is None or self._token.generation <= newer_than:
                     self._given.clear()
                     await self._given.wait()
