@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from proxy.core.config import RouteSettings, Settings
     from proxy.core.credential_events import CredentialEvent
     from proxy.core.egress import EgressProxy
+    from proxy.core.health import Verdict
 
 
 class Application:
@@ -101,7 +102,8 @@ class Application:
             fetcher=client,
             secrets=credentials_from(credential, environ=environ, clock=self._clock),
             clock=self._clock,
-            random=random.random,
+            # Its own generator: in a test's process, a seed set by others neither repeats this nor is disturbed by it.
+            random=random.Random().random,  # noqa: S311 - spreads load, hides nothing
             observer=self,
             min_forced_refresh_interval=credential.min_forced_refresh_interval,
         )
@@ -200,6 +202,10 @@ class Application:
         self._credential_log.on_event(event)
         # Not before the credential's manager has done what belongs to the event.
         asyncio.get_running_loop().call_soon(self._look_at_health)
+
+    def judge_readiness(self) -> Verdict:
+        """Return whether the proxy is ready, with the reasons, as /readyz tells it."""
+        return judge_readiness(self._look_at_health())
 
     def _look_at_health(self) -> HealthSnapshot:
         """Return what readiness is judged by; log where it has come or gone since the last look, but for the end."""

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 _HIGHEST_PORT: Final = 65535
 
+_DEMO_LIFETIME: Final = 60.0
+"""Seconds; proxy.demo.run has the reason, and is not imported for it."""
+
 _PROBE_TIMEOUT: Final = 2.0
 """Seconds: an admin listener on loopback that takes longer is not well, and kubelet waits for 1 by default."""
 
@@ -150,7 +153,13 @@ def _demo(options: argparse.Namespace) -> int:
         auth_server=options.auth_server_port,
         switch_api=options.switch_api_port,
     )
-    return main(once=options.once, serve=options.serve, places=places)
+    return main(
+        once=options.once,
+        serve=options.serve,
+        places=places,
+        client_secret=options.client_secret,
+        lifetime=options.lifetime,
+    )
 
 
 def _health(options: argparse.Namespace) -> int:
@@ -244,7 +253,9 @@ def _add_demo_arguments(demo: argparse.ArgumentParser) -> None:
     manner.add_argument(
         "--serve", action="store_true", help="leave the script out, only serve: to try an app of yours against"
     )
-    demo.add_argument("--host", default="127.0.0.1", metavar="HOST", help="listen there (%(default)s)")
+    demo.add_argument(
+        "--host", default="127.0.0.1", metavar="HOST", help="listen there (%(default)s); 0.0.0.0 in a container"
+    )
     for part in ("proxy", "admin", "auth-server", "switch-api"):
         demo.add_argument(
             f"--{part}-port",
@@ -253,6 +264,19 @@ def _add_demo_arguments(demo: argparse.ArgumentParser) -> None:
             metavar="PORT",
             help="port of that part; 0, the default, is any free one",
         )
+    demo.add_argument(
+        "--client-secret",
+        type=_text,
+        metavar="SECRET",
+        help="made-up secret that the fake authorization server takes, for another proxy before it (random otherwise)",
+    )
+    demo.add_argument(
+        "--lifetime",
+        type=_seconds,
+        default=_DEMO_LIFETIME,
+        metavar="SECONDS",
+        help="tokens live so long, but for those of the script (%(default)gs)",
+    )
 
 
 def _port(text: str) -> int:
@@ -261,13 +285,19 @@ def _port(text: str) -> int:
     return int(text)
 
 
+def _text(text: str) -> str:
+    if not text:
+        raise argparse.ArgumentTypeError("empty; leave the option out for a random one")
+    return text
+
+
 def _seconds(text: str) -> float:
     try:
         seconds = parse_duration(text)
     except InvalidValueError as error:
         raise argparse.ArgumentTypeError(f"{text!r} {error.complaint}") from None
     if seconds <= 0:
-        raise argparse.ArgumentTypeError("no time to wait; write a duration above 0")
+        raise argparse.ArgumentTypeError("no time at all; write a duration above 0")
     return seconds
 
 

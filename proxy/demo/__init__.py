@@ -13,5 +13,5 @@ A whole little world to try the proxy in: fakes of the authorization server and 
     run           the demo: the fakes, the real proxy before them, the script, and an invitation to try
 
 The fakes share no code with what they judge: nothing here but `run` imports another part of `proxy`. They are
-made for users' own tests as much as for this project's (docs/testing-against-the-fakes.md).
+made for users' own tests as much as for this project's (docs/testing-your-app.md).
 """

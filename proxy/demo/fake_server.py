@@ -29,6 +29,14 @@ def wall_time() -> float:
     return time.time()  # noqa: TID251 - the fakes may not import proxy.clock
 
 
+_WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - nothing is bound here
+
+
+def reachable(host: str) -> str:
+    """Return a host to connect to, for one that is listened on: loopback's address for all addresses there are."""
+    return _WILDCARDS.get(host, host)
+
+
 class FakeServer:
     """
     A real HTTP/1.1 server on a free port of loopback whose answers are decided by one function.
@@ -96,8 +104,10 @@ class FakeServer:
 
     @property
     def url(self) -> str:
-        """Return scheme, host and port, without a slash at the end."""
-        return f"{'https' if self._ssl_context else 'http'}://{self._host}:{self._port}"
+        """Return scheme, host and port to reach it at from this machine, without a slash at the end."""
+        host = reachable(self._host)
+        written = f"[{host}]" if ":" in host else host  # RFC 3986 §3.2.2
+        return f"{'https' if self._ssl_context else 'http'}://{written}:{self._port}"
 
     async def wait_for_requests(self, count: int, *, within: float) -> Sequence[ReceivedRequest]:
         """Return the requests once `count` have come; raises TimeoutError, saying how many there were."""

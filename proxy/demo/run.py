@@ -12,10 +12,8 @@ import os
 import secrets
 import signal
 import sys
-import tempfile
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import uvloop
@@ -33,6 +31,7 @@ from proxy.core.config import (
 )
 from proxy.core.errors import SwitchProxyError
 from proxy.demo.auth_server import SWITCH_AUDIENCE, FakeAuthorizationServer
+from proxy.demo.fake_server import reachable
 from proxy.demo.narration import narrator_for
 from proxy.demo.script import METERS, POSTED, READINGS, SHORT_LIFETIME, Script, World
 from proxy.demo.switch_api import FakeSwitchAPI
@@ -50,13 +49,16 @@ EXIT_INTERRUPTED = 130
 
 _ROUTE = "switch-api"
 
-_LONG_LIFETIME = 60.0
+LONG_LIFETIME = 60.0
 """Seconds that tokens live once the script is over: short enough to watch them go, on the admin page."""
+
+_SECRET_VARIABLE = "DEMO_CLIENT_SECRET"  # noqa: S105 - the name of it
+"""Handed to the proxy alone, in place of a file: the demo runs on a read-only file system too, as in a container."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Places:
-    """Where to listen; port 0 is any free one."""
+    """Where to listen; port 0 is any free one, `0.0.0.0` and `::` are all addresses there are."""
 
     host: str = "127.0.0.1"
     proxy: int = 0
@@ -70,32 +72,30 @@ def main(
     once: bool = False,
     serve: bool = False,
     places: Places | None = None,
+    client_secret: str | None = None,
+    lifetime: float = LONG_LIFETIME,
     prepare: Callable[[World], None] | None = None,
 ) -> int:
     """
     Run the demo and return its exit code: 1 where anything was not as it must be, else 0.
 
-    `prepare` is called with the running world before the script begins: a test makes the fakes misbehave there.
+    The client's secret is random unless one is given; `lifetime` (seconds) is that of tokens once there is no script,
+    or no more of it. `prepare` is called with the running world before the script begins: a test makes the fakes
+    misbehave there.
     """
     narrator = narrator_for(sys.stdout, os.environ)
-    # mkdtemp makes a folder that this user alone can read, as a mounted secret should be.
-    with tempfile.TemporaryDirectory(prefix="switch-proxy-demo-") as folder:
-        secret_file = Path(folder) / "client_secret"
-        client_secret = secrets.token_urlsafe(48)
-        secret_file.write_text(client_secret, encoding="ascii")
-        world = _open_world(
-            secret_file=secret_file,
-            client_secret=client_secret,
-            places=places or Places(),
-            lifetime=_LONG_LIFETIME if serve else SHORT_LIFETIME,
-        )
-        try:
-            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-                return runner.run(_run(world, narrator, once=once, serve=serve, prepare=prepare))
-        except BrokenPipeError:
-            # Whoever read this has seen enough (`| head`); the interpreter shall not complain of it at its end either.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return EXIT_FAILED
+    world = _open_world(
+        client_secret=client_secret or secrets.token_urlsafe(48),
+        places=places or Places(),
+        lifetime=lifetime if serve else SHORT_LIFETIME,
+    )
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(_run(world, narrator, once=once, serve=serve, lifetime=lifetime, prepare=prepare))
+    except BrokenPipeError:
+        # Whoever read this has seen enough (`| head`); the interpreter shall not complain of it at its end either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_FAILED
 
 
 async def _run(
@@ -104,6 +104,7 @@ async def _run(
     *,
     once: bool,
     serve: bool,
+    lifetime: float,
     prepare: Callable[[World], None] | None,
 ) -> int:
     interrupted = _cancel_on_signals()
@@ -120,7 +121,7 @@ async def _run(
                 prepare(world)
             if not serve:
                 exit_code = _summed_up(narrator, await Script(world, narrator).run())
-                world.auth.lifetime = _LONG_LIFETIME
+                world.auth.lifetime = lifetime
             if not once:
                 _invite(narrator, world)
                 await asyncio.Event().wait()  # until a signal comes
@@ -132,9 +133,7 @@ async def _run(
 
 
 @asynccontextmanager
-async def _open_world(
-    *, secret_file: Path, client_secret: str, places: Places, lifetime: float
-) -> AsyncIterator[World]:
+async def _open_world(*, client_secret: str, places: Places, lifetime: float) -> AsyncIterator[World]:
     """Start the fakes and the proxy before them. Raises OSError or SwitchProxyError where one cannot start."""
     auth = FakeAuthorizationServer(
         client_id="demo-client",
@@ -144,7 +143,8 @@ async def _open_world(
         port=places.auth_server,
     )
     api = FakeSwitchAPI(introspect=auth.introspect, host=places.host, port=places.switch_api)
-    async with auth, api, running(_settings(auth, api, secret_file, places)) as application:
+    environ = {**os.environ, _SECRET_VARIABLE: client_secret}
+    async with auth, api, running(_settings(auth, api, places), environ=environ) as application:
         yield World(
             auth=auth,
             api=api,
@@ -153,7 +153,7 @@ async def _open_world(
         )
 
 
-def _settings(auth: FakeAuthorizationServer, api: FakeSwitchAPI, secret_file: Path, places: Places) -> Settings:
+def _settings(auth: FakeAuthorizationServer, api: FakeSwitchAPI, places: Places) -> Settings:
     """Return the configuration of the proxy before the fakes: what a user would write, and less of logs."""
     is_remote = not is_loopback_host(places.host)
     return Settings(
@@ -161,7 +161,7 @@ def _settings(auth: FakeAuthorizationServer, api: FakeSwitchAPI, secret_file: Pa
             "switch": CredentialSettings(
                 token_url=auth.token_url,
                 client_id=auth.client_id,
-                client_secret=SecretSource(file=str(secret_file)),
+                client_secret=SecretSource(env=_SECRET_VARIABLE),
                 audience=SWITCH_AUDIENCE,
                 allow_plaintext=is_remote,
             )
@@ -233,4 +233,5 @@ def _invite(narrator: Narrator, world: World) -> None:
 
 
 def _url(address: tuple[str, int]) -> str:
-    return f"http://{Address(host=address[0], port=address[1])}"
+    host, port = address
+    return f"http://{Address(host=reachable(host), port=port)}"

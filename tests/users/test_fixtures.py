@@ -1,0 +1,439 @@
+"""The fixtures as users have them: plain functions, a client that blocks, and everything a test may want of the world."""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import random
+import threading
+import time
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+from urllib.error import HTTPError, URLError
+from urllib.request import Request, urlopen
+
+import pytest
+
+from proxy.core.errors import ConfigurationError
+from proxy.demo.faults import Delay, Hang, Lifetime, Reset, Status
+from proxy.testing import CONFIGURATION, AuthorizationServer, BackgroundLoop, Proxy, SwitchAPI
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+METERS = "/api/meter?organizationId=1"
+READINGS = "/api/readings"
+POSTED = json.dumps(
+    {
+        "meters": [
+            {
+                "id": "1",
+                "registers": [
+                    {
+                        "id": "7",
+                        "values": [
+                            {"timestamp": "2025-11-03T16:00:00Z", "periodTo": "2025-11-03T17:00:00Z", "value": 42}
+                        ],
+                    }
+                ],
+            }
+        ]
+    }
+).encode()
+
+
+def get(url: str) -> tuple[int, Any]:
+    """Return status and content of what an app without an HTTP library gets."""
+    return send(Request(url))
+
+
+def post(url: str) -> tuple[int, Any]:
+    return send(Request(url, data=POSTED, headers={"Content-Type": "application/json"}))
+
+
+def send(request: Request) -> tuple[int, Any]:
+    try:
+        with urlopen(request, timeout=20) as response:
+            status, body = response.status, response.read()
+    except HTTPError as error:
+        with error:
+            status, body = error.code, error.read()
+    return status, json.loads(body) if body else None
+
+
+def eventually(predicate: Callable[[], object]) -> None:
+    """Wait for what another thread makes true."""
+    deadline = time.monotonic() + 20
+    while not predicate():
+        assert time.monotonic() < deadline, "it did not come true"
+        time.sleep(0.005)
+
+
+# --- as it is ------------------------------------------------------------------------------------------------------
+
+
+def test_app_reads_through_the_proxy(switch_proxy: Proxy, fake_switch_api: SwitchAPI) -> None:
+    """The app knows one URL and no token; the API sees one."""
+    status, meters = get(switch_proxy.url + METERS)
+
+    assert status == HTTPStatus.OK
+    assert meters
+    [request] = fake_switch_api.requests
+    assert request.target == METERS
+    assert request.bearer_token is not None
+
+
+def test_world_starts_with_one_token_fetched(
+    switch_proxy: Proxy, fake_authorization_server: AuthorizationServer
+) -> None:
+    """So a test counts from a known state."""
+    assert switch_proxy.is_ready
+    [token] = fake_authorization_server.issued
+    assert fake_authorization_server.find(token.value) == token
+    assert fake_authorization_server.introspect(token.value)["active"]
+    assert [request.path for request in fake_authorization_server.requests] == ["/oauth/token"]
+
+
+@pytest.mark.parametrize("turn", ["first", "second"])
+def test_each_test_has_a_world_of_its_own(turn: str, switch_proxy: Proxy, fake_switch_api: SwitchAPI) -> None:
+    """Nothing that one test did is seen by the next: neither requests, nor faults, nor what the API was sent."""
+    assert fake_switch_api.requests == ()
+    assert fake_switch_api.faults.is_empty
+    get(switch_proxy.url + METERS)
+    fake_switch_api.faults.add(Status(code=500), times=None)
+
+
+def test_admin_listener_is_there(switch_proxy: Proxy) -> None:
+    with urlopen(switch_proxy.admin_url + "/metrics", timeout=20) as metrics:
+        assert b"switch_proxy_" in metrics.read()
+
+
+def test_requests_can_be_counted_from_anywhere(switch_proxy: Proxy, fake_switch_api: SwitchAPI) -> None:
+    get(switch_proxy.url + METERS)
+    fake_switch_api.forget_requests()
+    get(switch_proxy.url + METERS)
+
+    assert len(fake_switch_api.wait_for_requests(1)) == 1
+
+
+def test_waiting_for_requests_that_do_not_come_says_how_many_there_were(fake_switch_api: SwitchAPI) -> None:
+    with pytest.raises(TimeoutError, match="0 of 2 requests came within 0.01 s"):
+        fake_switch_api.wait_for_requests(2, within=0.01)
+
+
+# --- misbehaviour --------------------------------------------------------------------------------------------------
+
+
+def test_a_fault_is_met_by_the_next_request_alone(switch_proxy: Proxy, fake_switch_api: SwitchAPI) -> None:
+    fake_switch_api.faults.add(Status(code=503, retry_after=7))
+
+    assert [get(switch_proxy.url + METERS)[0] for _ in range(2)] == [503, 200]
+    assert fake_switch_api.faults.is_empty
+
+
+def test_a_fault_lasts_as_long_as_its_block(switch_proxy: Proxy, fake_switch_api: SwitchAPI) -> None:
+    with fake_switch_api.faults.during(Status(code=500), method="GET"):
+        assert get(switch_proxy.url + METERS)[0] == 500
+        assert post(switch_proxy.url + READINGS)[0] == 204
+    assert get(switch_proxy.url + METERS)[0] == 200
+
+
+def test_faults_are_cleared(switch_proxy: Proxy, fake_switch_api: SwitchAPI) -> None:
+    fake_switch_api.faults.add(Reset(), times=None)
+    assert post(switch_proxy.url + READINGS)[0] == 502
+    fake_switch_api.faults.clear()
+    assert post(switch_proxy.url + READINGS)[0] == 204
+
+
+def test_faults_that_cannot_go_together_are_refused_where_they_are_written(fake_switch_api: SwitchAPI) -> None:
+    with pytest.raises(ValueError, match="cannot both happen"):
+        fake_switch_api.faults.add(Reset(), Hang())
+    assert "behaves" in repr(fake_switch_api.faults)
+
+
+def test_an_outage_of_the_api_is_a_502_and_over_when_it_starts_again(
+    switch_proxy: Proxy, fake_switch_api: SwitchAPI
+) -> None:
+    """On the same port."""
+    fake_switch_api.stop()
+    assert get(switch_proxy.url + METERS)[0] == 502
+    fake_switch_api.start()
+    assert get(switch_proxy.url + METERS)[0] == 200
+
+
+def test_an_outage_of_the_authorization_server_is_not_noticed_while_the_token_lasts(
+    switch_proxy: Proxy, fake_authorization_server: AuthorizationServer
+) -> None:
+    fake_authorization_server.stop()
+    assert get(switch_proxy.url + METERS)[0] == 200
+
+
+def test_an_app_meets_refused_connections_while_the_proxy_is_away(switch_proxy: Proxy) -> None:
+    """And finds it at the same address again."""
+    url = switch_proxy.url
+    switch_proxy.stop()
+    with pytest.raises(URLError):
+        get(url + METERS)
+    assert not switch_proxy.is_ready
+    switch_proxy.start()
+    assert switch_proxy.url == url
+    assert get(url + METERS)[0] == 200
+
+
+def test_a_start_without_a_token_is_a_503_that_says_why(
+    switch_proxy: Proxy, fake_authorization_server: AuthorizationServer
+) -> None:
+    """A proxy that cannot get its first token is not waited for when the test says so."""
+    fake_authorization_server.faults.add(Status(code=503), times=None)
+    switch_proxy.restart(is_awaited=False)
+
+    status, problem = get(switch_proxy.url + METERS)
+
+    assert status == 503
+    assert "503" in problem["detail"]
+
+
+def test_a_proxy_that_does_not_become_ready_says_what_is_missing(
+    switch_proxy: Proxy, fake_authorization_server: AuthorizationServer
+) -> None:
+    fake_authorization_server.rotate_secret()
+    switch_proxy.restart(is_awaited=False)
+
+    with pytest.raises(TimeoutError, match=r"not ready after 0\.1 s: .*"):
+        switch_proxy.wait_until_ready(within=0.1)
+
+
+def test_a_rotated_secret_is_taken_up_from_its_file(
+    switch_proxy: Proxy, fake_authorization_server: AuthorizationServer
+) -> None:
+    """The old one is dead at once; nothing is restarted but the wait."""
+    secret = fake_authorization_server.rotate_secret()
+    switch_proxy.secret_file.write_text(secret)
+    switch_proxy.restart()
+
+    assert fake_authorization_server.client_secret == secret
+    assert len(fake_authorization_server.issued) == 2
+
+
+def test_revoked_tokens_are_refused_by_the_api(
+    switch_proxy: Proxy, fake_authorization_server: AuthorizationServer
+) -> None:
+    """Sent past the proxy, which would get another token."""
+    [token] = fake_authorization_server.issued
+    fake_authorization_server.revoke_all()
+
+    assert fake_authorization_server.introspect(token.value) == {"active": False}
+
+
+def test_short_lived_tokens_are_replaced_while_the_app_goes_on(
+    switch_proxy: Proxy, fake_authorization_server: AuthorizationServer, fake_switch_api: SwitchAPI
+) -> None:
+    fake_authorization_server.lifetime = 2
+    switch_proxy.restart()
+
+    statuses = set()
+    while len({request.bearer_token for request in fake_switch_api.requests}) < 3:
+        statuses.add(get(switch_proxy.url + METERS)[0])
+
+    assert statuses == {200}
+
+
+def test_a_lifetime_of_one_token_is_a_fault_too(
+    switch_proxy: Proxy, fake_authorization_server: AuthorizationServer
+) -> None:
+    fake_authorization_server.faults.add(Lifetime(seconds=77))
+    switch_proxy.restart()
+
+    token = fake_authorization_server.issued[-1]
+    assert token.expires_at - token.issued_at == pytest.approx(77)
+
+
+# --- time ----------------------------------------------------------------------------------------------------------
+
+
+def test_rate_limits_pass_without_waiting(switch_proxy: Proxy, fake_switch_api: SwitchAPI) -> None:
+    """The fakes' clock jumps when it is told; the sixth post within a second is one too many."""
+    fast = [post(switch_proxy.url + READINGS)[0] for _ in range(6)]
+    fake_switch_api.clock.advance(1.0)
+
+    assert (fast, post(switch_proxy.url + READINGS)[0]) == ([204] * 5 + [429], 204)
+
+
+def test_the_fakes_clock_goes_on_only() -> None:
+    with BackgroundLoop() as loop, pytest.raises(ValueError, match="cannot be set back"):
+        AuthorizationServer(loop).clock.advance(-1.0)
+
+
+def test_a_test_that_stops_time_stops_neither_fakes_nor_proxy(
+    monkeypatch: pytest.MonkeyPatch, switch_proxy: Proxy, fake_switch_api: SwitchAPI
+) -> None:
+    """As libraries do that freeze time: in all threads."""
+    for name in ("time", "monotonic"):
+        monkeypatch.setattr(time, name, lambda: 0.0)
+    fake_switch_api.faults.add(Delay(seconds=0.01))
+
+    assert get(switch_proxy.url + METERS)[0] == 200
+
+
+def test_random_numbers_of_a_test_are_not_drawn_by_the_proxy(request: pytest.FixtureRequest) -> None:
+    """A seed gives the same numbers with and without a proxy that draws its own beside."""
+    random.seed(5)
+    state = random.getstate()
+    proxy: Proxy = request.getfixturevalue("switch_proxy")
+    proxy.restart()
+
+    assert random.getstate() == state
+
+
+# --- configuration -------------------------------------------------------------------------------------------------
+
+
+class TestOverriddenConfiguration:
+    """A fixture of the same name, in a class, a module or a conftest, is the configuration."""
+
+    @pytest.fixture
+    def switch_proxy_configuration(self) -> str:
+        return """
+        credentials:
+          switch:
+            token_url: ${SWITCH_TOKEN_URL}
+            client_id: ${SWITCH_CLIENT_ID}
+            client_secret: {file: "${SWITCH_CLIENT_SECRET_FILE}"}
+            audience: ${SWITCH_AUDIENCE}
+        routes:
+          - {name: api, listen: "127.0.0.1:0", upstream: "${SWITCH_API_URL}", credential: switch}
+          - {name: readings, listen: "127.0.0.1:0", upstream: "${SWITCH_API_URL}/api", credential: switch}
+        admin: {listen: off}
+        """
+
+    def test_each_route_has_its_url(self, switch_proxy: Proxy, fake_switch_api: SwitchAPI) -> None:
+        assert list(switch_proxy.urls) == ["api", "readings"]
+        assert switch_proxy.url == switch_proxy.urls["api"]
+        assert post(switch_proxy.urls["readings"] + "/readings")[0] == 204
+        assert fake_switch_api.requests[-1].path == "/api/readings"
+
+    def test_an_admin_listener_that_is_off_is_told(self, switch_proxy: Proxy) -> None:
+        with pytest.raises(RuntimeError, match="admin.listen: off"):
+            _ = switch_proxy.admin_url
+
+
+def test_a_configuration_that_cannot_be_used_says_all_that_is_wrong(
+    switch_background_loop: BackgroundLoop,
+    fake_authorization_server: AuthorizationServer,
+    fake_switch_api: SwitchAPI,
+    tmp_path: Path,
+) -> None:
+    proxy = Proxy(
+        switch_background_loop,
+        fake_authorization_server,
+        fake_switch_api,
+        folder=tmp_path,
+        configuration=CONFIGURATION.replace("audience", "audiance"),
+    )
+    with pytest.raises(ConfigurationError, match="switch_proxy_configuration:7:.*audiance"):
+        proxy.start()
+    assert repr(proxy) == "<Proxy stopped>"
+
+
+def test_a_proxy_that_was_never_started_has_no_url(
+    switch_background_loop: BackgroundLoop,
+    fake_authorization_server: AuthorizationServer,
+    fake_switch_api: SwitchAPI,
+    tmp_path: Path,
+) -> None:
+    proxy = Proxy(switch_background_loop, fake_authorization_server, fake_switch_api, folder=tmp_path)
+    with pytest.raises(RuntimeError, match="not been started"):
+        _ = proxy.url
+
+
+def test_a_proxy_is_started_once(switch_proxy: Proxy) -> None:
+    with pytest.raises(RuntimeError, match="runs already"):
+        switch_proxy.start()
+
+
+# --- other ways in -------------------------------------------------------------------------------------------------
+
+
+def test_an_authorization_server_of_ones_own_settings(
+    switch_background_loop: BackgroundLoop, tmp_path: Path
+) -> None:
+    """Without fixtures: unittest, or arguments that the fixtures do not have."""
+    with (
+        AuthorizationServer(switch_background_loop, client_id="mine", client_secret="made-up", lockout_after=1) as auth,
+        SwitchAPI(switch_background_loop, auth, organizations=(1, 2)) as api,
+        Proxy(switch_background_loop, auth, api, folder=tmp_path) as proxy,
+    ):
+        assert get(proxy.url + "/api/meter?organizationId=2")[0] == 200
+        auth.rotate_secret()
+        proxy.restart(is_awaited=False)
+        eventually(lambda: len(auth.requests) == 2)
+        secret = auth.client_secret
+        proxy.secret_file.write_text(secret)
+        proxy.restart(is_awaited=False)
+        eventually(lambda: "many" in get(proxy.url + METERS)[1]["detail"])
+        auth.unlock()
+        proxy.restart()
+        assert get(proxy.url + METERS)[0] == 200
+
+
+def test_a_second_client_has_its_own_audience(fake_authorization_server: AuthorizationServer) -> None:
+    secret = fake_authorization_server.add_client("vtn", audience="https://openadr.example.com")
+    body = f"grant_type=client_credentials&client_id=vtn&client_secret={secret}&audience=https://openadr.example.com"
+    status, answer = send(Request(fake_authorization_server.token_url, data=body.encode()))
+
+    assert status == 200
+    issued = fake_authorization_server.find(answer["access_token"])
+    assert issued is not None
+    assert issued.audience == "https://openadr.example.com"
+    assert fake_authorization_server.microsoft_token_url.endswith("/oauth2/v2.0/token")
+
+
+async def test_coroutines_use_the_same_fixtures(switch_proxy: Proxy, fake_switch_api: SwitchAPI) -> None:
+    """On a loop of their own, whichever plugin made it."""
+    import aiohttp  # noqa: PLC0415 - what this test's app uses
+
+    fake_switch_api.faults.add(Status(code=503))
+    async with aiohttp.ClientSession() as session:
+        for expected in (503, 200):
+            async with session.get(switch_proxy.url + METERS) as response:
+                assert response.status == expected
+
+
+def test_the_loop_is_not_called_from_itself(switch_background_loop: BackgroundLoop) -> None:
+    """It would wait for itself for ever."""
+    with pytest.raises(RuntimeError, match="calls from other threads"):
+        switch_background_loop.call(lambda: switch_background_loop.call(lambda: None))
+
+
+def test_a_loop_that_has_ended_takes_no_calls() -> None:
+    with BackgroundLoop() as loop:
+        assert repr(loop) == "<BackgroundLoop runs>"
+    with pytest.raises(RuntimeError, match="within its `with` block"):
+        loop.call(lambda: None)
+    assert repr(loop) == "<BackgroundLoop stopped>"
+
+
+def test_nothing_is_left_behind(tmp_path: Path) -> None:
+    """Threads and descriptors are as many as before."""
+
+    def there() -> tuple[int, int]:
+        gc.collect()
+        return threading.active_count(), len(os.listdir("/proc/self/fd"))
+
+    def use() -> None:
+        with (
+            BackgroundLoop() as loop,
+            AuthorizationServer(loop) as auth,
+            SwitchAPI(loop, auth) as api,
+            Proxy(loop, auth, api, folder=tmp_path) as proxy,
+        ):
+            api.faults.add(Hang())
+            with pytest.raises(TimeoutError):
+                urlopen(proxy.url + METERS, timeout=0.05)
+
+    use()  # What is made once and kept, as by OpenSSL.
+    before = there()
+    use()
+    eventually(lambda: there() == before)
