@@ -30,7 +30,7 @@ def switch_background_loop() -> Iterator[BackgroundLoop]:
 
 @pytest.fixture
 def fake_authorization_server(switch_background_loop: BackgroundLoop) -> Iterator[AuthorizationServer]:
-    """A running fake authorization server: `token_url`, `faults`, `requests`, `issued`, `rotate_secret()` …"""
+    """A running fake authorization server: `token_url`, `faults`, `requests`, `issued`, `rotate_secret()` and more."""
     from proxy.testing import AuthorizationServer
 
     with AuthorizationServer(switch_background_loop) as server:
@@ -41,7 +41,7 @@ def fake_authorization_server(switch_background_loop: BackgroundLoop) -> Iterato
 def fake_switch_api(
     switch_background_loop: BackgroundLoop, fake_authorization_server: AuthorizationServer
 ) -> Iterator[SwitchAPI]:
-    """A running fake Switch API: `url`, `faults`, `requests`, `wait_for_requests(count)` …"""
+    """A running fake Switch API: `url`, `faults`, `requests`, `wait_for_requests(count)` and more."""
     from proxy.testing import SwitchAPI
 
     with SwitchAPI(switch_background_loop, fake_authorization_server) as api:
@@ -64,7 +64,7 @@ def switch_proxy(
     switch_proxy_configuration: str,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Proxy]:
-    """The real proxy before both fakes, with its first token: `url`, `admin_url`, `stop()`, `restart()` …"""
+    """The real proxy before both fakes, with its first token: `url`, `admin_url`, `stop()`, `restart()` and more."""
     from proxy.testing import Proxy
 
     with Proxy(

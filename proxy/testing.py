@@ -29,7 +29,7 @@ from proxy.core.addresses import Address
 from proxy.core.config import ADMIN_LISTENER
 from proxy.core.errors import ConfigurationError
 from proxy.demo.auth_server import SWITCH_AUDIENCE, FakeAuthorizationServer
-from proxy.demo.faults import Fault, FaultScript, TokenFault
+from proxy.demo.faults import Fault, TokenFault
 from proxy.demo.switch_api import FakeSwitchAPI
 from proxy.settings import parse
 
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from proxy.app import Application
     from proxy.core.config import Settings
     from proxy.demo.auth_server import IssuedToken
+    from proxy.demo.faults import FaultScript
     from proxy.demo.messages import ReceivedRequest
 
 WITHIN: Final = 10.0
@@ -115,7 +116,7 @@ class BackgroundLoop:
     def call(self, function: Callable[[], T]) -> T:
         """Call `function` on the loop, and return its result here. Raises what it raises."""
 
-        async def do() -> T:  # noqa: RUF029 - a coroutine is what can be handed over and waited for
+        async def do() -> T:
             return function()
 
         return self.run(do)
@@ -226,7 +227,7 @@ class _Server(Generic[F]):
         return self._loop.call(lambda: repr(self._either))
 
 
-class AuthorizationServer(_Server["Fault | TokenFault"]):
+class AuthorizationServer(_Server[Fault | TokenFault]):
     """
     A fake authorization server on a free port of loopback: `FakeAuthorizationServer`, from the test's thread.
 

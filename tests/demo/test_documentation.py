@@ -28,8 +28,8 @@ def members_of(kind: type) -> Iterator[str]:
 
 
 def test_the_complete_example_passes_as_a_test_of_its_own(tmp_path: Path) -> None:
-    """The first block of the page, saved and run as the page says."""
-    [example, *_] = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    """The last block of the page, saved as a test."""
+    [*_, example] = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
     file = tmp_path / "test_send_reading.py"
     file.write_text(example, encoding="utf-8")
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", os.devnull, str(file)]

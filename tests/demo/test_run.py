@@ -14,10 +14,16 @@ from typing import TYPE_CHECKING
 import aiohttp
 import pytest
 
+from proxy.cli import make_parser
+from proxy.demo.auth_server import SWITCH_AUDIENCE
+from proxy.demo.fake_server import reachable
+from proxy.demo.run import LONG_LIFETIME
+
 if TYPE_CHECKING:
     from asyncio.subprocess import Process
     from collections.abc import AsyncIterator
     from contextlib import AbstractAsyncContextManager
+    from pathlib import Path
 
 FAULTY = """
 import sys
@@ -144,3 +150,55 @@ async def test_the_fakes_import_nothing_else_of_the_package() -> None:
         out, _ = await process.communicate()
 
     assert all(name == "proxy" or name.startswith("proxy.demo") for name in out.decode().split())
+
+
+@pytest.mark.parametrize(
+    ("host", "reached"),
+    [("127.0.0.1", "127.0.0.1"), ("::1", "[::1]"), ("localhost", "localhost|127.0.0.1")],
+    ids=["IPv4", "IPv6", "a name"],
+)
+async def test_it_prints_addresses_that_can_be_reached_whatever_it_listens_on(host: str, reached: str) -> None:
+    """As URLs have them."""
+    async with demo("--serve", "--host", host) as process:
+        told = await read_until(process, "(fake; they live")
+
+    hosts = re.findall(r"http://(.*):\d+", " ".join(told.split()).replace(" ", "\n"))
+    assert len(hosts) == 4
+    assert set(hosts) <= set(reached.split("|"))
+
+
+@pytest.mark.parametrize(
+    ("listened", "told"), [("0.0.0.0", "127.0.0.1"), ("::", "::1"), ("192.0.2.1", "192.0.2.1")], ids=str
+)
+def test_all_addresses_are_reached_at_loopback(listened: str, told: str) -> None:
+    """What listens everywhere, as in a container, is no address to connect to."""
+    assert reachable(listened) == told
+
+
+async def test_another_proxy_can_be_put_before_its_fakes() -> None:
+    """The secret and the lifetime are those that were asked for."""
+    async with demo("--serve", "--client-secret", "made-up", "--lifetime", "5m") as process:
+        told = await read_until(process, "/metrics'")
+        [token_url] = re.findall(r"http://\S+/oauth/token", told)
+        form = {
+            "grant_type": "client_credentials",
+            "client_id": "demo-client",
+            "client_secret": "made-up",
+            "audience": SWITCH_AUDIENCE,
+        }
+        async with aiohttp.ClientSession() as session, session.post(token_url, data=form) as response:
+            answer = await response.json()
+
+    assert (response.status, answer["expires_in"]) == (200, 300)
+
+
+async def test_it_needs_no_folder_to_write_to(tmp_path: Path) -> None:
+    """The root file system of a container may be read-only."""
+    missing = str(tmp_path / "nowhere")
+    program = "import os, sys, tempfile; tempfile.tempdir = sys.argv.pop(); from proxy.demo.run import main; sys.exit(main(serve=True))"
+    async with python("-c", program, missing) as process:
+        await read_until(process, "Now it is yours")
+
+
+def test_the_command_line_tells_the_lifetime_that_the_demo_has() -> None:
+    assert make_parser().parse_args(["demo"]).lifetime == LONG_LIFETIME

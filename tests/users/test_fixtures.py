@@ -119,7 +119,7 @@ def test_requests_can_be_counted_from_anywhere(switch_proxy: Proxy, fake_switch_
 
 
 def test_waiting_for_requests_that_do_not_come_says_how_many_there_were(fake_switch_api: SwitchAPI) -> None:
-    with pytest.raises(TimeoutError, match="0 of 2 requests came within 0.01 s"):
+    with pytest.raises(TimeoutError, match=r"0 of 2 requests came within 0\.01 s"):
         fake_switch_api.wait_for_requests(2, within=0.01)
 
 
@@ -315,7 +315,7 @@ class TestOverriddenConfiguration:
         assert fake_switch_api.requests[-1].path == "/api/readings"
 
     def test_an_admin_listener_that_is_off_is_told(self, switch_proxy: Proxy) -> None:
-        with pytest.raises(RuntimeError, match="admin.listen: off"):
+        with pytest.raises(RuntimeError, match=r"admin\.listen: off"):
             _ = switch_proxy.admin_url
 
 
@@ -332,7 +332,7 @@ def test_a_configuration_that_cannot_be_used_says_all_that_is_wrong(
         folder=tmp_path,
         configuration=CONFIGURATION.replace("audience", "audiance"),
     )
-    with pytest.raises(ConfigurationError, match="switch_proxy_configuration:7:.*audiance"):
+    with pytest.raises(ConfigurationError, match=r"switch_proxy_configuration:7:.*audiance"):
         proxy.start()
     assert repr(proxy) == "<Proxy stopped>"
 
@@ -356,9 +356,7 @@ def test_a_proxy_is_started_once(switch_proxy: Proxy) -> None:
 # --- other ways in -------------------------------------------------------------------------------------------------
 
 
-def test_an_authorization_server_of_ones_own_settings(
-    switch_background_loop: BackgroundLoop, tmp_path: Path
-) -> None:
+def test_an_authorization_server_of_ones_own_settings(switch_background_loop: BackgroundLoop, tmp_path: Path) -> None:
     """Without fixtures: unittest, or arguments that the fixtures do not have."""
     with (
         AuthorizationServer(switch_background_loop, client_id="mine", client_secret="made-up", lockout_after=1) as auth,
@@ -420,7 +418,7 @@ def test_nothing_is_left_behind(tmp_path: Path) -> None:
 
     def there() -> tuple[int, int]:
         gc.collect()
-        return threading.active_count(), len(os.listdir("/proc/self/fd"))
+        return threading.active_count(), len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - as in a shell
 
     def use() -> None:
         with (
