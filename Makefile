@@ -6,6 +6,7 @@ MAKEFLAGS += --no-print-directory
 VENV := .venv
 BIN := $(VENV)/bin
 BENCH := $(VENV)/bench
+TOOLS := $(VENV)/tools
 PIP := python -m pip --disable-pip-version-check --no-input -qq
 # Nothing but wheels whose hashes the lock files know: no code of a package runs while it is installed.
 INSTALL := $(PIP) install --require-hashes --only-binary :all:
@@ -15,7 +16,7 @@ PYTHONS = $(or $(PYTHON),python3 python3.13 python3.12 python3.11)
 CONFIG ?= config.yaml
 SECONDS ?= 60
 
-.PHONY: help setup demo run test check fmt fuzz bench bench-quick image image-test schema lock clean
+.PHONY: help setup demo run test check fmt fuzz bench bench-quick image image-test schema lock dist sbom audit clean
 
 help: ## List the tasks
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -67,6 +68,16 @@ schema: $(VENV)/run.stamp ## Write config.schema.json anew from the code
 	@$(BIN)/switch-proxy schema > config.schema.json.new
 	@mv config.schema.json.new config.schema.json
 
+dist: $(TOOLS)/stamp ## Build wheel and sdist into dist/, and check that they can be built again, installed and run
+	@$(TOOLS)/bin/python -m tools.dist $(ARGS)
+
+sbom: $(TOOLS)/stamp ## Write dist/'s bill of materials (CycloneDX): what an installation consists of
+	@$(TOOLS)/bin/python -m tools.sbom $(ARGS)
+
+audit: $(TOOLS)/stamp ## Look up known vulnerabilities of what is installed with the proxy (asks the package index)
+	@$(TOOLS)/bin/pip-audit --strict --progress-spinner off --disable-pip --require-hashes \
+	  -r requirements.lock -r requirements-build.lock $(ARGS)
+
 # The tool stays out of the environment that it resolves.
 COMPILE = CUSTOM_COMPILE_COMMAND='make lock' $(VENV)/lock/bin/pip-compile --quiet --generate-hashes --allow-unsafe \
   --strip-extras --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options $(ARGS)
@@ -78,6 +89,7 @@ lock: $(BIN)/python ## Write the lock files anew from pyproject.toml (ARGS=--upg
 	@$(COMPILE) --only-build-deps --build-deps-for editable --output-file requirements-build.lock pyproject.toml
 	@$(COMPILE) --extra dev --constraint requirements.lock --output-file requirements-dev.lock pyproject.toml
 	@$(COMPILE) --constraint requirements-dev.lock --output-file benchmarks/requirements.lock benchmarks/requirements.in
+	@$(COMPILE) --output-file tools/requirements.lock tools/requirements.in
 
 clean: ## Remove what the other tasks have made
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
@@ -115,4 +127,11 @@ $(BENCH)/stamp: benchmarks/requirements.lock requirements.lock requirements-buil
 	@echo "Installing what the benchmarks compare with into $(BENCH) …"
 	@$(BIN)/python -m venv $(BENCH)
 	@$(BENCH)/bin/$(INSTALL) -r requirements.lock -r requirements-build.lock -r benchmarks/requirements.lock
+	@touch $@
+
+# An environment apart too: what is shipped is checked by it, and not mixed with it.
+$(TOOLS)/stamp: tools/requirements.lock requirements-build.lock | $(BIN)/python
+	@echo "Installing what makes and checks releases into $(TOOLS) …"
+	@$(BIN)/python -m venv $(TOOLS)
+	@$(TOOLS)/bin/$(INSTALL) -r tools/requirements.lock -r requirements-build.lock
 	@touch $@
