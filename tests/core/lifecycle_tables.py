@@ -86,7 +86,7 @@ def what_a_request_gets(freshness: Freshness, phase: str) -> str:
 def requests_table() -> str:
     """Return the table of what a request gets, in Markdown."""
     rows = [[f.name, *(what_a_request_gets(f, phase) for phase in PHASES)] for f in Freshness]
-    return _markdown(["token", *(f"`{phase}`" for phase in PHASES)], rows)
+    return markdown(["token", *(f"`{phase}`" for phase in PHASES)], rows)
 
 
 _REFUSED: Final = Failed(error=TokenRequestRefusedError("no"))
@@ -120,7 +120,7 @@ _EFFECTS: Final[dict[type[Effect], str]] = {
 def transitions_table() -> str:
     """Return the table of what happens in each phase at each event, in Markdown."""
     rows = [[said, *(_transition(phase, event) for phase in _STARTS.values())] for said, event in _EVENTS.items()]
-    return _markdown(["event", *_STARTS], rows)
+    return markdown(["event", *_STARTS], rows)
 
 
 def _transition(phase: Phase, event: Event) -> str:
@@ -135,7 +135,8 @@ def _transition(phase: Phase, event: Event) -> str:
     return f"→ `{name}`{note}" + (f": {done}" if done else "")
 
 
-def _markdown(head: list[str], rows: list[list[str]]) -> str:
+def markdown(head: list[str], rows: list[list[str]]) -> str:
+    """Return a table in Markdown."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
