@@ -16,7 +16,7 @@ PYTHONS = $(or $(PYTHON),python3 python3.13 python3.12 python3.11)
 CONFIG ?= config.yaml
 SECONDS ?= 60
 
-.PHONY: help setup demo run test check fmt fuzz bench bench-quick image image-test schema lock dist sbom audit clean
+.PHONY: help setup demo run test check fmt fuzz soak bench bench-quick image image-test schema lock dist sbom audit clean
 
 help: ## List the tasks
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,6 +44,9 @@ fmt: $(VENV)/dev.stamp ## Format the code, and mend what the linter can mend
 
 fuzz: $(VENV)/dev.stamp ## Fuzz both parsers and whole exchanges (SECONDS=60; SEED=1 repeats a run)
 	@$(BIN)/python -m fuzz --seconds $(SECONDS) $(if $(SEED),--seed $(SEED)) $(ARGS)
+
+soak: $(VENV)/dev.stamp ## Load the proxy while its tokens get into every trouble; nothing may fail (SECONDS=300 for five minutes)
+	@$(BIN)/python -m soak --seconds $(SECONDS) $(ARGS)
 
 bench: $(BENCH)/stamp ## Measure beside Envoy, nginx and a tutorial's proxy, into benchmarks/RESULTS.md
 	@$(BENCH)/bin/python benchmarks/run.py --write $(ARGS)

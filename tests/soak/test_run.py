@@ -1,0 +1,46 @@
+"""A soak of a few seconds, and one whose proxy breaks its promise."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from tests.docs.pages import ROOT
+
+FORGETFUL = """
+import sys
+from soak import run
+from proxy.demo.switch_api import FakeSwitchAPI
+
+class Refusing(FakeSwitchAPI):
+    async def start(self):
+        await super().start()
+        from proxy.demo.faults import Status
+        self.faults.add(Status(code=500), times=3)
+
+run.FakeSwitchAPI = Refusing
+sys.exit(run.main(["--seconds", "3", "--rate", "50"]))
+"""
+
+
+def soak(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, check=False, timeout=50
+    )
+
+
+def test_a_soak_keeps_its_promises() -> None:
+    """Long enough for a revocation; the rest takes minutes."""
+    ran = soak("-m", "soak", "--seconds", "3", "--rate", "50")
+
+    assert (ran.returncode, ran.stderr) == (0, ""), ran.stdout + ran.stderr
+    assert "1 × revocation" in ran.stdout
+    assert "every promise was kept" in ran.stdout
+
+
+def test_a_soak_tells_what_was_broken() -> None:
+    """An API that fails is nothing that tokens excuse."""
+    ran = soak("-c", FORGETFUL)
+
+    assert ran.returncode == 1
+    assert "BROKEN: 3 requests failed that nothing excuses (3 × 500)" in ran.stdout
