@@ -23,6 +23,8 @@ Imports point one way: cli, testing → check, demo, process → app → the res
 one needs another it says so as a Protocol, and app hands it over. import-linter holds this in `make check`.
 
 Start with core/lifecycle.py (when a token is fetched), http1/exchange.py (what becomes of a request) and app.py.
+
+PYTEST_DONT_REWRITE: pytest would warn of a program that imports this package and then runs pytest.
 """
 
 __version__ = "0.1.0"

@@ -102,6 +102,32 @@ def test_a_suite_that_does_not_use_it_pays_nothing(tmp_path: Path) -> None:
     assert "1 passed" in run(tmp_path, "-q", plugins=["proxy.pytest_plugin"])
 
 
+def test_a_program_that_imports_the_package_and_then_runs_pytest_is_not_warned(tmp_path: Path) -> None:
+    """Of assertions that cannot be rewritten any more: there are none in it. Only installed packages are looked at."""
+    package = tmp_path / "site" / "proxy"
+    package.mkdir(parents=True)
+    for name in ("__init__.py", "pytest_plugin.py"):
+        (package / name).write_bytes((ROOT / "proxy" / name).read_bytes())
+    described = tmp_path / "site" / "installed-1.dist-info"
+    described.mkdir()
+    (described / "METADATA").write_text("Metadata-Version: 2.1\nName: installed\nVersion: 1\n")
+    (described / "RECORD").write_text("proxy/__init__.py,,\nproxy/pytest_plugin.py,,\n")
+    (described / "entry_points.txt").write_text("[pytest11]\ninstalled = proxy.pytest_plugin\n")
+    write(tmp_path, "def test_nothing(): pass\n")
+    program = "import sys, proxy, pytest; sys.exit(pytest.main(['-q', '-W', 'error', *sys.argv[1:]]))"
+    ran = subprocess.run(
+        [sys.executable, "-c", program, "-p", "no:cacheprovider", "-p", "no:switch-proxy", *ASYNCIO, "test_app.py"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(tmp_path / "site")},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=50,
+    )
+
+    assert "1 passed" in ran.stdout, ran.stdout + ran.stderr
+
+
 def test_fixtures_are_told_of_by_pytest_itself(tmp_path: Path) -> None:
     """`pytest --fixtures` has a sentence for each, and the page a row."""
     told = run(tmp_path, "--fixtures", plugins=["proxy.pytest_plugin"])
