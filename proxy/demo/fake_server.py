@@ -137,7 +137,11 @@ class FakeServer:
                 case faults.Close():
                     _close(request)
                     return web.Response()
-        return await self._send(request, self._answer(received, met), met)
+        try:
+            return await self._send(request, self._answer(received, met), met)
+        except ConnectionResetError:
+            # The connection was closed before the answer, by either side; aiohttp would log that with a traceback.
+            return web.Response()
 
     async def _receive(self, request: web.BaseRequest) -> ReceivedRequest:
         if request.headers.get("Expect", "").lower() == "100-continue":

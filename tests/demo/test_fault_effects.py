@@ -313,6 +313,30 @@ async def test_a_fake_that_is_stopped_refuses_connections_and_comes_back_at_the_
         assert response.status == 200
 
 
+async def test_an_answer_to_a_connection_that_has_been_closed_is_no_error_of_the_fake(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """It happens when either side ends in the wrong moment: whoever runs the fake reads of no failure."""
+    fake = PlainFake()
+
+    def close_and_answer(_: ReceivedRequest, __: tuple[object, ...]) -> Answer:
+        runner = fake.server._runner
+        assert runner is not None
+        assert runner.server is not None
+        for connection in runner.server.connections:
+            assert connection.transport is not None
+            connection.transport.close()
+        return Answer(status=200, body=CONTENT)
+
+    fake.server._decide = close_and_answer
+    await fake.server.start()
+    answered = await read_raw(fake)
+    await fake.server.stop()
+
+    assert answered == b""
+    assert caplog.records == []
+
+
 async def test_starting_twice_is_an_error(fake: PlainFake) -> None:
     """It would leak the first."""
     with pytest.raises(RuntimeError, match="already serves at http://127"):
