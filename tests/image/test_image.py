@@ -89,6 +89,13 @@ def test_it_is_small(image: BuiltImage) -> None:
     assert sum(path.stat().st_size for path in files(image)) < _MOST_BYTES
 
 
+def test_it_has_the_fakes_for_tests_of_apps(image: BuiltImage) -> None:
+    """`demo --serve` of examples/compose is this one without its script; nothing is written to the read-only root."""
+    told = image.run("demo", "--once")
+    assert (told.returncode, told.stderr) == (0, "")
+    assert "checks hold." in told.stdout
+
+
 async def test_variables_alone_make_it_forward_requests_on_a_read_only_root_until_sigterm(
     image: BuiltImage, tmp_path: Path
 ) -> None:
