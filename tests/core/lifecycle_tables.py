@@ -109,6 +109,12 @@ _EVENTS: Final[dict[str, Event]] = {
     "the proxy stops": Stopping(),
 }
 _IMPOSSIBLE: Final = {Fetched, Failed}
+_NAMES: Final[dict[type[Phase], str]] = {
+    Idle: "IDLE",
+    Fetching: "FETCHING",
+    BackingOff: "BACKING_OFF",
+    Stopped: "STOPPED",
+}
 _EFFECTS: Final[dict[type[Effect], str]] = {
     StartFetch: "fetch",
     WakeAt: "set timer",
@@ -129,10 +135,21 @@ def _transition(phase: Phase, event: Event) -> str:
     if after == before and not effects:
         # A fetch ends only where one is under way.
         return "" if type(event) in _IMPOSSIBLE else "-"
-    name = {Idle: "IDLE", Fetching: "FETCHING", BackingOff: "BACKING_OFF", Stopped: "STOPPED"}[type(after.phase)]
+    name = _NAMES[type(after.phase)]
     note = ", then once more" if isinstance(after.phase, Fetching) and after.phase.is_outdated else ""
     done = ", ".join(_EFFECTS[type(effect)] for effect in effects)
     return f"→ `{name}`{note}" + (f": {done}" if done else "")
+
+
+def arrows() -> set[tuple[str, str]]:
+    """Return from which phase to which there is a way; the end, to which there is one from each, is left out."""
+    found = {("[*]", "FETCHING")}
+    for phase in _STARTS.values():
+        for event in _EVENTS.values():
+            after, effects = step(State(phase=phase, token=TOKEN), event, _NOW, 0.5)
+            if (after.phase != phase or effects) and not isinstance(after.phase, Stopped):
+                found.add((_NAMES[type(phase)], _NAMES[type(after.phase)]))
+    return found
 
 
 def markdown(head: list[str], rows: list[list[str]]) -> str:

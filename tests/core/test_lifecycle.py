@@ -46,7 +46,16 @@ from proxy.core.lifecycle import (
 )
 from proxy.core.secret import Secret
 from proxy.core.tokens import Freshness, TokenGrant
-from tests.core.lifecycle_tables import PAGE, PHASES, TABLES, TOKEN, generated, state_at, what_a_request_gets
+from tests.core.lifecycle_tables import (
+    PAGE,
+    PHASES,
+    TABLES,
+    TOKEN,
+    arrows,
+    generated,
+    state_at,
+    what_a_request_gets,
+)
 
 DOWN = TokenEndpointUnavailableError("the token endpoint is down")
 REFUSED = TokenRequestRefusedError("the token endpoint refused")
@@ -82,6 +91,13 @@ def test_the_documentation_has_the_tables_that_the_code_gives(name: str) -> None
     place = generated(PAGE.read_text(encoding="utf-8"), name)
     assert place is not None
     assert place[0] == TABLES[name]()
+
+
+def test_the_diagram_of_the_documentation_has_the_arrows_that_the_code_has() -> None:
+    """Each way from phase to phase, and no other."""
+    drawn = re.findall(r"^    (\S+) --> (\w+): ", PAGE.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    assert len(drawn) == len(set(drawn))
+    assert set(drawn) == arrows()
 
 
 # --- time ----------------------------------------------------------------------------------------------------------
