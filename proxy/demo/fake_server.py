@@ -7,6 +7,7 @@ import socket
 import struct
 import time
 from contextlib import suppress
+from email.utils import formatdate
 from typing import TYPE_CHECKING
 
 from aiohttp import web
@@ -190,6 +191,9 @@ class FakeServer:
         return answer
 
     async def _send(self, request: web.BaseRequest, answer: Answer, met: Faults) -> web.StreamResponse:
+        if not any(name.lower() == "date" for name, _ in answer.fields):
+            # By the server's own clock, which the tokens in its answers go by; aiohttp would take the machine's.
+            answer = answer.with_field("Date", formatdate(self._now(), usegmt=True))
         sending = next(
             (f for f in met if isinstance(f, faults.TruncatedBody | faults.StalledBody | faults.SlowBody)), None
         )

@@ -89,6 +89,16 @@ async def test_without_faults_the_answer_comes_as_decided(fake: PlainFake, clien
         assert response.headers.getall("Set-Cookie") == ["a=1", "b=2"]
 
 
+async def test_answers_are_dated_by_the_clock_of_the_fake(fake: PlainFake, client: aiohttp.ClientSession) -> None:
+    """Whose lifetimes would else be wrong for who compares them with the date; a fault may say another one."""
+    dates = []
+    fake.faults.add(Field(name="date", value="yesterday"))
+    for _ in range(2):
+        async with client.get(fake.server.url) as response:
+            dates += response.headers.getall("Date")
+    assert dates == ["yesterday", "Thu, 01 Jan 1970 00:00:00 GMT"]
+
+
 async def test_a_status_comes_in_place_of_the_answer(fake: PlainFake, client: aiohttp.ClientSession) -> None:
     """The fake does not even look at the request."""
     fake.faults.add(Status(code=503, retry_after="Wed, 21 Oct 2026 07:28:00 GMT"))

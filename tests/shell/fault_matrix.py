@@ -142,8 +142,9 @@ class World:
             return {200: SERVED, 204: SERVED}.get(response.status, str(response.status))
 
     async def first_token(self) -> None:
-        """Wait until there is a token."""
+        """Wait until there is a token, and the timer of the next one is set: time that is skipped before is not late."""
         await until(lambda: self._status.generation == 1)
+        await self.clock.settle()
 
     async def fetch_ended(self) -> None:
         """Wait until no token request is under way."""
