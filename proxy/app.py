@@ -94,8 +94,7 @@ class Application:
         credential = settings.credentials[name]
         client = TokenClient(settings=credential, clock=self._clock, environ=environ)
         self._token_clients.append(client)
-        if client.egress_proxy is not None and client.egress_proxy.authorization is not None:
-            self._log.redactor.learn("egress proxy", client.egress_proxy.authorization)
+        self._mask(client.egress_proxy)
         return TokenManager(
             name=name,
             settings=credential,
@@ -105,14 +104,16 @@ class Application:
             # Its own generator: in a test's process, a seed set by others neither repeats this nor is disturbed by it.
             random=random.Random().random,  # noqa: S311 - spreads load, hides nothing
             observer=self,
-            min_forced_refresh_interval=credential.min_forced_refresh_interval,
         )
 
     def _find_egress_proxy(self, route: RouteSettings, environ: Mapping[str, str]) -> EgressProxy | None:
         egress_proxy = find_egress_proxy(scheme=route.upstream.scheme, host=route.upstream.host, environ=environ)
+        self._mask(egress_proxy)
+        return egress_proxy
+
+    def _mask(self, egress_proxy: EgressProxy | None) -> None:
         if egress_proxy is not None and egress_proxy.authorization is not None:
             self._log.redactor.learn("egress proxy", egress_proxy.authorization)
-        return egress_proxy
 
     def __repr__(self) -> str:
         state = "draining" if self._draining_since is not None else "ready" if self._was_ready else "not ready"

@@ -21,8 +21,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
+from proxy import tls
 from proxy.core.config import SIGNING_METHODS, TLS_METHODS
-from proxy.core.errors import SecretUnavailableError
+from proxy.core.errors import SecretUnavailableError, TlsFilesError
 from proxy.core.secret import (
     MAX_SECRET,
     Broken,
@@ -229,9 +230,9 @@ def credentials_from(
     settings: CredentialSettings, *, environ: Mapping[str, str], clock: Clock
 ) -> FileSecret | EnvironmentSecret | CombinedCredentials:
     """Return what a credential authenticates with, as its configuration names it; nothing is read yet."""
-    tls = _tls_files(settings.tls, clock)
-    if settings.auth_method in TLS_METHODS and tls is not None:
-        return tls
+    tls_files = _tls_files(settings.tls, clock)
+    if settings.auth_method in TLS_METHODS and tls_files is not None:
+        return tls_files
     previous = None
     main: FileSecret | EnvironmentSecret
     if settings.private_key is not None:
@@ -245,9 +246,10 @@ def credentials_from(
             previous = _optional_secret(settings.previous_client_secret, environ, clock, shortest)
     else:
         raise SecretUnavailableError("no client secret: the configuration names none")
-    if previous is None and tls is None:
+    if previous is None and tls_files is None:
         return main
-    return CombinedCredentials(main=main, previous=previous, beside=() if tls is None else (tls,), clock=clock)
+    beside = () if tls_files is None else (tls_files,)
+    return CombinedCredentials(main=main, previous=previous, beside=beside, clock=clock)
 
 
 def secret_from(
@@ -316,19 +318,12 @@ def _tls_files(settings: TlsSettings, clock: Clock) -> FileSecret | None:
         parse = partial(parse_pem, kind=kind)
         texts = [_read(path, parse=parse, kind=kind) for path in (certificate, key) if path is not None]
         digest = ""
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        path = authorities
+        if authorities is not None:
+            digest = hashlib.sha256(_read_raw(authorities, kind, LARGEST_CA_FILE)).hexdigest()
         try:
-            if path is not None:
-                digest = hashlib.sha256(_read_raw(path, kind, LARGEST_CA_FILE)).hexdigest()
-                context.load_verify_locations(cafile=path)
-            path = certificate
-            if path is not None:
-                # Without a password of its own, OpenSSL would ask the terminal for that of an encrypted key.
-                context.load_cert_chain(path, key, password="")
-        except OSError as error:
-            reason = getattr(error, "reason", None) or error.strerror or type(error).__name__
-            problem = f"no {kind}: {_named(path or '')} cannot be used: {reason}"
+            tls.load_files(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), settings, owner="the credential")
+        except TlsFilesError as error:
+            problem = f"no {kind}: {_named(error.path)} cannot be used: {error.reason}"
         else:
             return Secret("\n".join([*(text.reveal() for text in texts), digest]))
         raise SecretUnavailableError(problem)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import os
 import secrets
 import socket
 import ssl
@@ -20,12 +19,13 @@ from typing import TYPE_CHECKING, Final, Self
 import aiohttp
 from yarl import URL
 
-from proxy import __version__
+from proxy import __version__, tls
 from proxy.core.config import SIGNING_METHODS, TLS_METHODS
 from proxy.core.discovery import METADATA_LIFETIME, metadata_urls, no_metadata, parse_metadata
 from proxy.core.egress import find_egress_proxy
 from proxy.core.errors import (
     SecretUnavailableError,
+    TlsFilesError,
     TokenEndpointUnavailableError,
     TokenFetchError,
     TokenRequestRefusedError,
@@ -189,14 +189,15 @@ class TokenClient:
         """
         Return the context of the files as they are now, or of the last that could be used.
 
-        Raises _TlsFilesError where there never was one.
+        Raises TlsFilesError where there never was one.
         """
         digest = _digest_files(self._settings.tls)
         if self._tls is None or digest != self._tls_digest:
             try:
-                self._tls = _make_tls_context(self._settings.tls)
-                self._tls_digest = digest
-            except _TlsFilesError:
+                context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+                tls.prepare(context, self._settings.tls, owner="the credential")
+                self._tls, self._tls_digest = context, digest
+            except TlsFilesError:
                 # Files of one rotation may come one after the other; their watch tells what is wrong with them.
                 if self._tls is None:
                     raise
@@ -223,8 +224,8 @@ class TokenClient:
         match error:
             case TimeoutError():
                 text = f"{place} did not answer within {self._settings.timeout:g} seconds"
-            case _TlsFilesError():
-                text = f"the TLS files of the credential cannot be used: {error}"
+            case TlsFilesError():
+                text = str(error)
             case aiohttp.ClientProxyConnectionError(os_error=cause):
                 text = f"no connection to the egress proxy {self.egress_proxy} could be made: {_reason(cause)}"
             case aiohttp.ClientHttpProxyError(status=status):
@@ -263,10 +264,6 @@ class TokenClient:
         return f"<TokenClient {self._place}>"
 
 
-class _TlsFilesError(Exception):
-    pass
-
-
 def _describe_connection(error: OSError, place: str) -> str:
     match error:
         case aiohttp.ClientConnectorCertificateError(certificate_error=cause):
@@ -294,28 +291,6 @@ def _digest_files(settings: TlsSettings) -> bytes:
     return digest.digest()
 
 
-def _make_tls_context(settings: TlsSettings) -> ssl.SSLContext:
-    """Return a context that verifies certificate and host name, at TLS 1.2 or later."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_alpn_protocols(["http/1.1"])
-    path = settings.ca_file
-    try:
-        if path is None:
-            context.load_default_certs(ssl.Purpose.SERVER_AUTH)
-        else:
-            context.load_verify_locations(cafile=path)
-        path = settings.client_certificate_file
-        if path is not None:
-            # Without a password of its own, OpenSSL would ask the terminal for that of an encrypted key.
-            context.load_cert_chain(path, settings.client_key_file, password="")
-    except OSError as error:
-        problem = f"{path}: {_reason(error)}"
-    else:
-        return context
-    raise _TlsFilesError(problem)
-
-
 async def _read_body(response: aiohttp.ClientResponse) -> tuple[bytes, bool]:
     """Return the body and True, or as much of it as may be, and False."""
     body = bytearray()
@@ -329,11 +304,7 @@ async def _read_body(response: aiohttp.ClientResponse) -> tuple[bytes, bool]:
 def _reason(error: OSError) -> str:
     """Return what the system says of an error, in its own words: event loops put it in different ones."""
     match error:
-        case ssl.SSLError(reason=str(reason)):
-            return reason.replace("_", " ").lower()
         case socket.gaierror(strerror=str(reason)):
             return reason
-        case OSError(errno=int(number)) if number > 0:
-            return os.strerror(number)
         case _:
-            return str(error) or type(error).__name__
+            return tls.reason_of(error)

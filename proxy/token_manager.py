@@ -30,7 +30,6 @@ from proxy.core.errors import (
     TokenUnavailableError,
 )
 from proxy.core.lifecycle import (
-    MIN_FORCED_REFRESH_INTERVAL,
     SHORTEST_RETRY_AFTER,
     CredentialsChanged,
     CredentialStatus,
@@ -132,7 +131,6 @@ class TokenManager:
         clock: Clock,
         random: Callable[[], float],
         observer: CredentialObserver,
-        min_forced_refresh_interval: float = MIN_FORCED_REFRESH_INTERVAL,
     ) -> None:
         """Take the parts; nothing is fetched before `run`. `random` returns a number in [0, 1)."""
         self._name = name
@@ -143,7 +141,7 @@ class TokenManager:
         self._clock = clock
         self._random = random
         self._observer = observer
-        self._state = initial_state(clock.now(), min_forced_refresh_interval=min_forced_refresh_interval)
+        self._state = initial_state(clock.now(), min_forced_refresh_interval=settings.min_forced_refresh_interval)
         self._tasks: asyncio.TaskGroup | None = None
         self._timer: asyncio.Task[None] | None = None
         self._answer_changed = asyncio.Event()

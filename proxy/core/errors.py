@@ -5,6 +5,7 @@ The exceptions of this package: one small tree, named by whose fault it is.
     ├── ConfigurationError        the operator's: the configuration cannot be used (exit code 2)
     ├── InvalidValueError         the operator's: one configured value; becomes a problem of a ConfigurationError
     ├── ListenError               the operator's: an address cannot be bound (exit code 1)
+    ├── TlsFilesError             the operator's: a certificate, key or authority's file cannot be used
     ├── SecretUnavailableError    the operator's: a secret's file or variable is missing, empty or unreadable
     ├── TokenFetchError           the authorization server's or the way to it; one failed fetch
     │   ├── TokenEndpointUnavailableError   network, 5xx, 429: tried again soon
@@ -77,6 +78,15 @@ class InvalidValueError(SwitchProxyError, ValueError):
 
 class ListenError(SwitchProxyError):
     """An address cannot be bound."""
+
+
+class TlsFilesError(SwitchProxyError):
+    """A file of a `tls` section cannot be used: `path`, and `reason` in the system's or OpenSSL's words."""
+
+    def __init__(self, *, owner: str, path: str, reason: str) -> None:
+        super().__init__(f"the TLS files of {owner} cannot be used: {path}: {reason}")
+        self.path = path
+        self.reason = reason
 
 
 class SecretUnavailableError(SwitchProxyError):

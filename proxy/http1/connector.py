@@ -8,13 +8,14 @@ import ssl
 import time
 from typing import TYPE_CHECKING, Final
 
+from proxy import tls
 from proxy.core.errors import UpstreamConnectError
 from proxy.core.http.problems import Problem
 from proxy.http1.egress import open_tunnel
 from proxy.http1.upstream import UpstreamConnection
 
 if TYPE_CHECKING:
-    from proxy.core.config import RouteSettings, TlsSettings
+    from proxy.core.config import RouteSettings
     from proxy.core.egress import EgressProxy
 
 _HAPPY_EYEBALLS_DELAY: Final = 0.25
@@ -38,35 +39,20 @@ class ResumingContext(ssl.SSLContext):
         return super().wrap_bio(incoming, outgoing, server_side, server_hostname, session or self.session)
 
 
-def make_tls_context(settings: TlsSettings) -> ResumingContext:
-    """
-    Return a context that verifies certificate and host name, at TLS 1.2 or later.
-
-    Raises OSError (ssl.SSLError among them) where a file of `settings` cannot be used.
-    """
-    context = ResumingContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_alpn_protocols(["http/1.1"])
-    if settings.ca_file is not None:
-        context.load_verify_locations(cafile=settings.ca_file)
-    else:
-        context.load_default_certs(ssl.Purpose.SERVER_AUTH)
-    if settings.client_certificate_file is not None:
-        # Without a password of its own, OpenSSL would ask the terminal for that of an encrypted key.
-        context.load_cert_chain(settings.client_certificate_file, settings.client_key_file, password="")
-    return context
-
-
 class Connector:
     """Opens connections to one route's upstream. Every failure is an UpstreamConnectError that says what to look at."""
 
     def __init__(self, *, route: RouteSettings, egress_proxy: EgressProxy | None) -> None:
+        """Prepare; nothing is opened yet. Raises TlsFilesError."""
         self._route = route
         self._egress_proxy = egress_proxy
         upstream = route.upstream
         self._place = f"{upstream.host}:{upstream.port}"
         self._server_name = route.tls.server_name or upstream.host
-        self._tls = make_tls_context(route.tls) if upstream.scheme == "https" else None
+        self._tls: ResumingContext | None = None
+        if upstream.scheme == "https":
+            self._tls = ResumingContext(ssl.PROTOCOL_TLS_CLIENT)
+            tls.prepare(self._tls, route.tls, owner=f"route {route.name!r}")
 
     async def open(self) -> UpstreamConnection:
         """Open one connection. Raises UpstreamConnectError."""

@@ -729,7 +729,7 @@ class Exchange:
 
     def _may_repeat(self) -> bool:
         is_whole = self.is_request_complete and self._kept_body is not None
-        return not self._continued and may_repeat(method=self._method, body_is_whole=is_whole)
+        return may_repeat(method=self._method, body_is_whole=is_whole)
 
     def refuse(self, error: RequestError) -> None:
         """Answer a request that breaks the rules; its framing is in doubt, so the connection goes with it."""

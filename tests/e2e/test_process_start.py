@@ -133,6 +133,29 @@ async def test_an_admin_port_that_is_taken_ends_it_likewise(
     assert not auth.requests
 
 
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        pytest.param(None, "No such file or directory", id="missing"),
+        pytest.param("no certificate", "no certificate or crl found", id="not PEM"),
+    ],
+)
+async def test_a_file_of_tls_that_cannot_be_used_ends_it_with_one_clear_line_and_exit_code_1(
+    configure: Configure, auth: FakeAuthorizationServer, tmp_path: Path, content: str | None, reason: str
+) -> None:
+    path = tmp_path / "authorities.pem"
+    if content is not None:
+        path.write_text(content)
+    route = {"name": "switch-api", "listen": "127.0.0.1:0", "upstream": "https://localhost:1", "credential": "switch"}
+    async with proxy_process(configure(routes=[{**route, "tls": {"ca_file": str(path)}}])) as proxy:
+        assert await proxy.exit_code() == 1
+    (event,) = proxy.events
+    assert (event["event"], event["level"]) == ("proxy.start_failed", "error")
+    assert event["reason"] == f"the TLS files of route 'switch-api' cannot be used: {path}: {reason}"
+    assert proxy.errors == ""
+    assert not auth.requests
+
+
 async def test_without_an_admin_listener_it_serves_all_the_same(
     configure: Configure, client: aiohttp.ClientSession
 ) -> None:

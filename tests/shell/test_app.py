@@ -165,6 +165,41 @@ async def test_a_request_on_a_route_reaches_the_api_with_that_routes_token(
     assert [token.client_id for token in sent if token is not None] == ["app", "vtn"]
 
 
+async def statuses(url: str, count: int) -> list[int]:
+    """Send requests at once; return what they were answered with."""
+
+    async def ask(session: aiohttp.ClientSession) -> int:
+        async with session.get(url + METERS) as response:
+            await response.read()
+            return response.status
+
+    async with aiohttp.ClientSession() as session:
+        return await asyncio.gather(*(ask(session) for _ in range(count)))
+
+
+async def test_tokens_that_are_revoked_fail_no_request_and_cost_one_fetch(
+    settings: Settings, told: Told, auth: FakeAuthorizationServer
+) -> None:
+    """All requests that meet the 401 share the one forced refresh."""
+    async with started(settings, told) as application:
+        assert await statuses(url(application), 1) == [200]
+        auth.revoke_all()
+        assert await statuses(url(application), 20) == [200] * 20
+    assert len(auth.requests) == 2
+
+
+async def test_an_api_that_refuses_every_token_is_no_storm_at_the_token_endpoint(
+    settings: Settings, told: Told, auth: FakeAuthorizationServer, api: FakeSwitchAPI
+) -> None:
+    """At any rate of requests: one fetch at the start, and one that a 401 may force within the interval."""
+    async with started(settings, told) as application:
+        with api.faults.during(faults.Status(code=401)):
+            for _ in range(5):
+                assert await statuses(url(application), 20) == [401] * 20
+        assert len(auth.requests) == 2
+        assert await statuses(url(application), 1) == [200]
+
+
 async def test_the_admin_pages_show_the_parts_as_they_are(settings: Settings, told: Told) -> None:
     async with started(settings, told) as application:
         await get(url(application) + METERS)

@@ -148,7 +148,10 @@ class World:
         self.peeked_at_event: list[int | None] = []
         self.observer_fails = False
         settings = CredentialSettings(
-            token_url="https://login.example.com/token", client_id="client", client_secret=SecretSource(env="X")
+            token_url="https://login.example.com/token",
+            client_id="client",
+            client_secret=SecretSource(env="X"),
+            **changes,
         )
         self.manager = TokenManager(
             name="switch",
@@ -158,7 +161,6 @@ class World:
             clock=self.clock,
             random=lambda: jitter,
             observer=self,
-            **changes,
         )
 
     def on_event(self, event: CredentialEvent) -> None:
