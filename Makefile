@@ -57,7 +57,7 @@ bench-quick: $(BENCH)/stamp ## The same in a few minutes, to the terminal only
 # Of the three, docker alone has no other format; in OCI's there is no health check.
 BUILDER = $(or $(shell command -v docker || command -v podman || command -v buildah),\
   $(error make image needs docker, podman or buildah))
-VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' proxy/__init__.py)
+VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' proxy/switch_proxy/switch_proxy/__init__.py)
 
 image: ## Build the container image (TAG=switch-proxy, BASE=python:3.13-slim) with docker, podman or buildah
 	$(BUILDER) build $(if $(findstring docker,$(BUILDER)),,--format docker) --tag '$(or $(TAG),switch-proxy:$(VERSION))' \

@@ -16,9 +16,9 @@ from collections.abc import Callable
 from aiohttp.base_protocol import BaseProtocol
 from aiohttp.http_parser import HttpRequestParser, HttpResponseParser
 
-from proxy.core.http.fields import HOP_BY_HOP
-from proxy.core.http.request import RequestParser
-from proxy.core.http.response import ResponseParser
+from switch_proxy.core.http.fields import HOP_BY_HOP
+from switch_proxy.core.http.request import RequestParser
+from switch_proxy.core.http.response import ResponseParser
 
 _HEADS = 2000
 _ROUNDS = 15

@@ -56,6 +56,14 @@ class System:
     is_profiled: bool = False
 
 
+def _package_of(tree: Path) -> tuple[Path, str] | None:
+    """Return the folder that a checkout's package is imported from, and its name; early checkouts call it `proxy`."""
+    for sources, package in ((tree / "proxy", "switch_proxy"), (tree, "proxy")):
+        if (sources / package / "__main__.py").exists():
+            return sources, package
+    return None
+
+
 def switch_proxy(tree: Path = REPOSITORY, *, name: str = SUBJECT, access: str | None = None) -> System:
     """Return this project's proxy, from the checkout `tree`, with its defaults (or another `log.access`)."""
 
@@ -87,10 +95,11 @@ def switch_proxy(tree: Path = REPOSITORY, *, name: str = SUBJECT, access: str | 
             document["log"] = {"access": access}
         path = setting.folder / "config.yaml"
         path.write_text(json.dumps(document, indent=2))  # JSON is YAML.
-        return Launch(command=[setting.python, "-m", "proxy", "run", "--config", str(path)], folder=tree)
+        sources, package = _package_of(tree) or (tree, "switch_proxy")
+        return Launch(command=[setting.python, "-m", package, "run", "--config", str(path)], folder=sources)
 
     def missing() -> str | None:
-        return None if (tree / "proxy" / "__main__.py").exists() else f"{tree} has no proxy/__main__.py"
+        return None if _package_of(tree) is not None else f"{tree} has no proxy/switch_proxy/__main__.py"
 
     def version() -> str:
         return first_line_of(["git", "-C", str(tree), "describe", "--always", "--dirty", "--tags"])

@@ -14,19 +14,19 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from fuzz import wire
-from proxy.core.config import Address, Origin, RouteSettings
-from proxy.core.errors import UpstreamConnectError
-from proxy.core.http.problems import Problem
-from proxy.core.secret import Secret
-from proxy.core.tokens import TokenGrant, issue
-from proxy.http1.context import RouteContext
-from proxy.http1.downstream import ClientConnection
-from proxy.http1.upstream import UpstreamConnection
+from switch_proxy.core.config.models import Address, Origin, RouteSettings
+from switch_proxy.core.errors import UpstreamConnectError
+from switch_proxy.core.http.problems import Problem
+from switch_proxy.core.secret import Secret
+from switch_proxy.core.tokens import TokenGrant, issue
+from switch_proxy.http1.client_connection import ClientConnection
+from switch_proxy.http1.context import RouteContext
+from switch_proxy.http1.upstream_connection import UpstreamConnection
 
 if TYPE_CHECKING:
-    from proxy.core.exchange_record import ExchangeRecord
-    from proxy.core.tokens import AccessToken
-    from proxy.http1.connector import Connector
+    from switch_proxy.core.exchange_record import ExchangeRecord
+    from switch_proxy.core.tokens import AccessToken
+    from switch_proxy.http1.connector import Connector
 
 BASE_PATH: Final = "/base"
 UPSTREAM: Final = b"localhost:8443"

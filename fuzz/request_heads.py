@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from fuzz import inputs, second_opinion, wire
-from proxy.core.errors import RequestError
-from proxy.core.http.chunked import ChunkedDecoder, ChunkSyntaxError, encode_chunk, last_chunk
-from proxy.core.http.problems import Problem, render_problem
-from proxy.core.http.request import RequestHead, RequestParser, find_head_fault
-from proxy.core.http.target import upstream_target
+from switch_proxy.core.errors import RequestError
+from switch_proxy.core.http.chunked import ChunkedDecoder, ChunkSyntaxError, encode_chunk, last_chunk
+from switch_proxy.core.http.problems import Problem, render_problem
+from switch_proxy.core.http.request import RequestHead, RequestParser, find_head_fault
+from switch_proxy.core.http.target import upstream_target
 
 if TYPE_CHECKING:
     import random

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from fuzz import inputs, second_opinion, wire
-from proxy.core.errors import ResponseError
-from proxy.core.http.chunked import ChunkedDecoder, ChunkSyntaxError
-from proxy.core.http.response import NO_BODY, ResponseHead, ResponseParser, find_response_head_fault
+from switch_proxy.core.errors import ResponseError
+from switch_proxy.core.http.chunked import ChunkedDecoder, ChunkSyntaxError
+from switch_proxy.core.http.response import NO_BODY, ResponseHead, ResponseParser, find_response_head_fault
 
 if TYPE_CHECKING:
     import random

@@ -25,10 +25,6 @@ from typing import TYPE_CHECKING, Final
 
 import uvloop
 
-from proxy.demo.auth_server import SWITCH_AUDIENCE, FakeAuthorizationServer
-from proxy.demo.fake_server import wall_time
-from proxy.demo.faults import Reset, Status
-from proxy.demo.switch_api import FakeSwitchAPI
 from soak.load import Load
 from soak.promises import (
     LONGEST_FIRST_WAIT,
@@ -43,11 +39,15 @@ from soak.promises import (
     usable_until,
 )
 from soak.watched import WatchedProxy, watched_proxy
+from switch_proxy.demo.auth_server import SWITCH_AUDIENCE, FakeAuthorizationServer
+from switch_proxy.demo.fake_server import wall_time
+from switch_proxy.demo.faults import Reset, Status
+from switch_proxy.demo.switch_api import FakeSwitchAPI
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
-    from proxy.demo.faults import Fault
+    from switch_proxy.demo.faults import Fault
 
 SHORT_LIFETIME: Final = 2.0
 LONG_LIFETIME: Final = 12.0

@@ -63,7 +63,7 @@ async def watched_proxy(configuration: Path, log: Path) -> AsyncIterator[Watched
     environ = {name: value for name, value in os.environ.items() if not name.startswith("SWITCH_")}
     with log.open("wb") as output:
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "proxy", "run", "--config", str(configuration)), env=environ, stdout=output
+            *(sys.executable, "-m", "switch_proxy", "run", "--config", str(configuration)), env=environ, stdout=output
         )
     try:
         yield WatchedProxy(process, log)

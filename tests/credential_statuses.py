@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
-from proxy.core.health import HealthSnapshot, ListenerHealth
-from proxy.core.lifecycle import CredentialStatus
-from proxy.core.tokens import Freshness
+from switch_proxy.core.health import HealthSnapshot, ListenerHealth
+from switch_proxy.core.lifecycle import CredentialStatus
+from switch_proxy.core.tokens import Freshness
 
 NOW: Final = 5000.0
 WALL: Final = 1790000000.0

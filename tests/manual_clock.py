@@ -16,7 +16,7 @@ _TURNS = 50
 
 class ManualClock:
     """
-    A `proxy.clock.Clock` whose time is a number.
+    A `switch_proxy.clock.Clock` whose time is a number.
 
     `advance` wakes each sleeper at its own moment, in order, and lets the loop come to rest in between: what a sleeper
     does at its moment it does at that time, even where it goes to sleep again before the end of the advance.

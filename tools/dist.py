@@ -75,7 +75,7 @@ def missing_from_sdist(tracked: Iterable[str], members: Iterable[str]) -> Sequen
 
 def wrong_in_wheel(tracked: Iterable[str], members: Iterable[str]) -> Sequence[str]:
     """Return what the wheel has too much or too little: it is the package as git has it, and what describes it."""
-    package = {name for name in tracked if name.startswith("proxy/")}
+    package = {name.removeprefix("proxy/") for name in tracked if name.startswith("proxy/")}
     held = {member for member in members if ".dist-info/" not in member}
     return sorted(
         [f"{name} is missing" for name in package - held] + [f"{name} is too much" for name in held - package]

@@ -42,7 +42,7 @@ def release_tool(name: str) -> str:
 
 def version() -> str:
     """Return the version, from the one place where it stands."""
-    text = (ROOT / "proxy" / "__init__.py").read_text(encoding="utf-8")
+    text = (ROOT / "proxy" / "switch_proxy" / "__init__.py").read_text(encoding="utf-8")
     [found] = re.findall(r'^__version__ = "(.+)"$', text, flags=re.MULTILINE)
     return str(found)
 

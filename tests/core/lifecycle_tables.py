@@ -10,9 +10,9 @@ import re
 from pathlib import Path
 from typing import Final
 
-from proxy.core.backoff import Lane
-from proxy.core.errors import TokenEndpointUnavailableError, TokenRequestRefusedError
-from proxy.core.lifecycle import (
+from switch_proxy.core.backoff import Lane
+from switch_proxy.core.errors import TokenEndpointUnavailableError, TokenRequestRefusedError
+from switch_proxy.core.lifecycle import (
     BackingOff,
     CredentialsChanged,
     Effect,
@@ -37,8 +37,8 @@ from proxy.core.lifecycle import (
     answer,
     step,
 )
-from proxy.core.secret import Secret
-from proxy.core.tokens import Freshness, TokenGrant, issue
+from switch_proxy.core.secret import Secret
+from switch_proxy.core.tokens import Freshness, TokenGrant, issue
 
 PAGE: Final = Path(__file__).parents[2] / "docs" / "token-lifecycle.md"
 

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.core.access_line import AccessLineRenderer, access_event, access_level, is_logged
-from proxy.core.exchange_record import ExchangeRecord
-from proxy.core.http.problems import Problem
+from switch_proxy.core.access_line import AccessLineRenderer, access_event, access_level, is_logged
+from switch_proxy.core.exchange_record import ExchangeRecord
+from switch_proxy.core.http.problems import Problem
 
 if TYPE_CHECKING:
     from collections.abc import Callable

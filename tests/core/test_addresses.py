@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.core.addresses import (
+from switch_proxy.core.addresses import (
     Address,
     Origin,
     is_loopback_host,
@@ -17,7 +17,7 @@ from proxy.core.addresses import (
     parse_host,
     parse_origin,
 )
-from proxy.core.errors import InvalidValueError
+from switch_proxy.core.errors import InvalidValueError
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.core.backoff import LONGEST_RETRY_AFTER, SHORTEST_DELAY, Lane, delay
+from switch_proxy.core.backoff import LONGEST_RETRY_AFTER, SHORTEST_DELAY, Lane, delay
 
 ALMOST_ONE = 0.999999999
 

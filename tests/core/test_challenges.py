@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.core.challenges import is_about_token, wants_more_scope
+from switch_proxy.core.http.www_authenticate import is_about_token, wants_more_scope
 
 
 @pytest.mark.parametrize(

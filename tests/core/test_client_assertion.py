@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 from joserfc import jwt
 from joserfc.jwk import ECKey, RSAKey
 
-from proxy.core.client_assertion import ASSERTION_LIFETIME, CLOCK_SKEW, check_private_key, sign_assertion
-from proxy.core.config import CredentialSettings, PrivateKeySettings
-from proxy.core.errors import SecretUnavailableError
-from proxy.core.secret import Secret
+from switch_proxy.core.client_assertion import ASSERTION_LIFETIME, CLOCK_SKEW, check_private_key, sign_assertion
+from switch_proxy.core.config.models import CredentialSettings, PrivateKeySettings
+from switch_proxy.core.errors import SecretUnavailableError
+from switch_proxy.core.secret import Secret
 
 WALL: Final = 1_700_000_000.75
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from proxy.core.config import (
+from switch_proxy.core.config.models import (
     Address,
     AdminSettings,
     CredentialSettings,
@@ -22,8 +22,8 @@ from proxy.core.config import (
     TimeoutSettings,
     TlsSettings,
 )
-from proxy.core.errors import InvalidValueError
-from proxy.core.rules import fields_of
+from switch_proxy.core.config.rules import fields_of
+from switch_proxy.core.errors import InvalidValueError
 
 _MODELS = [
     AdminSettings,

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.core.config import CredentialSettings, SecretSource, TlsSettings
-from proxy.core.discovery import metadata_urls, no_metadata, parse_metadata
-from proxy.core.errors import TokenEndpointUnavailableError, TokenFetchError, TokenResponseInvalidError
-from proxy.core.oauth import TokenResponse
+from switch_proxy.core.config.models import CredentialSettings, SecretSource, TlsSettings
+from switch_proxy.core.discovery import metadata_urls, no_metadata, parse_metadata
+from switch_proxy.core.errors import TokenEndpointUnavailableError, TokenFetchError, TokenResponseInvalidError
+from switch_proxy.core.oauth import TokenResponse
 
 ISSUER: Final = "https://login.example.com/tenant"
 ENDPOINT: Final = "https://login.example.com/tenant/token"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from proxy.core.document import Node, Place, Scalar, Sequence, Table, make_outline
-from proxy.core.findings import Finding
+from switch_proxy.core.config.findings import Finding
+from switch_proxy.core.config.yaml_tree import Node, Place, Scalar, Sequence, Table, make_outline
 
 
 def _at(line: int, column: int = 1) -> Place:

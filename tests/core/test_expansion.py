@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.core.errors import InvalidValueError
-from proxy.core.expansion import expand
+from switch_proxy.core.config.interpolation import expand
+from switch_proxy.core.errors import InvalidValueError
 
 _ENVIRON = {"NAME": "value", "EMPTY": "", "NESTED": "${NAME}", "_2": "two"}
 

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from proxy.core.health import ListenerHealth, judge_readiness, render_verdict
-from proxy.core.tokens import Freshness
+from switch_proxy.core.health import ListenerHealth, judge_readiness, render_verdict
+from switch_proxy.core.tokens import Freshness
 from tests.credential_statuses import HELD, NEVER_HELD, NOW, READY, REFUSED, WALL
 
 if TYPE_CHECKING:
-    from proxy.core.lifecycle import CredentialStatus
+    from switch_proxy.core.lifecycle import CredentialStatus
 
 RUN_OUT = replace(HELD, freshness=Freshness.EXPIRED, usable_until=NOW - 5, phase="fetching", next_fetch_at=None)
 

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from hypothesis import given
 
-from proxy.core.json_schema import configuration_schema
-from proxy.core.plain_values import plain_settings
-from proxy.core.validation import read_settings
+from switch_proxy.core.config.dump import plain_settings
+from switch_proxy.core.config.json_schema import configuration_schema
+from switch_proxy.core.config.validation import read_settings
 from tests.core.configurations import configurations
 
 _SCHEMA = configuration_schema()

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.core.jwt_claims import audiences, expiry, read_claims, scopes
+from switch_proxy.core.jwt_claims import audiences, expiry, read_claims, scopes
 
 
 def _part(content: object) -> str:

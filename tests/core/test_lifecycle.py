@@ -7,16 +7,16 @@ from dataclasses import replace
 
 import pytest
 
-from proxy.core import lifecycle
-from proxy.core.backoff import Lane
-from proxy.core.errors import (
+from switch_proxy.core import lifecycle
+from switch_proxy.core.backoff import Lane
+from switch_proxy.core.errors import (
     SecretUnavailableError,
     TokenEndpointUnavailableError,
     TokenFetchError,
     TokenRequestRefusedError,
     TokenResponseInvalidError,
 )
-from proxy.core.lifecycle import (
+from switch_proxy.core.lifecycle import (
     BackingOff,
     CredentialsChanged,
     Event,
@@ -44,8 +44,8 @@ from proxy.core.lifecycle import (
     step,
     wake_at,
 )
-from proxy.core.secret import Secret
-from proxy.core.tokens import Freshness, TokenGrant
+from switch_proxy.core.secret import Secret
+from switch_proxy.core.tokens import Freshness, TokenGrant
 from tests.core.lifecycle_tables import (
     PAGE,
     PHASES,

@@ -9,15 +9,15 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from proxy.core.backoff import LONGEST_RETRY_AFTER, Lane
-from proxy.core.errors import (
+from switch_proxy.core.backoff import LONGEST_RETRY_AFTER, Lane
+from switch_proxy.core.errors import (
     SecretUnavailableError,
     TokenEndpointUnavailableError,
     TokenFetchError,
     TokenRequestRefusedError,
     TokenResponseInvalidError,
 )
-from proxy.core.lifecycle import (
+from switch_proxy.core.lifecycle import (
     SHORTEST_CYCLE,
     BackingOff,
     CredentialsChanged,
@@ -46,8 +46,8 @@ from proxy.core.lifecycle import (
     usable_token,
     wake_at,
 )
-from proxy.core.secret import Secret
-from proxy.core.tokens import TokenGrant
+from switch_proxy.core.secret import Secret
+from switch_proxy.core.tokens import TokenGrant
 
 jitters = st.floats(min_value=0.0, max_value=1.0, exclude_max=True)
 spans = st.floats(min_value=0.0, max_value=100.0) | st.floats(min_value=0.0, max_value=1e5)

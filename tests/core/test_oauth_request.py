@@ -11,9 +11,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.core.config import AssertionSource, CredentialSettings, PrivateKeySettings, SecretSource, TlsSettings
-from proxy.core.oauth import ASSERTION_TYPE, build_request
-from proxy.core.secret import Secret
+from switch_proxy.core.config.models import (
+    AssertionSource,
+    CredentialSettings,
+    PrivateKeySettings,
+    SecretSource,
+    TlsSettings,
+)
+from switch_proxy.core.oauth import ASSERTION_TYPE, build_request
+from switch_proxy.core.secret import Secret
 
 SECRET = 'p&ss=w+rd %/\\"é€'
 URL = "https://login.example.com/oauth/token"

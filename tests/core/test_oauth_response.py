@@ -15,16 +15,16 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from proxy.core.config import CredentialSettings, SecretSource
-from proxy.core.errors import (
+from switch_proxy.core.config.models import CredentialSettings, SecretSource
+from switch_proxy.core.errors import (
     TokenEndpointUnavailableError,
     TokenFetchError,
     TokenRequestRefusedError,
     TokenResponseInvalidError,
 )
-from proxy.core.oauth import LONGEST_LIFETIME, MAX_BODY, TokenResponse, parse_response, parse_retry_after
-from proxy.core.secret import Secret
-from proxy.core.tokens import TokenGrant
+from switch_proxy.core.oauth import LONGEST_LIFETIME, MAX_BODY, TokenResponse, parse_response, parse_retry_after
+from switch_proxy.core.secret import Secret
+from switch_proxy.core.tokens import TokenGrant
 
 SECRET: Final = "kT9-zebra-Quilt_42.vortex"
 TOKEN: Final = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJjIn0.c2ln"

@@ -6,8 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.core.errors import InvalidValueError
-from proxy.core.quantities import format_duration, is_off, parse_count, parse_duration, parse_size, parse_switch
+from switch_proxy.core.config.units import (
+    format_duration,
+    is_off,
+    parse_count,
+    parse_duration,
+    parse_size,
+    parse_switch,
+)
+from switch_proxy.core.errors import InvalidValueError
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.core.redaction import MASK, Redactor
-from proxy.core.secret import Secret
+from switch_proxy.core.redaction import MASK, Redactor
+from switch_proxy.core.secret import Secret
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.core.errors import SecretUnavailableError
-from proxy.core.secret import (
+from switch_proxy.core.errors import SecretUnavailableError
+from switch_proxy.core.secret import (
     MAX_SECRET,
     Broken,
     Changed,

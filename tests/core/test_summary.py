@@ -9,10 +9,10 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.core.secret import Secret
-from proxy.core.summary import describe_grant, find_idle_credentials, summarize
-from proxy.core.tokens import TokenGrant
-from proxy.core.validation import read_settings
+from switch_proxy.core.config.summary import describe_grant, find_idle_credentials, summarize
+from switch_proxy.core.config.validation import read_settings
+from switch_proxy.core.secret import Secret
+from switch_proxy.core.tokens import TokenGrant
 from tests.core.configurations import configurations
 
 

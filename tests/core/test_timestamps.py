@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.core.timestamps import rfc3339
+from switch_proxy.core.timestamps import rfc3339
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.core.secret import Secret
-from proxy.core.tokens import AccessToken, Freshness, TokenGrant, freshness, issue
+from switch_proxy.core.secret import Secret
+from switch_proxy.core.tokens import AccessToken, Freshness, TokenGrant, freshness, issue
 
 VALUE = "eyJhbGciOi.eyJzdWIi.c2ln-_~+/=="
 

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxy.core.addresses import Address, Origin
-from proxy.core.findings import Finding, Path, render_path
-from proxy.core.plain_values import plain_settings
-from proxy.core.validation import InvalidSettingsError, read_settings
+from switch_proxy.core.addresses import Address, Origin
+from switch_proxy.core.config.dump import plain_settings
+from switch_proxy.core.config.findings import Finding, Path, render_path
+from switch_proxy.core.config.validation import InvalidSettingsError, read_settings
 from tests.core.configurations import configurations
 
 _SECRET = "hunter2-hunter2"

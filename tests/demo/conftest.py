@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import aiohttp
 import pytest
 
-from proxy.demo.auth_server import FakeAuthorizationServer
-from proxy.demo.switch_api import FakeSwitchAPI
+from switch_proxy.demo.auth_server import FakeAuthorizationServer
+from switch_proxy.demo.switch_api import FakeSwitchAPI
 from tests.demo.settable_time import SettableTime
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
     from types import TracebackType
 
-    from proxy.demo.auth_server import FakeAuthorizationServer
-    from proxy.demo.switch_api import FakeSwitchAPI
+    from switch_proxy.demo.auth_server import FakeAuthorizationServer
+    from switch_proxy.demo.switch_api import FakeSwitchAPI
 
 
 class Wrong(Enum):

@@ -9,10 +9,10 @@ from urllib.parse import quote, urlencode
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.demo.auth_server import SWITCH_PERMISSIONS, FakeAuthorizationServer
-from proxy.demo.messages import ReceivedRequest
-from proxy.demo.switch_api import FakeSwitchAPI
-from proxy.demo.switch_data import InputInvalidError, Readings
+from switch_proxy.demo.auth_server import SWITCH_PERMISSIONS, FakeAuthorizationServer
+from switch_proxy.demo.messages import ReceivedRequest
+from switch_proxy.demo.switch_api import FakeSwitchAPI
+from switch_proxy.demo.switch_data import InputInvalidError, Readings
 
 NOW = datetime(2025, 11, 3, tzinfo=UTC)
 

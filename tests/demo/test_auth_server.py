@@ -9,8 +9,8 @@ from urllib.parse import quote_plus
 
 import pytest
 
-from proxy.demo.auth_server import SWITCH_AUDIENCE, SWITCH_PERMISSIONS, FakeAuthorizationServer
-from proxy.demo.faults import Lifetime, Status, TokenField, WithoutTokenField
+from switch_proxy.demo.auth_server import SWITCH_AUDIENCE, SWITCH_PERMISSIONS, FakeAuthorizationServer
+from switch_proxy.demo.faults import Lifetime, Status, TokenField, WithoutTokenField
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

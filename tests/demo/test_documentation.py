@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, get_args
 
 import pytest
 
-from proxy.demo import faults
-from proxy.demo.auth_server import FakeAuthorizationServer
-from proxy.demo.messages import ReceivedRequest
-from proxy.demo.switch_api import FakeSwitchAPI, _Endpoint
+from switch_proxy.demo import faults
+from switch_proxy.demo.auth_server import FakeAuthorizationServer
+from switch_proxy.demo.messages import ReceivedRequest
+from switch_proxy.demo.switch_api import FakeSwitchAPI, _Endpoint
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

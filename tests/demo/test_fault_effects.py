@@ -11,9 +11,9 @@ import pytest
 import trustme
 import uvloop
 
-from proxy.demo.auth_server import FakeAuthorizationServer
-from proxy.demo.fake_server import FakeServer
-from proxy.demo.faults import (
+from switch_proxy.demo.auth_server import FakeAuthorizationServer
+from switch_proxy.demo.fake_server import FakeServer
+from switch_proxy.demo.faults import (
     HTML_PAGE,
     MALFORMED_JSON,
     Body,
@@ -30,7 +30,7 @@ from proxy.demo.faults import (
     Status,
     TruncatedBody,
 )
-from proxy.demo.messages import Answer, ReceivedRequest
+from switch_proxy.demo.messages import Answer, ReceivedRequest
 from tests.demo.settable_time import SettableTime
 
 if TYPE_CHECKING:

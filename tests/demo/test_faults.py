@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from proxy.demo.faults import (
+from switch_proxy.demo.faults import (
     Close,
     Delay,
     Fault,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from proxy.demo.messages import Answer, ReceivedRequest
+from switch_proxy.demo.messages import Answer, ReceivedRequest
 
 TOKEN = "eyJhbGciOiJSUzI1NiJ9.e30.c2ln"
 

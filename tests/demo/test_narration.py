@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.demo.narration import Check, Narrator, narrator_for
+from switch_proxy.demo.narration import Check, Narrator, narrator_for
 
 HOLDS = Check(expectation="a thing", seen="it", holds=True)
 FAILS = Check(expectation="a thing", seen="something else", holds=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.demo.rate_limit import RateLimiter, Rule, Standing
+from switch_proxy.demo.rate_limit import RateLimiter, Rule, Standing
 
 SECOND = Rule(requests=5, period=1.0)
 MINUTE = Rule(requests=20, period=60.0)

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 import aiohttp
 import pytest
 
-from proxy.cli import make_parser
-from proxy.demo.auth_server import SWITCH_AUDIENCE
-from proxy.demo.fake_server import reachable
-from proxy.demo.run import LONG_LIFETIME
+from switch_proxy.cli import make_parser
+from switch_proxy.demo.auth_server import SWITCH_AUDIENCE
+from switch_proxy.demo.fake_server import reachable
+from switch_proxy.demo.run import LONG_LIFETIME
 
 if TYPE_CHECKING:
     from asyncio.subprocess import Process
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 FAULTY = """
 import sys
-from proxy.demo.faults import Status
-from proxy.demo.run import main
+from switch_proxy.demo.faults import Status
+from switch_proxy.demo.run import main
 sys.exit(main(once=True, prepare=lambda world: world.api.faults.add(Status(code=500), path="/api/readings")))
 """
 
@@ -48,7 +48,7 @@ async def python(*arguments: str, stdout: int = asyncio.subprocess.PIPE) -> Asyn
 
 
 def demo(*arguments: str) -> AbstractAsyncContextManager[Process]:
-    return python("-m", "proxy", "demo", *arguments)
+    return python("-m", "switch_proxy", "demo", *arguments)
 
 
 async def read_until(process: Process, marker: str) -> str:
@@ -133,7 +133,7 @@ async def test_a_reader_that_has_seen_enough_ends_it_without_a_traceback() -> No
     """`switch-proxy demo --once | head -1`."""
     reading, writing = os.pipe()
     os.close(reading)
-    async with python("-m", "proxy", "demo", "--once", stdout=writing) as process:
+    async with python("-m", "switch_proxy", "demo", "--once", stdout=writing) as process:
         os.close(writing)
         _, err = await process.communicate()
 
@@ -143,13 +143,13 @@ async def test_a_reader_that_has_seen_enough_ends_it_without_a_traceback() -> No
 async def test_the_fakes_import_nothing_else_of_the_package() -> None:
     """They share no code with what they judge."""
     code = (
-        "import sys, proxy.demo.auth_server, proxy.demo.switch_api, proxy.demo.script;"
-        "print(*(name for name in sys.modules if name.startswith('proxy')))"
+        "import sys, switch_proxy.demo.auth_server, switch_proxy.demo.switch_api, switch_proxy.demo.script;"
+        "print(*(name for name in sys.modules if name.startswith('switch_proxy')))"
     )
     async with python("-c", code) as process:
         out, _ = await process.communicate()
 
-    assert all(name == "proxy" or name.startswith("proxy.demo") for name in out.decode().split())
+    assert all(name == "switch_proxy" or name.startswith("switch_proxy.demo") for name in out.decode().split())
 
 
 @pytest.mark.parametrize(
@@ -195,7 +195,7 @@ async def test_another_proxy_can_be_put_before_its_fakes() -> None:
 async def test_it_needs_no_folder_to_write_to(tmp_path: Path) -> None:
     """The root file system of a container may be read-only."""
     missing = str(tmp_path / "nowhere")
-    program = "import os, sys, tempfile; tempfile.tempdir = sys.argv.pop(); from proxy.demo.run import main; sys.exit(main(serve=True))"
+    program = "import os, sys, tempfile; tempfile.tempdir = sys.argv.pop(); from switch_proxy.demo.run import main; sys.exit(main(serve=True))"
     async with python("-c", program, missing) as process:
         await read_until(process, "Now it is yours")
 

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 import aiohttp
 import pytest
 
-from proxy.demo.auth_server import FakeAuthorizationServer
-from proxy.demo.faults import MALFORMED_JSON, Reset, Status
-from proxy.demo.narration import Check, Narrator
-from proxy.demo.script import Script, World
-from proxy.demo.switch_api import FakeSwitchAPI
+from switch_proxy.demo.auth_server import FakeAuthorizationServer
+from switch_proxy.demo.faults import MALFORMED_JSON, Reset, Status
+from switch_proxy.demo.narration import Check, Narrator
+from switch_proxy.demo.script import Script, World
+from switch_proxy.demo.switch_api import FakeSwitchAPI
 from tests.demo.settable_time import SettableTime
 from tests.demo.stand_in_proxy import StandInProxy, Wrong
 

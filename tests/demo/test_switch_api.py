@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from yarl import URL
 
-from proxy.demo.auth_server import SWITCH_AUDIENCE, SWITCH_PERMISSIONS, FakeAuthorizationServer
-from proxy.demo.faults import Lifetime, Status
-from proxy.demo.switch_api import FakeSwitchAPI
+from switch_proxy.demo.auth_server import SWITCH_AUDIENCE, SWITCH_PERMISSIONS, FakeAuthorizationServer
+from switch_proxy.demo.faults import Lifetime, Status
+from switch_proxy.demo.switch_api import FakeSwitchAPI
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

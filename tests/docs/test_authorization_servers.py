@@ -7,8 +7,8 @@ from typing import Any, Final, get_args
 import pytest
 import yaml
 
-from proxy.core.config import AuthMethod
-from proxy.settings import parse
+from switch_proxy.core.config.models import AuthMethod
+from switch_proxy.settings import parse
 from tests.docs.pages import ROOT, blocks
 
 _PAGE: Final = ROOT / "docs" / "authorization-servers.md"

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from proxy.cli import ExitCode, make_parser
-from proxy.core.addresses import Address
-from proxy.core.config import Settings
-from proxy.core.json_schema import configuration_schema
-from proxy.core.quantities import parse_duration, parse_size
-from proxy.core.rules import Field, fields_of
-from proxy.settings import parse
+from switch_proxy.cli import ExitCode, make_parser
+from switch_proxy.core.addresses import Address
+from switch_proxy.core.config.json_schema import configuration_schema
+from switch_proxy.core.config.models import Settings
+from switch_proxy.core.config.rules import Field, fields_of
+from switch_proxy.core.config.units import parse_duration, parse_size
+from switch_proxy.settings import parse
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Final
 import pytest
 import yaml
 
-from proxy.cli import make_parser
-from proxy.core.errors import ConfigurationError
-from proxy.settings import parse
+from switch_proxy.cli import make_parser
+from switch_proxy.core.errors import ConfigurationError
+from switch_proxy.settings import parse
 from tests.docs.pages import ROOT
 
 if TYPE_CHECKING:
-    from proxy.core.config import Settings
+    from switch_proxy.core.config.models import Settings
 
 _CARRIED: Final = (ROOT / "docker" / "config.yaml").read_text(encoding="utf-8")
 _DOCKERFILE: Final = (ROOT / "Dockerfile").read_text(encoding="utf-8").replace("\\\n", " ")

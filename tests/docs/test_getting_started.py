@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Final
 import aiohttp
 import pytest
 
-from proxy.demo.auth_server import SWITCH_AUDIENCE, FakeAuthorizationServer
-from proxy.demo.switch_api import FakeSwitchAPI
-from proxy.settings import parse
+from switch_proxy.demo.auth_server import SWITCH_AUDIENCE, FakeAuthorizationServer
+from switch_proxy.demo.switch_api import FakeSwitchAPI
+from switch_proxy.settings import parse
 from tests.docs.pages import ROOT, blocks, commands
 from tests.e2e.proxy_process import WITHIN, proxy_process
 
@@ -79,7 +79,7 @@ def config(tmp_path: Path, auth: FakeAuthorizationServer, api: FakeSwitchAPI) ->
 async def run_here(arguments: list[str], folder: Path, environ: Mapping[str, str]) -> tuple[int | None, str]:
     """Run the command line in a folder; return its exit code and all it says."""
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "proxy", *arguments),
+        *(sys.executable, "-m", "switch_proxy", *arguments),
         cwd=folder,
         env=environ,
         stdout=asyncio.subprocess.PIPE,

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Final
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from proxy.core.access_line import access_event
-from proxy.core.credential_events import OUTCOMES
-from proxy.core.exchange_record import ExchangeRecord
-from proxy.http1.snapshot import RouteSnapshot
-from proxy.telemetry import State, Telemetry
+from switch_proxy.core.access_line import access_event
+from switch_proxy.core.credential_events import OUTCOMES
+from switch_proxy.core.exchange_record import ExchangeRecord
+from switch_proxy.http1.snapshot import RouteSnapshot
+from switch_proxy.telemetry import State, Telemetry
 from tests.credential_statuses import READY
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from proxy.cli import make_parser
+from switch_proxy.cli import make_parser
 from tests.docs.pages import PAGES, ROOT, anchors, blocks, commands, links, named
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import Final
 
 import pytest
 
-from proxy.core.http.problems import PROBLEM_TYPE_PREFIX, Problem
+from switch_proxy.core.http.problems import PROBLEM_TYPE_PREFIX, Problem
 
 REFERENCE: Final = (Path(__file__).parents[2] / "docs" / "errors.md").read_text(encoding="utf-8")
 

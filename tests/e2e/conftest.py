@@ -8,8 +8,8 @@ import aiohttp
 import pytest
 import yaml
 
-from proxy.demo.auth_server import SWITCH_AUDIENCE, FakeAuthorizationServer
-from proxy.demo.switch_api import FakeSwitchAPI
+from switch_proxy.demo.auth_server import SWITCH_AUDIENCE, FakeAuthorizationServer
+from switch_proxy.demo.switch_api import FakeSwitchAPI
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -1,4 +1,4 @@
-"""`python -m proxy run` as a process of its own: started, found by its log, signalled, and never left behind."""
+"""`python -m switch_proxy run` as a process of its own: started, found by its log, signalled, and never left behind."""
 
 from __future__ import annotations
 
@@ -100,7 +100,9 @@ class ProxyProcess:
 @asynccontextmanager
 async def proxy_process(config: Path, *, before: str = "pass") -> AsyncIterator[ProxyProcess]:
     """Run a proxy, with Python statements `before` it in its process; one that is still there in the end is killed."""
-    program = f"import sys; {before}; import runpy; runpy.run_module('proxy', run_name='__main__', alter_sys=True)"
+    program = (
+        f"import sys; {before}; import runpy; runpy.run_module('switch_proxy', run_name='__main__', alter_sys=True)"
+    )
     environ = {name: value for name, value in os.environ.items() if not name.startswith("SWITCH_")}
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-c", program, "run", "--config", str(config)),

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from proxy import __version__
-from proxy.cli import ExitCode
-from proxy.demo.auth_server import SWITCH_AUDIENCE, FakeAuthorizationServer
+from switch_proxy import __version__
+from switch_proxy.cli import ExitCode
+from switch_proxy.demo.auth_server import SWITCH_AUDIENCE, FakeAuthorizationServer
 
 _ROOT = Path(__file__).parents[2]
 
@@ -37,7 +37,7 @@ def _environ(**variables: str) -> dict[str, str]:
 
 def _run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "proxy", *arguments],
+        [sys.executable, "-m", "switch_proxy", *arguments],
         env=_environ(**variables),
         capture_output=True,
         text=True,
@@ -124,7 +124,7 @@ async def test_check_online_tries_each_credential_once(config: Path, secret: str
     async with FakeAuthorizationServer(client_id="the-client", client_secret="hunter2-hunter2") as auth:
         _write_for(auth, config)
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "proxy", "check", "--online", "--config", str(config)),
+            *(sys.executable, "-m", "switch_proxy", "check", "--online", "--config", str(config)),
             env=_environ(SWITCH_CLIENT_SECRET=secret),
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
@@ -160,7 +160,7 @@ def test_file_name_that_is_not_utf_8_can_be_told(tmp_path: Path, exists: bool) -
     if exists:
         Path(os.fsdecode(name)).write_text(_VALID)
     done = subprocess.run(
-        [sys.executable, "-m", "proxy", "check", "--config", name],
+        [sys.executable, "-m", "switch_proxy", "check", "--config", name],
         env=_environ(),
         capture_output=True,
         timeout=30,
@@ -176,7 +176,7 @@ def test_reader_that_goes_away_ends_the_output_quietly() -> None:
     os.close(reading)
     try:
         done = subprocess.run(
-            [sys.executable, "-m", "proxy", "schema"],
+            [sys.executable, "-m", "switch_proxy", "schema"],
             env=_environ(),
             stdout=writing,
             stderr=subprocess.PIPE,
@@ -191,7 +191,7 @@ def test_reader_that_goes_away_ends_the_output_quietly() -> None:
 def test_interrupt_ends_a_command_without_a_traceback(tmp_path: Path) -> None:
     pipe = tmp_path / "config.yaml"
     os.mkfifo(pipe)
-    command = [sys.executable, "-m", "proxy", "check", "--config", str(pipe)]
+    command = [sys.executable, "-m", "switch_proxy", "check", "--config", str(pipe)]
     with subprocess.Popen(
         command, env=_environ(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
@@ -234,15 +234,15 @@ def test_health_without_an_admin_listener_tells_that_there_is_nothing_to_ask(con
 @pytest.mark.parametrize(
     ("arguments", "unneeded"),
     [
-        pytest.param(["version"], "aiohttp asyncio yaml ssl http.client proxy.core.config", id="version"),
-        pytest.param(["health"], "aiohttp asyncio ssl proxy.core.config", id="health"),
+        pytest.param(["version"], "aiohttp asyncio yaml ssl http.client switch_proxy.core.config.models", id="version"),
+        pytest.param(["health"], "aiohttp asyncio ssl switch_proxy.core.config.models", id="health"),
         pytest.param(["check"], "aiohttp uvloop structlog authlib prometheus_client", id="check"),
         pytest.param(["schema"], "aiohttp asyncio yaml", id="schema"),
     ],
 )
 def test_command_loads_only_what_it_needs(arguments: list[str], unneeded: str, config: Path) -> None:
     """Commands that run every few seconds, or in an editor, have to start at once."""
-    script = f"import sys; from proxy.cli import main; main({arguments!r}); print(*sys.modules, file=sys.stderr)"
+    script = f"import sys; from switch_proxy.cli import main; main({arguments!r}); print(*sys.modules, file=sys.stderr)"
     done = subprocess.run(
         [sys.executable, "-c", script],
         env=_environ(SWITCH_PROXY_CONFIG=str(config)),

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 import yaml
 
-from proxy.cli import make_parser
+from switch_proxy.cli import make_parser
 from tests.docs.pages import ROOT
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def started(command: list[str]) -> Iterator[tuple[str, str]]:
     """Start the command of the image on free ports of loopback; return the URLs of the proxy and of admin."""
     words = [re.sub(r"^--host=.*", "--host=127.0.0.1", re.sub(r"-port=\d+$", "-port=0", word)) for word in command]
     assert words != command
-    with subprocess.Popen([sys.executable, "-m", "proxy", *words], stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen([sys.executable, "-m", "switch_proxy", *words], stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
             for line in process.stdout:
@@ -99,7 +99,7 @@ def test_apps_tests_pass_against_what_the_command_starts(services: Any) -> None:
             "SWITCH_PROXY_CONFIG": str(ROOT / "docker" / "config.yaml"),
             "SWITCH_PROXY_ADMIN_LISTEN": admin_url.removeprefix("http://"),
         }
-        health = [sys.executable, "-m", "proxy", *check, "--timeout", "20"]
+        health = [sys.executable, "-m", "switch_proxy", *check, "--timeout", "20"]
         while subprocess.run(health, env=environ, capture_output=True, check=False, timeout=50).returncode:
             pass
         ran = subprocess.run(

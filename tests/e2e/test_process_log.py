@@ -31,7 +31,7 @@ async def silent_process(config: Path, *, output: int | None) -> AsyncIterator[a
     """Run a proxy whose standard output is `output`; closed, where that is None."""
     close = "" if output is not None else "exec 1>&-; "
     process = await asyncio.create_subprocess_exec(
-        *("sh", "-c", close + 'exec "$0" "$@"', sys.executable, "-m", "proxy", "run", "--config", str(config)),
+        *("sh", "-c", close + 'exec "$0" "$@"', sys.executable, "-m", "switch_proxy", "run", "--config", str(config)),
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdout=output,
     )

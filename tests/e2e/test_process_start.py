@@ -12,7 +12,7 @@ import trustme
 from aiohttp import web
 from aiohttp.test_utils import RawTestServer
 
-from proxy.demo import faults
+from switch_proxy.demo import faults
 from tests.e2e.proxy_process import WITHIN, proxy_process
 
 if TYPE_CHECKING:
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     import aiohttp
 
-    from proxy.demo.auth_server import FakeAuthorizationServer
-    from proxy.demo.switch_api import FakeSwitchAPI
+    from switch_proxy.demo.auth_server import FakeAuthorizationServer
+    from switch_proxy.demo.switch_api import FakeSwitchAPI
     from tests.e2e.conftest import Configure
 
 METERS = "/api/meter?organizationId=1"

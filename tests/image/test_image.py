@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Final
 import aiohttp
 import pytest
 
-from proxy.demo.auth_server import SWITCH_AUDIENCE, FakeAuthorizationServer
-from proxy.demo.switch_api import FakeSwitchAPI
+from switch_proxy.demo.auth_server import SWITCH_AUDIENCE, FakeAuthorizationServer
+from switch_proxy.demo.switch_api import FakeSwitchAPI
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,13 +9,13 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from proxy import __version__
-from proxy.settings import parse
+from switch_proxy import __version__
+from switch_proxy.settings import parse
 from tests.docs.pages import ROOT
 from tests.k8s.manifests import EXAMPLES, K8S, SUPPORTED, build, pod_of, read
 
 if TYPE_CHECKING:
-    from proxy.core.config import Settings
+    from switch_proxy.core.config.models import Settings
 
 _ADD_ONS: Final = {"external-secrets.io/v1", "secrets-store.csi.x-k8s.io/v1"}
 """What their own operators define, and no version of Kubernetes has a schema of."""

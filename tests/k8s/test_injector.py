@@ -7,7 +7,7 @@ from typing import Any
 import kubernetes_validate
 import pytest
 
-from proxy.settings import parse
+from switch_proxy.settings import parse
 from tests.docs.pages import ROOT
 from tests.k8s.admission import Policy
 from tests.k8s.manifests import K8S, WITH_POLICIES, build, read

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import yaml
 
-from proxy.settings import parse
+from switch_proxy.settings import parse
 from tests.docs.pages import ROOT, blocks, commands
 from tests.k8s.manifests import EXAMPLES, K8S, build, pod_of, read
 

@@ -14,5 +14,5 @@ if TYPE_CHECKING:
 @pytest.fixture(autouse=True)
 def _nothing_blocks_the_loop() -> Iterator[None]:
     """Fail where code of the package calls what may block while a loop runs: files, sockets, locks, sleep."""
-    with blockbuster_ctx("proxy"):
+    with blockbuster_ctx("switch_proxy"):
         yield

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Final
 
 import aiohttp
 
-from proxy.app import Application
-from proxy.core.addresses import Address, parse_origin
-from proxy.core.config import (
+from switch_proxy.app import Application
+from switch_proxy.core.addresses import Address, parse_origin
+from switch_proxy.core.config.models import (
     AdminSettings,
     CredentialSettings,
     LogSettings,
@@ -25,19 +25,28 @@ from proxy.core.config import (
     SecretSource,
     Settings,
 )
-from proxy.core.tokens import Freshness
-from proxy.demo.auth_server import SWITCH_AUDIENCE, FakeAuthorizationServer
-from proxy.demo.faults import HTML_PAGE, MALFORMED_JSON, Close, Hang, Reset, Status, TokenField, WithoutTokenField
-from proxy.demo.switch_api import FakeSwitchAPI
-from proxy.logs.log import Log
+from switch_proxy.core.tokens import Freshness
+from switch_proxy.demo.auth_server import SWITCH_AUDIENCE, FakeAuthorizationServer
+from switch_proxy.demo.faults import (
+    HTML_PAGE,
+    MALFORMED_JSON,
+    Close,
+    Hang,
+    Reset,
+    Status,
+    TokenField,
+    WithoutTokenField,
+)
+from switch_proxy.demo.switch_api import FakeSwitchAPI
+from switch_proxy.logs.log import Log
 from tests.core.lifecycle_tables import PAGE, generated, markdown
 from tests.manual_clock import ManualClock, until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
-    from proxy.core.lifecycle import CredentialStatus
-    from proxy.demo import faults
+    from switch_proxy.core.lifecycle import CredentialStatus
+    from switch_proxy.demo import faults
 
 LIFETIME: Final = 3600.0
 

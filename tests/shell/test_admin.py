@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING
 import aiohttp
 import pytest
 
-from proxy.admin import AdminServer
-from proxy.core.config import Address
-from proxy.core.errors import ListenError
+from switch_proxy.admin.server import AdminServer
+from switch_proxy.core.config.models import Address
+from switch_proxy.core.errors import ListenError
 from tests.credential_statuses import READY, REFUSED
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from proxy.core.health import HealthSnapshot
+    from switch_proxy.core.health import HealthSnapshot
 
 NOT_READY = replace(READY, credentials=(REFUSED,), listeners=())
 

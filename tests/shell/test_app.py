@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 import pytest
 
-from proxy import process
-from proxy.app import Application, running
-from proxy.clock import SystemClock
-from proxy.core.addresses import parse_origin
-from proxy.core.config import (
+from switch_proxy import process
+from switch_proxy.app import Application, running
+from switch_proxy.clock import SystemClock
+from switch_proxy.core.addresses import parse_origin
+from switch_proxy.core.config.models import (
     Address,
     AdminSettings,
     CredentialSettings,
@@ -25,11 +25,11 @@ from proxy.core.config import (
     Settings,
     ShutdownSettings,
 )
-from proxy.core.errors import ListenError
-from proxy.demo import faults
-from proxy.demo.auth_server import SWITCH_AUDIENCE, FakeAuthorizationServer
-from proxy.demo.switch_api import FakeSwitchAPI
-from proxy.logs.log import Log
+from switch_proxy.core.errors import ListenError
+from switch_proxy.demo import faults
+from switch_proxy.demo.auth_server import SWITCH_AUDIENCE, FakeAuthorizationServer
+from switch_proxy.demo.switch_api import FakeSwitchAPI
+from switch_proxy.logs.log import Log
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable

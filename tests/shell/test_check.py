@@ -8,16 +8,16 @@ import pytest
 import trustme
 from cryptography.hazmat.primitives import serialization
 
-from proxy.check import explain, find_notes, try_credential
-from proxy.core.validation import read_settings
-from proxy.demo import faults
-from proxy.demo.auth_server import SWITCH_AUDIENCE, FakeAuthorizationServer
+from switch_proxy.check import explain, find_notes, try_credential
+from switch_proxy.core.config.validation import read_settings
+from switch_proxy.demo import faults
+from switch_proxy.demo.auth_server import SWITCH_AUDIENCE, FakeAuthorizationServer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from proxy.core.config import CredentialSettings, Settings
+    from switch_proxy.core.config.models import CredentialSettings, Settings
 
 _SECRET = "hunter2-hunter2"
 

@@ -19,12 +19,18 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from joserfc import jwt
 from joserfc.jwk import ECKey, KeyBase, OctKey, OKPKey, RSAKey
 
-from proxy.clock import SystemClock
-from proxy.core.config import AssertionSource, CredentialSettings, PrivateKeySettings, SecretSource, TlsSettings
-from proxy.core.errors import SecretUnavailableError, TokenRequestRefusedError
-from proxy.credentials import credentials_from
-from proxy.demo.auth_server import FakeAuthorizationServer
-from proxy.token_client import TokenClient
+from switch_proxy.clock import SystemClock
+from switch_proxy.core.config.models import (
+    AssertionSource,
+    CredentialSettings,
+    PrivateKeySettings,
+    SecretSource,
+    TlsSettings,
+)
+from switch_proxy.core.errors import SecretUnavailableError, TokenRequestRefusedError
+from switch_proxy.demo.auth_server import FakeAuthorizationServer
+from switch_proxy.tokens.client import TokenClient
+from switch_proxy.tokens.sources import credentials_from
 from tests.authorization_server import RealAuthorizationServer, RegisteredClient
 from tests.manual_clock import ManualClock
 
@@ -32,8 +38,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from proxy.clock import Clock
-    from proxy.core.tokens import TokenGrant
+    from switch_proxy.clock import Clock
+    from switch_proxy.core.tokens import TokenGrant
 
 SECRET: Final = "zebra-quilt-vortex-secret-of-many-bytes"
 CLUSTER: Final = "https://kubernetes.default.svc.cluster.local"
@@ -440,10 +446,10 @@ async def test_a_file_without_an_assertion_is_told(tmp_path: Path) -> None:
 
 _IMPORTS: Final = """
 import asyncio, sys
-from proxy import app, settings
-from proxy.clock import SystemClock
-from proxy.credentials import credentials_from
-from proxy.token_client import TokenClient
+from switch_proxy import app, settings
+from switch_proxy.clock import SystemClock
+from switch_proxy.tokens.sources import credentials_from
+from switch_proxy.tokens.client import TokenClient
 
 async def main(method):
     text = f'''

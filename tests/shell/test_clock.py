@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from proxy.clock import SystemClock
+from switch_proxy.clock import SystemClock
 
 
 def test_time_goes_on_while_the_machine_sleeps() -> None:

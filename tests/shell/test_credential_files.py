@@ -13,10 +13,16 @@ from blockbuster import blockbuster_ctx
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519
 
-from proxy.core.config import AssertionSource, CredentialSettings, PrivateKeySettings, SecretSource, TlsSettings
-from proxy.core.errors import SecretUnavailableError
-from proxy.core.secret import Broken, Changed, Outcome, Restored, Secret, Unchanged
-from proxy.credentials import POLL_INTERVAL, CombinedCredentials, FileSecret, credentials_from
+from switch_proxy.core.config.models import (
+    AssertionSource,
+    CredentialSettings,
+    PrivateKeySettings,
+    SecretSource,
+    TlsSettings,
+)
+from switch_proxy.core.errors import SecretUnavailableError
+from switch_proxy.core.secret import Broken, Changed, Outcome, Restored, Secret, Unchanged
+from switch_proxy.tokens.sources import POLL_INTERVAL, CombinedCredentials, FileSecret, credentials_from
 from tests.manual_clock import ManualClock, until
 
 if TYPE_CHECKING:

@@ -12,17 +12,17 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from joserfc import jwt
 from joserfc.jwk import ECKey
 
-from proxy.core.config import AssertionSource, CredentialSettings, PrivateKeySettings, TlsSettings
-from proxy.credentials import POLL_INTERVAL, credentials_from
-from proxy.token_client import TokenClient
-from proxy.token_manager import TokenManager
+from switch_proxy.core.config.models import AssertionSource, CredentialSettings, PrivateKeySettings, TlsSettings
+from switch_proxy.tokens.client import TokenClient
+from switch_proxy.tokens.manager import TokenManager
+from switch_proxy.tokens.sources import POLL_INTERVAL, credentials_from
 from tests.authorization_server import RealAuthorizationServer, RegisteredClient
 from tests.manual_clock import ManualClock, until
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from proxy.core.credential_events import CredentialEvent
+    from switch_proxy.core.credential_events import CredentialEvent
 
 CLUSTER: Final = ("https://cluster.example", "system:serviceaccount:shop:app")
 

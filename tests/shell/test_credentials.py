@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import pytest
 from blockbuster import blockbuster_ctx
 
-from proxy.core.config import SecretSource
-from proxy.core.errors import SecretUnavailableError
-from proxy.core.secret import Broken, Changed, Outcome, Restored, Secret, Unchanged
-from proxy.credentials import POLL_INTERVAL, EnvironmentSecret, FileSecret, _read, secret_from
+from switch_proxy.core.config.models import SecretSource
+from switch_proxy.core.errors import SecretUnavailableError
+from switch_proxy.core.secret import Broken, Changed, Outcome, Restored, Secret, Unchanged
+from switch_proxy.tokens.sources import POLL_INTERVAL, EnvironmentSecret, FileSecret, _read, secret_from
 from tests.manual_clock import ManualClock, until
 
 if TYPE_CHECKING:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from proxy.core.exchange_record import ExchangeRecord
-from proxy.exchange_journal import ExchangeJournal
+from switch_proxy.core.exchange_record import ExchangeRecord
+from switch_proxy.record_batcher import ExchangeJournal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

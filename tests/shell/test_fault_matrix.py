@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from proxy.core.tokens import Freshness
+from switch_proxy.core.tokens import Freshness
 from tests.core.lifecycle_tables import PAGE, generated
 from tests.shell.fault_matrix import FAULTS, METHODS, MOMENTS, SERVED, Fault, Method, expected, table, world
 

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from proxy.core.config import LogSettings
-from proxy.core.exchange_record import ExchangeRecord
-from proxy.core.redaction import MASK
-from proxy.core.secret import Secret
-from proxy.logs.events import LibraryHandler
-from proxy.logs.log import Log
+from switch_proxy.core.config.models import LogSettings
+from switch_proxy.core.exchange_record import ExchangeRecord
+from switch_proxy.core.redaction import MASK
+from switch_proxy.core.secret import Secret
+from switch_proxy.logs.events import LibraryHandler
+from switch_proxy.logs.log import Log
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

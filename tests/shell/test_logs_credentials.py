@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 
-from proxy.core.config import LogSettings
-from proxy.core.credential_events import (
+from switch_proxy.core.config.models import LogSettings
+from switch_proxy.core.credential_events import (
     CredentialEvent,
     SecretBroken,
     SecretRefused,
@@ -17,11 +17,11 @@ from proxy.core.credential_events import (
     TokenRefreshed,
     TokenRefreshFailed,
 )
-from proxy.core.redaction import MASK
-from proxy.core.secret import Secret
-from proxy.core.tokens import TokenGrant, issue
-from proxy.logs.credentials import CredentialLog
-from proxy.logs.log import Log
+from switch_proxy.core.redaction import MASK
+from switch_proxy.core.secret import Secret
+from switch_proxy.core.tokens import TokenGrant, issue
+from switch_proxy.logs.credentials import CredentialLog
+from switch_proxy.logs.log import Log
 
 if TYPE_CHECKING:
     from pathlib import Path

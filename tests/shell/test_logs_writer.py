@@ -10,7 +10,7 @@ import time
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
-from proxy.logs.writer import LogWriter
+from switch_proxy.logs.writer import LogWriter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from proxy.core.addresses import Address
-from proxy.probe import ProbeError, probe
+from switch_proxy.core.addresses import Address
+from switch_proxy.probe import ProbeError, probe
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

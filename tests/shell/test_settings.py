@@ -11,10 +11,10 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxy import settings as settings_module
-from proxy.core.addresses import Address
-from proxy.core.errors import ConfigurationError
-from proxy.settings import load, load_admin_address, parse
+from switch_proxy import settings as settings_module
+from switch_proxy.core.addresses import Address
+from switch_proxy.core.errors import ConfigurationError
+from switch_proxy.settings import load, load_admin_address, parse
 
 if TYPE_CHECKING:
     from pathlib import Path

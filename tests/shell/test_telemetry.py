@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
-from proxy.core.exchange_record import ExchangeRecord
-from proxy.http1.snapshot import RouteSnapshot
-from proxy.telemetry import State, Telemetry
+from switch_proxy.core.exchange_record import ExchangeRecord
+from switch_proxy.http1.snapshot import RouteSnapshot
+from switch_proxy.telemetry import State, Telemetry
 from tests.credential_statuses import NEVER_HELD, READY
 
 if TYPE_CHECKING:
@@ -249,5 +249,5 @@ async def test_two_proxies_in_one_process_count_apart() -> None:
 
 
 def test_prometheus_client_is_not_imported_before_the_first_scrape() -> None:
-    program = "import sys, proxy.telemetry; sys.exit('prometheus_client' in sys.modules)"
+    program = "import sys, switch_proxy.telemetry; sys.exit('prometheus_client' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

@@ -17,18 +17,18 @@ import pytest
 import trustme
 from aiohttp import web
 
-from proxy import __version__
-from proxy.core.config import CredentialSettings, SecretSource, TlsSettings
-from proxy.core.errors import (
+from switch_proxy import __version__
+from switch_proxy.core.config.models import CredentialSettings, SecretSource, TlsSettings
+from switch_proxy.core.errors import (
     TokenEndpointUnavailableError,
     TokenFetchError,
     TokenRequestRefusedError,
     TokenResponseInvalidError,
 )
-from proxy.core.oauth import MAX_BODY
-from proxy.core.secret import Secret
-from proxy.core.tokens import TokenGrant
-from proxy.token_client import TokenClient
+from switch_proxy.core.oauth import MAX_BODY
+from switch_proxy.core.secret import Secret
+from switch_proxy.core.tokens import TokenGrant
+from switch_proxy.tokens.client import TokenClient
 from tests.manual_clock import ManualClock, until
 
 if TYPE_CHECKING:

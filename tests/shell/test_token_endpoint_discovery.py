@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 import trustme
 
-from proxy.core.config import CredentialSettings, SecretSource, TlsSettings
-from proxy.core.discovery import METADATA_LIFETIME
-from proxy.core.errors import (
+from switch_proxy.core.config.models import CredentialSettings, SecretSource, TlsSettings
+from switch_proxy.core.discovery import METADATA_LIFETIME
+from switch_proxy.core.errors import (
     InvalidValueError,
     TokenEndpointUnavailableError,
     TokenRequestRefusedError,
     TokenResponseInvalidError,
 )
-from proxy.core.secret import Secret
-from proxy.token_client import TokenClient
+from switch_proxy.core.secret import Secret
+from switch_proxy.tokens.client import TokenClient
 from tests.authorization_server import RealAuthorizationServer, RegisteredClient
 from tests.manual_clock import ManualClock
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
-from proxy.core.config import CredentialSettings, SecretSource
-from proxy.core.credential_events import (
+from switch_proxy.core.config.models import CredentialSettings, SecretSource
+from switch_proxy.core.credential_events import (
     CredentialEvent,
     SecretBroken,
     SecretRefused,
@@ -20,7 +20,7 @@ from proxy.core.credential_events import (
     TokenRefreshed,
     TokenRefreshFailed,
 )
-from proxy.core.errors import (
+from switch_proxy.core.errors import (
     SecretUnavailableError,
     TokenEndpointUnavailableError,
     TokenFetchError,
@@ -28,9 +28,9 @@ from proxy.core.errors import (
     TokenResponseInvalidError,
     TokenUnavailableError,
 )
-from proxy.core.secret import Outcome, Secret, SourceState, take_reading
-from proxy.core.tokens import Freshness, TokenGrant
-from proxy.token_manager import TokenManager
+from switch_proxy.core.secret import Outcome, Secret, SourceState, take_reading
+from switch_proxy.core.tokens import Freshness, TokenGrant
+from switch_proxy.tokens.manager import TokenManager
 from tests.manual_clock import ManualClock, until
 
 if TYPE_CHECKING:

@@ -8,20 +8,20 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from proxy.core.config import CredentialSettings, SecretSource
-from proxy.core.errors import TokenUnavailableError
-from proxy.credentials import CombinedCredentials, FileSecret
-from proxy.demo.auth_server import FakeAuthorizationServer
-from proxy.demo.faults import HTML_PAGE, Close, Fault, Reset, Status, TokenFault, TokenField, WithoutTokenField
-from proxy.token_client import TokenClient
-from proxy.token_manager import TokenManager
+from switch_proxy.core.config.models import CredentialSettings, SecretSource
+from switch_proxy.core.errors import TokenUnavailableError
+from switch_proxy.demo.auth_server import FakeAuthorizationServer
+from switch_proxy.demo.faults import HTML_PAGE, Close, Fault, Reset, Status, TokenFault, TokenField, WithoutTokenField
+from switch_proxy.tokens.client import TokenClient
+from switch_proxy.tokens.manager import TokenManager
+from switch_proxy.tokens.sources import CombinedCredentials, FileSecret
 from tests.manual_clock import ManualClock, until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
-    from proxy.core.credential_events import CredentialEvent
+    from switch_proxy.core.credential_events import CredentialEvent
 
 POLL_INTERVAL: Final = 30.0
 """Seconds; longer than the real one, for each look at the file takes a thread and real time."""

@@ -10,12 +10,12 @@ from tests.docs.pages import ROOT
 FORGETFUL = """
 import sys
 from soak import run
-from proxy.demo.switch_api import FakeSwitchAPI
+from switch_proxy.demo.switch_api import FakeSwitchAPI
 
 class Refusing(FakeSwitchAPI):
     async def start(self):
         await super().start()
-        from proxy.demo.faults import Status
+        from switch_proxy.demo.faults import Status
         self.faults.add(Status(code=500), times=3)
 
 run.FakeSwitchAPI = Refusing

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-import proxy
+import switch_proxy
 from tests.docs.pages import ROOT
 from tools.dist import (
     copy_sources,
@@ -24,7 +24,7 @@ from tools.installation import ReleaseError, run, version
 if TYPE_CHECKING:
     from pathlib import Path
 
-TRACKED: Final = ["Makefile", "proxy/__init__.py", "proxy/core/oauth.py"]
+TRACKED: Final = ["Makefile", "proxy/switch_proxy/__init__.py", "proxy/switch_proxy/core/oauth.py"]
 
 
 def test_sdist_must_hold_all_that_git_has() -> None:
@@ -32,7 +32,7 @@ def test_sdist_must_hold_all_that_git_has() -> None:
     whole = ["switch_proxy-1/PKG-INFO", *(f"switch_proxy-1/{name}" for name in TRACKED)]
 
     assert missing_from_sdist(TRACKED, whole) == []
-    assert missing_from_sdist(TRACKED, whole[:-1]) == ["proxy/core/oauth.py"]
+    assert missing_from_sdist(TRACKED, whole[:-1]) == ["proxy/switch_proxy/core/oauth.py"]
 
 
 @pytest.mark.parametrize(
@@ -41,15 +41,15 @@ def test_sdist_must_hold_all_that_git_has() -> None:
         pytest.param([], [], id="the package"),
         pytest.param(["switch_proxy-1.dist-info/METADATA"], [], id="and what describes it"),
         pytest.param(["tests/test_oauth.py"], ["tests/test_oauth.py is too much"], id="with tests"),
-        pytest.param(["proxy/old.py"], ["proxy/old.py is too much"], id="with what git does not have"),
+        pytest.param(["switch_proxy/old.py"], ["switch_proxy/old.py is too much"], id="with what git does not have"),
     ],
 )
 def test_wheel_must_hold_the_package_and_nothing_else(members: list[str], wrong: list[str]) -> None:
-    assert wrong_in_wheel(TRACKED, ["proxy/__init__.py", "proxy/core/oauth.py", *members]) == wrong
+    assert wrong_in_wheel(TRACKED, ["switch_proxy/__init__.py", "switch_proxy/core/oauth.py", *members]) == wrong
 
 
 def test_wheel_must_not_lack_a_module() -> None:
-    assert wrong_in_wheel(TRACKED, ["proxy/__init__.py"]) == ["proxy/core/oauth.py is missing"]
+    assert wrong_in_wheel(TRACKED, ["switch_proxy/__init__.py"]) == ["switch_proxy/core/oauth.py is missing"]
 
 
 def test_wheels_that_differ_in_a_byte_are_not_the_same(tmp_path: Path) -> None:
@@ -100,9 +100,9 @@ def test_a_command_that_fails_is_told_with_what_it_said() -> None:
 def test_version_stands_in_one_place() -> None:
     """pyproject.toml takes it from the package, and so do the command line and the release."""
     project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
-    assert version() == proxy.__version__
-    assert 'version = { attr = "proxy.__version__" }' in project
-    assert proxy.__version__ not in re.sub(r"[<>=]=[^\"]*", "", project)
+    assert version() == switch_proxy.__version__
+    assert 'version = { attr = "switch_proxy.__version__" }' in project
+    assert switch_proxy.__version__ not in re.sub(r"[<>=]=[^\"]*", "", project)
 
 
 def test_changelog_is_kept_as_it_says() -> None:
@@ -115,7 +115,7 @@ def test_changelog_is_kept_as_it_says() -> None:
         found = re.fullmatch(r"\[(\d+)\.(\d+)\.(\d+)\] - \d{4}-\d\d-\d\d", heading)
         assert found is not None, heading
         numbers.append(tuple(map(int, found.groups())))
-    current = tuple(map(int, re.findall(r"[0-9]+", proxy.__version__)[:3]))
+    current = tuple(map(int, re.findall(r"[0-9]+", switch_proxy.__version__)[:3]))
     assert numbers == sorted(set(numbers), reverse=True)
     assert not numbers or numbers[0] <= current
     kinds = set(re.findall(r"^### (.+)$", text, flags=re.MULTILINE))

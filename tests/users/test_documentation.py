@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
-from proxy import testing
-from proxy.demo.auth_server import FakeAuthorizationServer
-from proxy.demo.switch_api import FakeSwitchAPI
-from proxy.testing import AuthorizationServer, Proxy, SwitchAPI
+from switch_proxy import testing
+from switch_proxy.demo.auth_server import FakeAuthorizationServer
+from switch_proxy.demo.switch_api import FakeSwitchAPI
+from switch_proxy.testing import AuthorizationServer, Proxy, SwitchAPI
 from tests.docs.pages import ROOT, blocks
 
 if TYPE_CHECKING:

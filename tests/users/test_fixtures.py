@@ -15,9 +15,9 @@ from urllib.request import Request, urlopen
 
 import pytest
 
-from proxy.core.errors import ConfigurationError
-from proxy.demo.faults import Delay, Hang, Lifetime, Reset, Status
-from proxy.testing import CONFIGURATION, AuthorizationServer, BackgroundLoop, Proxy, SwitchAPI
+from switch_proxy.core.errors import ConfigurationError
+from switch_proxy.demo.faults import Delay, Hang, Lifetime, Reset, Status
+from switch_proxy.testing import CONFIGURATION, AuthorizationServer, BackgroundLoop, Proxy, SwitchAPI
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -70,7 +70,7 @@ def test_it_needs_no_other_plugin(tmp_path: Path) -> None:
     """No event loop is forced on a suite, nor does it have to bring one."""
     write(tmp_path, next(blocks(PAGE, "python")), "test_send_reading.py")
 
-    assert "3 passed" in run(tmp_path, "-q", plugins=["proxy.pytest_plugin"])
+    assert "3 passed" in run(tmp_path, "-q", plugins=["switch_proxy.pytest_plugin"])
 
 
 def test_it_goes_with_xdist_and_random_order(tmp_path: Path) -> None:
@@ -90,31 +90,31 @@ def test_a_suite_that_does_not_use_it_pays_nothing(tmp_path: Path) -> None:
         import threading
 
         def test_nothing(request):
-            loaded = {name for name in sys.modules if name.split(".")[0] in {"proxy", "aiohttp", "uvloop", "yaml"}}
-            assert loaded == {"proxy", "proxy.pytest_plugin"}
+            loaded = {name for name in sys.modules if name.split(".")[0] in {"switch_proxy", "aiohttp", "uvloop", "yaml"}}
+            assert loaded == {"switch_proxy", "switch_proxy.pytest_plugin"}
             assert threading.active_count() == 1
             assert not [name for name in request.fixturenames if "switch" in name]
-            plugin = request.config.pluginmanager.get_plugin("proxy.pytest_plugin")
+            plugin = request.config.pluginmanager.get_plugin("switch_proxy.pytest_plugin")
             assert not [name for name in vars(plugin) if name.startswith("pytest_")]
     """
     write(tmp_path, "\n".join(line.removeprefix(" " * 8) for line in text.splitlines()))
 
-    assert "1 passed" in run(tmp_path, "-q", plugins=["proxy.pytest_plugin"])
+    assert "1 passed" in run(tmp_path, "-q", plugins=["switch_proxy.pytest_plugin"])
 
 
 def test_a_program_that_imports_the_package_and_then_runs_pytest_is_not_warned(tmp_path: Path) -> None:
     """Of assertions that cannot be rewritten any more: there are none in it. Only installed packages are looked at."""
-    package = tmp_path / "site" / "proxy"
+    package = tmp_path / "site" / "switch_proxy"
     package.mkdir(parents=True)
     for name in ("__init__.py", "pytest_plugin.py"):
-        (package / name).write_bytes((ROOT / "proxy" / name).read_bytes())
+        (package / name).write_bytes((ROOT / "proxy" / "switch_proxy" / name).read_bytes())
     described = tmp_path / "site" / "installed-1.dist-info"
     described.mkdir()
     (described / "METADATA").write_text("Metadata-Version: 2.1\nName: installed\nVersion: 1\n")
-    (described / "RECORD").write_text("proxy/__init__.py,,\nproxy/pytest_plugin.py,,\n")
-    (described / "entry_points.txt").write_text("[pytest11]\ninstalled = proxy.pytest_plugin\n")
+    (described / "RECORD").write_text("switch_proxy/__init__.py,,\nswitch_proxy/pytest_plugin.py,,\n")
+    (described / "entry_points.txt").write_text("[pytest11]\ninstalled = switch_proxy.pytest_plugin\n")
     write(tmp_path, "def test_nothing(): pass\n")
-    program = "import sys, proxy, pytest; sys.exit(pytest.main(['-q', '-W', 'error', *sys.argv[1:]]))"
+    program = "import sys, switch_proxy, pytest; sys.exit(pytest.main(['-q', '-W', 'error', *sys.argv[1:]]))"
     ran = subprocess.run(
         [sys.executable, "-c", program, "-p", "no:cacheprovider", "-p", "no:switch-proxy", *ASYNCIO, "test_app.py"],
         cwd=tmp_path,
@@ -130,7 +130,7 @@ def test_a_program_that_imports_the_package_and_then_runs_pytest_is_not_warned(t
 
 def test_fixtures_are_told_of_by_pytest_itself(tmp_path: Path) -> None:
     """`pytest --fixtures` has a sentence for each, and the page a row."""
-    told = run(tmp_path, "--fixtures", plugins=["proxy.pytest_plugin"])
+    told = run(tmp_path, "--fixtures", plugins=["switch_proxy.pytest_plugin"])
     page = PAGE.read_text(encoding="utf-8")
 
     for name in (
@@ -149,7 +149,7 @@ def test_the_log_of_the_proxy_is_shown_with_a_test_that_failed(tmp_path: Path) -
     """And with no other."""
     write(tmp_path, TWO_WORLDS.replace("== 1", "== 1 + turn // 3"))
 
-    told = run(tmp_path, "-q", plugins=["proxy.pytest_plugin"])
+    told = run(tmp_path, "-q", plugins=["switch_proxy.pytest_plugin"])
 
     assert "1 failed, 3 passed" in told
     assert told.count("proxy.started") == 1
@@ -164,7 +164,7 @@ def test_a_configuration_that_cannot_be_used_is_told_with_its_line(tmp_path: Pat
         "conftest.py",
     )
 
-    told = run(tmp_path, "-q", plugins=["proxy.pytest_plugin"])
+    told = run(tmp_path, "-q", plugins=["switch_proxy.pytest_plugin"])
 
     assert "4 errors" in told
     assert "switch_proxy_configuration:1:" in told
@@ -184,7 +184,7 @@ import asyncio
 
 import aiohttp
 
-from proxy.demo.faults import Status
+from switch_proxy.demo.faults import Status
 
 async def test_reading(switch_proxy, fake_switch_api):
     fake_switch_api.faults.add(Status(code=500))
@@ -194,4 +194,4 @@ async def test_reading(switch_proxy, fake_switch_api):
     assert len(await asyncio.to_thread(fake_switch_api.wait_for_requests, 1)) == 1
 """,
     )
-    assert "1 passed" in run(tmp_path, "-q", *ASYNCIO, plugins=["proxy.pytest_plugin", *plugins])
+    assert "1 passed" in run(tmp_path, "-q", *ASYNCIO, plugins=["switch_proxy.pytest_plugin", *plugins])

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from proxy.core.http.chunked import LAST_CHUNK, ChunkedDecoder, ChunkSyntaxError, encode_chunk, last_chunk
+from switch_proxy.core.http.chunked import LAST_CHUNK, ChunkedDecoder, ChunkSyntaxError, encode_chunk, last_chunk
 
 
 @dataclass(frozen=True, slots=True)

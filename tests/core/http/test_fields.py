@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.core.http.fields import (
+from switch_proxy.core.http.fields import (
     HOP_BY_HOP,
     NOT_IN_TRAILERS,
     FieldLine,

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.core.http.grammar import (
+from switch_proxy.core.http.grammar import (
     CHUNK_LINE,
     CONTENT_LENGTH,
     FIELD_LINE,

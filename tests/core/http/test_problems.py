@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.core.http.problems import PROBLEM_TYPE_PREFIX, Problem, proxy_status, render_problem
+from switch_proxy.core.http.problems import PROBLEM_TYPE_PREFIX, Problem, proxy_status, render_problem
 
 DATE = b"Tue, 15 Nov 1994 08:12:31 GMT"
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.core.errors import RequestError
-from proxy.core.http.request import RequestHead, RequestParser, count_down, find_head_fault, head_too_large
+from switch_proxy.core.errors import RequestError
+from switch_proxy.core.http.request import RequestHead, RequestParser, count_down, find_head_fault, head_too_large
 
 HOST = b"Host: localhost\r\n"
 

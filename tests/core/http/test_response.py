@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.core.errors import ResponseError
-from proxy.core.http.response import (
+from switch_proxy.core.errors import ResponseError
+from switch_proxy.core.http.response import (
     CHUNKED,
     NO_BODY,
     UNTIL_CLOSE,

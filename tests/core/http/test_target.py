@@ -9,8 +9,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from proxy.core.errors import RequestError
-from proxy.core.http.target import upstream_target
+from switch_proxy.core.errors import RequestError
+from switch_proxy.core.http.target import upstream_target
 
 BASE = b"/api/v1"
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from proxy.core.config import LimitSettings, TimeoutSettings
+from switch_proxy.core.config.models import LimitSettings, TimeoutSettings
 from tests.shell.http1.raw_peer import working
 from tests.shell.http1.raw_upstream import RawUpstream
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from proxy.core.config import LimitSettings, TimeoutSettings
+from switch_proxy.core.config.models import LimitSettings, TimeoutSettings
 from tests.shell.http1.raw_peer import bounded, send_until_stopped, until_steady, working
 from tests.shell.http1.test_broken_upstreams import kind
 from tests.shell.http1.world import World, until

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from proxy.core.config import PoolSettings
+from switch_proxy.core.config.models import PoolSettings
 
 if TYPE_CHECKING:
     from tests.shell.http1.conftest import StartWorld

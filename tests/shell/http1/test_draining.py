@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from proxy.core.config import Address, Origin, RouteSettings
-from proxy.core.errors import ListenError
-from proxy.http1.listener import Listener
+from switch_proxy.core.config.models import Address, Origin, RouteSettings
+from switch_proxy.core.errors import ListenError
+from switch_proxy.http1.listener import Listener
 from tests.shell.http1.raw_client import connect
 from tests.shell.http1.test_broken_upstreams import kind
 from tests.shell.http1.world import Records, StaticTokens, SteadyClock

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 import trustme
 
-from proxy.core.config import Origin, TimeoutSettings, TlsSettings
-from proxy.core.egress import EgressProxy
-from proxy.core.secret import Secret
+from switch_proxy.core.config.models import Origin, TimeoutSettings, TlsSettings
+from switch_proxy.core.egress import EgressProxy
+from switch_proxy.core.secret import Secret
 from tests.shell.http1.certificates import Certificates
 from tests.shell.http1.raw_peer import TlsStream, bounded
 from tests.shell.http1.raw_upstream import RawUpstream

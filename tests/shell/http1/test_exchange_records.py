@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from proxy.core.config import TimeoutSettings
+from switch_proxy.core.config.models import TimeoutSettings
 from tests.shell.http1.world import WALL
 
 if TYPE_CHECKING:
-    from proxy.core.exchange_record import ExchangeRecord
+    from switch_proxy.core.exchange_record import ExchangeRecord
     from tests.shell.http1.conftest import StartWorld
     from tests.shell.http1.world import World
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from proxy.core.config import TimeoutSettings
+from switch_proxy.core.config.models import TimeoutSettings
 from tests.shell.http1.raw_peer import working
 from tests.shell.http1.test_broken_upstreams import kind
 
@@ -225,7 +225,7 @@ async def test_an_upstream_that_refuses_a_body_and_closes_without_reading_it_has
 
 async def test_a_slow_client_gets_an_early_response_in_full(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """RFC 9112 §9.6: the time to linger begins when the last byte of the response has left."""
-    monkeypatch.setattr("proxy.http1.downstream._LINGER", 0.01)
+    monkeypatch.setattr("switch_proxy.http1.client_connection._LINGER", 0.01)
     client = await world.narrow_client()
     await client.send(b"PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nhello")
     server = await world.upstream.accept()

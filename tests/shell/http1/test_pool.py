@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from proxy.core.config import PoolSettings, TimeoutSettings
+from switch_proxy.core.config.models import PoolSettings, TimeoutSettings
 from tests.shell.http1.test_broken_upstreams import kind
 
 if TYPE_CHECKING:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from proxy.core.config import PoolSettings
-from proxy.http1.pool import Pool, PoolExhaustedError
-from proxy.http1.upstream import UpstreamConnection
+from switch_proxy.core.config.models import PoolSettings
+from switch_proxy.http1.pool import Pool, PoolExhaustedError
+from switch_proxy.http1.upstream_connection import UpstreamConnection
 from tests.shell.http1.raw_peer import turn
 from tests.shell.http1.raw_upstream import RawUpstream
 from tests.shell.http1.world import until

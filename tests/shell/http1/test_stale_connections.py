@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from proxy.core.config import PoolSettings
+from switch_proxy.core.config.models import PoolSettings
 from tests.shell.http1.test_broken_upstreams import kind
 from tests.shell.http1.tokens import access_token
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from proxy.core.config import TimeoutSettings
+from switch_proxy.core.config.models import TimeoutSettings
 from tests.shell.http1.raw_peer import send_until_stopped, working
 from tests.shell.http1.tokens import access_token
 

@@ -12,7 +12,7 @@ import websockets.asyncio.client
 import websockets.asyncio.server
 from aiohttp import web
 
-from proxy.core.config import TimeoutSettings
+from switch_proxy.core.config.models import TimeoutSettings
 from tests.shell.http1.raw_peer import send_until_stopped, turn
 from tests.shell.http1.test_broken_upstreams import kind
 from tests.shell.http1.tokens import BEARER

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import trustme
 
-from proxy.core.config import TimeoutSettings, TlsSettings
+from switch_proxy.core.config.models import TimeoutSettings, TlsSettings
 from tests.shell.http1.certificates import Certificates
 from tests.shell.http1.raw_peer import TlsStream, send_until_stopped, until_steady, working
 from tests.shell.http1.raw_upstream import RawUpstream

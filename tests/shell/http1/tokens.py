@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
-from proxy.core.secret import Secret
-from proxy.core.tokens import AccessToken, TokenGrant, issue
+from switch_proxy.core.secret import Secret
+from switch_proxy.core.tokens import AccessToken, TokenGrant, issue
 
 TOKEN: Final = "eyJhbGciOiJSUzI1NiJ9.made-up.for-tests"
 BEARER: Final = b"Bearer " + TOKEN.encode()

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from proxy.core.config import Address, Origin, RouteSettings
-from proxy.core.errors import TokenUnavailableError
-from proxy.http1.listener import Listener
+from switch_proxy.core.config.models import Address, Origin, RouteSettings
+from switch_proxy.core.errors import TokenUnavailableError
+from switch_proxy.http1.listener import Listener
 from tests.shell.http1.raw_client import RawClient, connect
 from tests.shell.http1.raw_peer import WITHIN
 from tests.shell.http1.raw_upstream import RawUpstream, UpstreamSide
@@ -21,10 +21,10 @@ from tests.shell.http1.raw_upstream import RawUpstream, UpstreamSide
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from proxy.core.egress import EgressProxy
-    from proxy.core.exchange_record import ExchangeRecord
-    from proxy.core.tokens import AccessToken
-    from proxy.http1.snapshot import RouteSnapshot
+    from switch_proxy.core.egress import EgressProxy
+    from switch_proxy.core.exchange_record import ExchangeRecord
+    from switch_proxy.core.tokens import AccessToken
+    from switch_proxy.http1.snapshot import RouteSnapshot
     from tests.shell.http1.messages import Head
 
 WALL: Final = 1762185104.667

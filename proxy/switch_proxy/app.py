@@ -1,0 +1,270 @@
+"""
+The composition root: the only module that knows the others. It builds the parts, starts and stops them, and says so.
+
+Start, in this order:
+ 1. every listener is bound, the admin's too: a taken port ends it here, before a token is asked (and paid) for, and an
+    app that comes early waits for its answer instead of being refused;
+ 2. the token tasks begin, each with its first fetch;
+ 3. the admin listener answers; what that takes is imported while the first fetches are under way.
+
+Stop, each a step that is never taken back:
+ 1. readiness goes red;
+ 2. the drain delay passes, in which new requests are still served, each answer with the word to close;
+ 3. the listeners stop accepting;
+ 4. requests in flight finish, for as long as the grace period; what is left then is cut;
+ 5. the token tasks end;
+ 6. the connections to upstreams and token endpoints are closed;
+ 7. the admin listener closes, last: until then it tells why the proxy is not ready.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import platform
+import random
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from switch_proxy import __version__
+from switch_proxy.admin.server import AdminServer
+from switch_proxy.clock import SystemClock
+from switch_proxy.core.addresses import Address
+from switch_proxy.core.config.models import ADMIN_LISTENER
+from switch_proxy.core.egress import find_egress_proxy
+from switch_proxy.core.health import HealthSnapshot, ListenerHealth, judge_readiness
+from switch_proxy.http1.listener import Listener
+from switch_proxy.logs.credentials import CredentialLog
+from switch_proxy.logs.log import Log
+from switch_proxy.record_batcher import ExchangeJournal
+from switch_proxy.telemetry import State, Telemetry
+from switch_proxy.tokens.client import TokenClient
+from switch_proxy.tokens.manager import TokenManager
+from switch_proxy.tokens.sources import credentials_from
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+
+    from switch_proxy.clock import Clock
+    from switch_proxy.core.config.models import RouteSettings, Settings
+    from switch_proxy.core.credential_events import CredentialEvent
+    from switch_proxy.core.egress import EgressProxy
+    from switch_proxy.core.health import Verdict
+
+
+class Application:
+    """One proxy, from start to stop."""
+
+    def __init__(self, settings: Settings, *, log: Log, environ: Mapping[str, str], clock: Clock) -> None:
+        """Build the parts, within a running loop; nothing is opened or begun yet."""
+        self._settings = settings
+        self._log = log
+        self._events = log.events
+        self._clock = clock
+        self._started_at = clock.wall()
+        self._draining_since: float | None = None
+        self._was_ready = False
+        self._bound: dict[str, tuple[str, int]] = {}
+        self._owner: asyncio.Task[None] | None = None
+        self._build = _describe_build()
+        self._credential_log = CredentialLog(events=log.events, redactor=log.redactor)
+        self._token_clients: list[TokenClient] = []
+        self._managers = {name: self._manage(name, settings, environ) for name in settings.credentials}
+        self._telemetry = Telemetry(
+            state=self._state, routes=[route.name for route in settings.routes], build=self._build
+        )
+        self._journal = ExchangeJournal(self._telemetry.count, log.log_exchanges)
+        self._listeners = {
+            route.name: Listener(
+                route=route,
+                tokens=self._managers[route.credential],
+                observer=self._journal,
+                clock=clock,
+                egress_proxy=self._find_egress_proxy(route, environ),
+            )
+            for route in settings.routes
+        }
+        self._admin: AdminServer | None = None
+        if settings.admin.listen is not None:
+            self._admin = AdminServer(
+                listen=settings.admin.listen, health=self._look_at_health, metrics=self._telemetry.render
+            )
+
+    def _manage(self, name: str, settings: Settings, environ: Mapping[str, str]) -> TokenManager:
+        credential = settings.credentials[name]
+        client = TokenClient(settings=credential, clock=self._clock, environ=environ)
+        self._token_clients.append(client)
+        self._mask(client.egress_proxy)
+        return TokenManager(
+            name=name,
+            settings=credential,
+            fetcher=client,
+            secrets=credentials_from(credential, environ=environ, clock=self._clock),
+            clock=self._clock,
+            # Its own generator: in a test's process, a seed set by others neither repeats this nor is disturbed by it.
+            random=random.Random().random,  # noqa: S311 - spreads load, hides nothing
+            observer=self,
+        )
+
+    def _find_egress_proxy(self, route: RouteSettings, environ: Mapping[str, str]) -> EgressProxy | None:
+        egress_proxy = find_egress_proxy(scheme=route.upstream.scheme, host=route.upstream.host, environ=environ)
+        self._mask(egress_proxy)
+        return egress_proxy
+
+    def _mask(self, egress_proxy: EgressProxy | None) -> None:
+        if egress_proxy is not None and egress_proxy.authorization is not None:
+            self._log.redactor.learn("egress proxy", egress_proxy.authorization)
+
+    def __repr__(self) -> str:
+        state = "draining" if self._draining_since is not None else "ready" if self._was_ready else "not ready"
+        return f"<Application {state} {', '.join(map(repr, self._managers.values()))}>"
+
+    @property
+    def addresses(self) -> Mapping[str, tuple[str, int]]:
+        """Return host and port of every listener that is bound, by the name of its route, and the admin's."""
+        return self._bound
+
+    async def start(self) -> None:
+        """Start, in the order above. Raises ListenError, with nothing left open."""
+        try:
+            for name, listener in self._listeners.items():
+                await listener.start()
+                self._note_bound(name, listener.address)
+            if self._admin is not None:
+                await self._admin.bind()
+                self._note_bound(ADMIN_LISTENER, self._admin.address)
+            self._owner = asyncio.get_running_loop().create_task(self._own_tasks(), name="owner of all tasks")
+            # The first fetches get under way before an import keeps the loop busy.
+            await asyncio.sleep(0)
+            if self._admin is not None:
+                await self._admin.serve()
+        except BaseException:
+            await self._close()
+            raise
+        self._events.info("proxy.started", **self._build)
+
+    async def _own_tasks(self) -> None:
+        """Own every task that lives as long as the proxy; where one dies, all end, and this one with them."""
+        async with asyncio.TaskGroup() as tasks:
+            for name, manager in self._managers.items():
+                tasks.create_task(_run_for_good(manager), name=f"credential {name}")
+
+    async def failure(self) -> BaseException:
+        """Wait until a task has died, which none may, and return what of."""
+        if self._owner is None:
+            raise RuntimeError("the application has not been started")
+        await asyncio.wait([self._owner])
+        return self._owner.exception() or RuntimeError("the tasks have ended")
+
+    async def stop(self) -> None:
+        """Stop, in the order above."""
+        shutdown = self._settings.shutdown
+        self._draining_since = self._clock.wall()
+        self._events.info("proxy.draining", drain_delay=shutdown.drain_delay, grace_period=shutdown.grace_period)
+        for listener in self._listeners.values():
+            listener.announce_end()
+        await self._clock.sleep_until(self._clock.now() + shutdown.drain_delay)
+        for name, listener in self._listeners.items():
+            listener.stop_accepting()
+            del self._bound[name]
+        cut = await asyncio.gather(*(listener.drain(shutdown.grace_period) for listener in self._listeners.values()))
+        if any(cut):
+            self._events.warning("requests.cut", count=sum(cut), grace_period=shutdown.grace_period)
+        await self._close()
+        self._events.info("proxy.stopped")
+
+    async def _close(self) -> None:
+        if self._owner is not None:
+            self._owner.cancel()
+            await asyncio.wait([self._owner])
+        for listener in self._listeners.values():
+            await listener.close()
+        for client in self._token_clients:
+            await client.close()
+        self._journal.close()
+        if self._admin is not None:
+            await self._admin.close()
+        self._bound.clear()
+
+    # What is told, to the log, to probes and to scrapers.
+
+    def _note_bound(self, name: str, address: tuple[str, int]) -> None:
+        self._bound[name] = address
+        self._events.info("listener.started", listener=name, address=self._written_address(name))
+
+    def _written_address(self, name: str) -> str | None:
+        if name not in self._bound:
+            return None
+        host, port = self._bound[name]
+        return str(Address(host=host, port=port))
+
+    def on_event(self, event: CredentialEvent) -> None:
+        """Take note of what has happened to a credential."""
+        self._credential_log.on_event(event)
+        # Not before the credential's manager has done what belongs to the event.
+        asyncio.get_running_loop().call_soon(self._look_at_health)
+
+    def judge_readiness(self) -> Verdict:
+        """Return whether the proxy is ready, with the reasons, as /readyz tells it."""
+        return judge_readiness(self._look_at_health())
+
+    def _look_at_health(self) -> HealthSnapshot:
+        """Return what readiness is judged by; log where it has come or gone since the last look, but for the end."""
+        snapshot = HealthSnapshot(
+            now=self._clock.now(),
+            wall=self._clock.wall(),
+            credentials=tuple(manager.status() for manager in self._managers.values()),
+            listeners=tuple(ListenerHealth(name=name, address=self._written_address(name)) for name in self._listeners),
+            started_at=self._started_at,
+            draining_since=self._draining_since,
+        )
+        verdict = judge_readiness(snapshot)
+        if verdict.is_ok and not self._was_ready:
+            self._events.info("proxy.became_ready")
+        elif self._was_ready and not verdict.is_ok and self._draining_since is None:
+            self._events.warning("proxy.became_unready", reasons=verdict.reasons)
+        self._was_ready = verdict.is_ok
+        return snapshot
+
+    def _state(self) -> State:
+        self._journal.flush()
+        return State(
+            health=self._look_at_health(),
+            routes=[listener.snapshot() for listener in self._listeners.values()],
+            log_lines_dropped=self._log.lines_dropped,
+        )
+
+
+def _describe_build() -> dict[str, str]:
+    """Return what runs here; of the event loop, whether it is uvloop's or asyncio's."""
+    loop = type(asyncio.get_running_loop()).__module__.partition(".")[0]
+    return {"version": __version__, "python": platform.python_version(), "loop": loop}
+
+
+async def _run_for_good(manager: TokenManager) -> None:
+    await manager.run()
+    raise RuntimeError("the token task has ended, which it must not")
+
+
+@asynccontextmanager
+async def running(
+    settings: Settings, *, environ: Mapping[str, str] | None = None, clock: Clock | None = None
+) -> AsyncIterator[Application]:
+    """
+    Run a proxy for as long as the context lasts, with its log on standard output.
+
+    Raises ListenError. It may not be ready yet: requests wait for the first token.
+    """
+    clock = clock or SystemClock()
+    environ = os.environ if environ is None else environ
+    log = Log(settings.log, environ=environ, wall=clock.wall)
+    try:
+        application = Application(settings, log=log, environ=environ, clock=clock)
+        await application.start()
+        try:
+            yield application
+        finally:
+            await application.stop()
+    finally:
+        # It may wait for whoever reads standard output.
+        await asyncio.to_thread(log.close)

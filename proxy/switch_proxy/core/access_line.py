@@ -1,0 +1,202 @@
+"""
+One line of the access log for each exchange: which ones get a line, how severe it is, and the line itself.
+
+There are two renderings with one meaning, and a test holds them together. `access_event` returns the fields of a line
+as structlog takes them. `AccessLineRenderer` writes the same as JSON by hand, because this is done for every request:
+what repeats (route, method, status) is rendered once and remembered, the rest is put in with one formatting.
+
+Of the target only the path is written: what stands behind the question mark may be anything, a secret too.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Final
+
+from switch_proxy.core.http.problems import Problem
+from switch_proxy.core.timestamps import rfc3339
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from typing import Literal
+
+    from switch_proxy.core.exchange_record import ExchangeRecord
+
+_REMEMBERED: Final = 1024
+"""Openings, and paths, that are remembered; a memory that is full is emptied, which costs little."""
+
+_LONGEST_REMEMBERED: Final = 256
+"""Bytes; longer paths are rendered anew each time, so that the memory stays below half a megabyte."""
+
+_SERVER_ERRORS: Final = 500
+
+_LETTERS_AND_DIGITS: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
+_PLAIN_IN_ID: Final = _LETTERS_AND_DIGITS + b"-_:/"
+"""
+What request ids are commonly made of, and JSON writes as it is. Without the dot, which a JWT cannot do without, and
+the equals sign of `client_secret=…`: an id with one of those is looked at closely, by the redactor too.
+"""
+
+_LINE: Final = (
+    b'{"timestamp":"%b%03dZ",%b"path":"%b","request_bytes":%d,"response_bytes":%d,'
+    b'"duration":%.6f,"upstream_duration":%.6f,"request_id":"%b"}\n'
+)
+_LINE_WITHOUT_RESPONSE: Final = _LINE.replace(b'"upstream_duration":%.6f', b'"upstream_duration":null')
+
+
+def access_level(record: ExchangeRecord) -> Literal["info", "warning"]:
+    """
+    Return how severe the end of an exchange is.
+
+    A client that goes away has a right to: that is how server-sent events end.
+    """
+    if record.failure == Problem.CLIENT_GONE.value.name:
+        return "info"
+    return "warning" if record.failure is not None or record.status >= _SERVER_ERRORS else "info"
+
+
+def is_logged(record: ExchangeRecord, *, access: str, level: str) -> bool:
+    """
+    Say whether an exchange gets a line, with `log.access` and `log.level` of the configuration.
+
+    What the proxy failed to do is an error before it is an access, so `access: off` does not hide it.
+    """
+    severity = access_level(record)
+    if level == "error" or (level == "warning" and severity == "info"):
+        return False
+    if access == "all":
+        return True
+    return severity == "warning" and (access == "errors" or record.failure is not None)
+
+
+def access_event(record: ExchangeRecord) -> dict[str, object]:
+    """Return the fields of a record's line, in their order, but for `level`, which stands behind the timestamp."""
+    event: dict[str, object] = {
+        "timestamp": rfc3339(record.started_at_wall + record.duration),
+        "event": _event_name(record),
+        "route": record.route,
+        "method": _text(record.method),
+        "status": record.status,
+    }
+    if record.failure is not None:
+        event["failure"] = record.failure
+    upstream_duration = record.upstream_duration
+    return event | {
+        "path": _text(record.target.partition(b"?")[0]),
+        "request_bytes": record.request_body_bytes,
+        "response_bytes": record.response_body_bytes,
+        "duration": round(record.duration, 6),
+        "upstream_duration": None if upstream_duration is None else round(upstream_duration, 6),
+        "request_id": _text(record.request_id),
+    }
+
+
+def _event_name(record: ExchangeRecord) -> str:
+    if record.failure is not None:
+        return "request.failed"
+    # No response came and nothing failed: the proxy itself was the last recipient (RFC 9110 §7.6.2).
+    return "request.answered" if record.upstream_duration is None else "request.forwarded"
+
+
+class AccessLineRenderer:
+    """Renders the lines of all routes; `redact` masks what looks like a secret in text that is not plain."""
+
+    __slots__ = ("_access", "_level", "_openings", "_paths", "_redact", "_second", "_second_text")
+
+    def __init__(self, *, access: str, level: str, redact: Callable[[str], str]) -> None:
+        self._access = access
+        self._level = level
+        self._redact = redact
+        self._openings: dict[tuple[str, bytes, int, str | None, bool], bytes] = {}
+        self._paths: dict[bytes, bytes] = {}
+        self._second = -1
+        self._second_text = b""
+
+    def render(self, records: Iterable[ExchangeRecord]) -> bytes:
+        """Return the lines, each with its line end, of those exchanges that get one."""
+        openings = self._openings
+        paths = self._paths
+        lines = []
+        for record in records:
+            upstream_duration = record.upstream_duration
+            opening = openings.get(
+                (record.route, record.method, record.status, record.failure, upstream_duration is None)
+            )
+            if opening is None:
+                opening = self._remember_opening(record)
+            if not opening:
+                continue
+            path = record.target.partition(b"?")[0]
+            shown_path = paths.get(path)
+            if shown_path is None:
+                shown_path = self._render_path(path)
+            request_id = record.request_id
+            if request_id.translate(None, _PLAIN_IN_ID):
+                request_id = self._render_text(request_id)
+            duration = record.duration
+            second, millisecond = divmod(int((record.started_at_wall + duration) * 1000), 1000)
+            if second != self._second:
+                self._second = second
+                self._second_text = rfc3339(second)[:-4].encode("ascii")
+            if upstream_duration is None:
+                lines.append(
+                    _LINE_WITHOUT_RESPONSE
+                    % (
+                        self._second_text,
+                        millisecond,
+                        opening,
+                        shown_path,
+                        record.request_body_bytes,
+                        record.response_body_bytes,
+                        duration,
+                        request_id,
+                    )
+                )
+            else:
+                lines.append(
+                    _LINE
+                    % (
+                        self._second_text,
+                        millisecond,
+                        opening,
+                        shown_path,
+                        record.request_body_bytes,
+                        record.response_body_bytes,
+                        duration,
+                        upstream_duration,
+                        request_id,
+                    )
+                )
+        return b"".join(lines)
+
+    def _remember_opening(self, record: ExchangeRecord) -> bytes:
+        """Return what the line says between timestamp and path; empty where there is to be no line."""
+        opening = b""
+        if is_logged(record, access=self._access, level=self._level):
+            event = access_event(record)
+            fields: dict[str, object] = {"level": access_level(record)}
+            fields |= {name: event[name] for name in ("event", "route", "method", "status", "failure") if name in event}
+            fields["method"] = self._redact(_text(record.method))
+            opening = json.dumps(fields, separators=(",", ":"))[1:-1].encode("ascii") + b","
+        if len(self._openings) >= _REMEMBERED:
+            self._openings.clear()
+        if len(record.method) <= _LONGEST_REMEMBERED:
+            has_no_response = record.upstream_duration is None
+            self._openings[record.route, record.method, record.status, record.failure, has_no_response] = opening
+        return opening
+
+    def _render_path(self, path: bytes) -> bytes:
+        shown = self._render_text(path)
+        if len(path) <= _LONGEST_REMEMBERED:
+            if len(self._paths) >= _REMEMBERED:
+                self._paths.clear()
+            self._paths[path] = shown
+        return shown
+
+    def _render_text(self, raw: bytes) -> bytes:
+        return json.dumps(self._redact(_text(raw)))[1:-1].encode("ascii")
+
+
+def _text(raw: bytes) -> str:
+    """Return bytes from the network as text: UTF-8, and hexadecimal escapes for what is none."""
+    return raw.decode("utf-8", "backslashreplace")

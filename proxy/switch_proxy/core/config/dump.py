@@ -1,0 +1,31 @@
+"""Settings back to the plain values they are written as: for the defaults in config.schema.json, and for round trips."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from switch_proxy.core.addresses import Address, Origin
+from switch_proxy.core.config.rules import fields_of
+
+
+def plain_settings(model: Any) -> dict[str, object]:
+    """Return a model of core/config/models.py as keys with plain values, from which core/config/validation.py makes the same again."""
+    return {field.name: _plain(getattr(model, field.name)) for field in fields_of(type(model))}
+
+
+def plain_value(value: object) -> object:
+    """Return one value of a model in its plain form: addresses and origins as text, models as their keys."""
+    return _plain(value)
+
+
+def _plain(value: object) -> object:
+    match value:
+        case Address() | Origin():
+            return str(value)
+        case None | bool() | int() | float() | str():
+            return value
+        case dict():
+            return {name: _plain(item) for name, item in value.items()}
+        case tuple():
+            return [_plain(item) for item in value]
+    return plain_settings(value)

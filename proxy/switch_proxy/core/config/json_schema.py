@@ -1,0 +1,62 @@
+"""The JSON Schema of the configuration, made from the models: what editors complete and check by (config.schema.json)."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from switch_proxy.core.config.dump import plain_value
+from switch_proxy.core.config.models import Settings
+from switch_proxy.core.config.rules import Field, fields_of
+
+_DIALECT: Final = "http://json-schema.org/draft-07/schema#"
+"""The newest that all of the YAML language servers read in full."""
+
+
+def configuration_schema() -> dict[str, Any]:
+    """Return the schema of a whole configuration file."""
+    return {"$schema": _DIALECT, "title": "switch-proxy", **_model(Settings)}
+
+
+def _model(model: type[Any]) -> dict[str, Any]:
+    fields = list(fields_of(model))
+    schema: dict[str, Any] = {
+        "description": " ".join((model.__doc__ or "").split()),
+        "type": "object",
+        "additionalProperties": False,
+        "properties": {field.name: _described(field) for field in fields},
+    }
+    if required := [field.name for field in fields if field.is_required]:
+        schema["required"] = required
+    return schema
+
+
+def _described(field: Field) -> dict[str, Any]:
+    schema = {**_value(field), "description": field.key.text}
+    # The defaults of a section are told at its keys.
+    if not field.is_required and field.model is None:
+        default = plain_value(field.default)
+        schema["default"] = int(default) if isinstance(default, float) and default.is_integer() else default
+    # An example of several keys is not of JSON's form, and the keys have their own.
+    if field.key.example is not None and not field.key.example.startswith("{"):
+        schema["examples"] = [field.key.example]
+    return schema
+
+
+def _value(field: Field) -> dict[str, Any]:
+    single: dict[str, Any] = {}
+    if field.model is not None:
+        single = _model(field.model)
+    elif field.key.rule is not None:
+        single = dict(field.key.rule.json)
+    if field.is_list:
+        return {"type": "array", "items": single} | (
+            {"minItems": 1} if field.is_required else {"type": ["array", "null"]}
+        )
+    if field.is_table:
+        table: dict[str, Any] = {"type": "object", "additionalProperties": single}
+        if field.key.names is not None and field.holds_models:
+            table |= {"propertyNames": field.key.names.json, "minProperties": 1}
+        return table
+    if field.model is not None and not field.is_required:
+        single["type"] = ["object", "null"]
+    return single

@@ -1,0 +1,387 @@
+"""
+The rules that single values of a configuration are held to, and how a model says which rule is for which key.
+
+A model is a dataclass whose fields are annotated with a Key. Its parts are read by core/config/validation.py, described by
+core/config/json_schema.py, and held to their rules by `hold_to_rules` when one is made in code.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, TypeGuard, cast, get_args, get_origin
+
+from switch_proxy.core.addresses import Address, Origin, parse_address, parse_endpoint, parse_host, parse_origin
+from switch_proxy.core.config.units import (
+    format_duration,
+    is_off,
+    parse_count,
+    parse_duration,
+    parse_size,
+    parse_switch,
+)
+from switch_proxy.core.errors import InvalidValueError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+# --- how a model says what it holds --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """
+    What one value may be.
+
+    `parse` returns the value in its final form, takes that form too, and raises InvalidValueError; `json` is what an
+    editor can check of it (JSON Schema).
+    """
+
+    parse: Callable[[object], object]
+    json: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Key:
+    """
+    What is said of one key of a model: what it is for, and the rule of its value.
+
+    `rule` is None where the value is a model, or holds models. In a table it is the rule of each value, and `names` that
+    of the names. `before` looks at the value of a section before its keys are read and raises InvalidValueError.
+    `example` is a value as it is written in YAML.
+    """
+
+    text: str
+    rule: Rule | None = None
+    names: Rule | None = None
+    before: Callable[[object], None] | None = None
+    example: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Field:
+    """A key of a model, and what the annotation of its value says: the model it is or holds, a table, a list."""
+
+    name: str
+    key: Key
+    model: type[Any] | None
+    is_table: bool
+    is_list: bool
+    is_required: bool
+    default: Any
+
+    @property
+    def holds_models(self) -> bool:
+        """Tell whether the value is a table or a list of models."""
+        return self.model is not None and (self.is_table or self.is_list)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """
+    A key whose value does not go with its neighbours'; without `key`, the whole model is at fault.
+
+    `is_about_absence` tells that the key's value is missing; the complaint is then the whole of what is said.
+    """
+
+    key: str | None
+    complaint: str
+    may_be_shown: bool = False
+    is_about_absence: bool = False
+
+
+def fields_of(model: type[Any]) -> Iterator[Field]:
+    """Return the keys of a model in their order."""
+    for field in dataclasses.fields(model):
+        # config.py has its annotations evaluated, so this is an Annotated, not a text.
+        kind, key = get_args(field.type)[:2]
+        factory = field.default_factory
+        models = [] if key.rule else [part for part in (kind, *get_args(kind)) if dataclasses.is_dataclass(part)]
+        yield Field(
+            name=field.name,
+            key=key,
+            model=cast("type[Any] | None", next(iter(models), None)),
+            is_table=get_origin(kind) is dict,
+            is_list=get_origin(kind) is tuple,
+            is_required=field.default is dataclasses.MISSING and factory is dataclasses.MISSING,
+            default=field.default if factory is dataclasses.MISSING else factory(),
+        )
+
+
+def hold_to_rules(instance: Any) -> None:
+    """Check a model that was made in code. Raises InvalidValueError at the first value that breaks its rule."""
+    model = type(instance)
+    values = {field.name: getattr(instance, field.name) for field in fields_of(model)}
+    for field in fields_of(model):
+        value = values[field.name]
+        try:
+            if field.key.before is not None:
+                field.key.before(value)
+            if field.holds_models and not value:
+                raise InvalidValueError("is empty; give at least one")
+            for name, item in _items(field, value):
+                if field.key.names is not None:
+                    field.key.names.parse(name)
+                if field.key.rule is not None:
+                    field.key.rule.parse(item)
+        except InvalidValueError as error:
+            raise InvalidValueError(f"of {field.name} {error.complaint}") from None
+    for fault in find_faults(model, values):
+        raise InvalidValueError(f"of {fault.key or model.__name__} {fault.complaint}")
+
+
+def _items(field: Field, value: Any) -> Iterable[tuple[object, object]]:
+    if field.is_table:
+        return cast("Iterable[tuple[object, object]]", value.items())
+    if field.is_list:
+        return [(None, item) for item in value]
+    return [(None, value)]
+
+
+def find_faults(model: type[Any], values: Mapping[str, Any]) -> Iterable[Fault]:
+    """Return what is wrong between the values of a model's keys; a value that is invalid in itself is absent."""
+    finder: Callable[[Mapping[str, Any]], Iterable[Fault]] | None = getattr(model, "find_faults", None)
+    return () if finder is None else finder(values)
+
+
+# --- the rules of single values ------------------------------------------------------------------------------------
+
+_DAY: Final = 86400.0
+_MIB: Final = 1024 * 1024
+
+# A name becomes a label of metrics, a word of log lines and a part of messages.
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+_VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_SCOPE: Final = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+(?: [\x21\x23-\x5b\x5d-\x7e]+)*")  # RFC 6749 §3.3
+_TOKEN: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")  # RFC 9110 §5.6.2
+_ABSOLUTE_URI: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[A-Za-z0-9\-._~!$&'()*+,;=:@/?%\[\]]+")  # RFC 8707 §2
+
+
+def is_name(value: object) -> TypeGuard[str]:
+    """Tell whether a value can be the name of a credential or a route."""
+    return isinstance(value, str) and _NAME.fullmatch(value) is not None
+
+
+def parse_address_or_off(value: object) -> Address | None:
+    """Return the address a value says, None where it says off. Raises InvalidValueError."""
+    return None if value is None or is_off(value) else _address(value)
+
+
+def parse_name(value: object) -> str:
+    """Return the name of a credential or a route. Raises InvalidValueError."""
+    text = parse_text(value)
+    if not is_name(text):
+        raise InvalidValueError(
+            "is not a name; write up to 63 letters, digits, dots, hyphens and underscores, a letter or digit first"
+        )
+    return text
+
+
+def parse_text(value: object) -> str:
+    """Return text of one line without spaces around it. Raises InvalidValueError."""
+    if value is None:
+        raise InvalidValueError("is empty; write a value")
+    if not isinstance(value, str):
+        raise InvalidValueError("is not text; put it in quotes if it is meant as it stands")
+    if not value.isprintable():
+        raise InvalidValueError(
+            "has a character that cannot be seen (a line end, a tab or a special space); take it out"
+        )
+    if not value.strip():
+        raise InvalidValueError("is empty; write a value")
+    if value != value.strip():
+        raise InvalidValueError("has a space at its start or end; leave it out")
+    return value
+
+
+def _text_or_none(value: object) -> str | None:
+    """Take empty text for none at all, for that is what `${NAME:-}` gives where the variable is not set."""
+    return None if value is None or value == "" else parse_text(value)
+
+
+def _variable(value: object) -> str | None:
+    text = _text_or_none(value)
+    if text is not None and _VARIABLE.fullmatch(text) is None:
+        raise InvalidValueError(
+            "is not the name of an environment variable; write the name, such as SWITCH_CLIENT_SECRET, not the value"
+        )
+    return text
+
+
+def _scope(value: object) -> str | None:
+    text = _text_or_none(value)
+    if text is not None and _SCOPE.fullmatch(text) is None:
+        raise InvalidValueError("is not a scope; write scope names with one space between them (RFC 6749 §3.3)")
+    return text
+
+
+def _pseudonym(value: object) -> str | None:
+    if value is None or is_off(value):
+        return None
+    text = parse_text(value)
+    if _TOKEN.fullmatch(text) is None:
+        raise InvalidValueError(
+            "cannot stand in a Via line; write letters, digits and hyphens (RFC 9110 §7.6.3), or off"
+        )
+    return text
+
+
+def _address(value: object) -> Address:
+    if isinstance(value, Address):
+        return value
+    if isinstance(value, int) and not isinstance(value, bool):
+        raise InvalidValueError("is not host:port; write one such as 127.0.0.1:8080", may_be_shown=True)
+    return parse_address(parse_text(value))
+
+
+def _origin(value: object) -> Origin:
+    return value if isinstance(value, Origin) else parse_origin(parse_text(value))
+
+
+def _endpoint(value: object) -> str:
+    text = parse_text(value)
+    parse_endpoint(text)
+    return text
+
+
+def _issuer(value: object) -> str | None:
+    text = _text_or_none(value)
+    if text is not None:
+        parse_endpoint(text)
+        if "?" in text:
+            raise InvalidValueError("has a query (from the ?), which an issuer never has (RFC 8414 §2); leave it out")
+    return text
+
+
+def _endpoint_or_none(value: object) -> str | None:
+    return None if value is None or value == "" else _endpoint(value)
+
+
+def _resource(value: object) -> str:
+    text = parse_text(value)
+    if _ABSOLUTE_URI.fullmatch(text) is None:
+        raise InvalidValueError("is not an absolute URI without fragment; write one such as https://api.example.com")
+    return text
+
+
+def _field_name(value: object) -> str:
+    text = parse_text(value)
+    if _TOKEN.fullmatch(text) is None:
+        raise InvalidValueError(
+            "is not the name of a header field; write letters, digits and hyphens", may_be_shown=True
+        )
+    return text
+
+
+def _field_value(value: object) -> str:
+    text = parse_text(value)
+    if not text.isascii():
+        raise InvalidValueError("has a character outside ASCII, which a header field may not have; take it out")
+    return text
+
+
+def _host_or_none(value: object) -> str | None:
+    text = _text_or_none(value)
+    return None if text is None else parse_host(text)
+
+
+# --- what an editor can check of them ------------------------------------------------------------------------------
+
+
+def _rule(parse: Callable[[object], object], *alternatives: Mapping[str, Any]) -> Rule:
+    """Return a rule whose values look like one of the alternatives, or are text with a `${…}` in it."""
+    if _STRING not in alternatives:
+        alternatives = (*alternatives, {"type": "string", "pattern": r"\$\{"})
+    return Rule(parse=parse, json=alternatives[0] if len(alternatives) == 1 else {"anyOf": list(alternatives)})
+
+
+_NULL: Final = {"type": "null"}
+_STRING: Final = {"type": "string"}
+_OFF: Final = {"enum": ["off", False]}  # Tools that read YAML 1.1 take a bare `off` for false, and write that.
+_ADDRESS: Final = {"type": "string", "pattern": r"^(\[[^\[\]]+\]|[^\[\]:]+):[0-9]{1,5}$"}
+_URL: Final = {"type": "string", "pattern": "^[Hh][Tt][Tt][Pp][Ss]?://"}
+
+
+def duration(lowest: float, highest: float = _DAY) -> Rule:
+    """Return the rule of a duration between two, in seconds. More than a day is a mistaken unit."""
+
+    def parse(value: object) -> float:
+        seconds = parse_duration(value)
+        if not lowest <= seconds <= highest:
+            raise InvalidValueError(
+                f"is out of range; write a duration from {format_duration(lowest)} to {format_duration(highest)}",
+                may_be_shown=True,
+            )
+        return seconds
+
+    number = {"type": "number", "minimum": lowest, "maximum": highest}
+    return _rule(parse, number, {"type": "string", "pattern": r"^([0-9]+(\.[0-9]+)?|\.[0-9]+) ?(ms|s|m|h|d)?$"})
+
+
+def count(lowest: int, highest: int) -> Rule:
+    """Return the rule of a whole number between two."""
+    number = {"type": "integer", "minimum": lowest, "maximum": highest}
+    return _rule(_between(lowest, highest, parse_count), number, {"type": "string", "pattern": "^[0-9]+$"})
+
+
+def size(lowest: int, highest: int = _MIB) -> Rule:
+    """Return the rule of a number of bytes between two."""
+    pattern = r"^([0-9]+(\.[0-9]+)?|\.[0-9]+) ?(B|kB|KiB|MB|MiB)?$"
+    number = {"type": "integer", "minimum": lowest, "maximum": highest}
+    return _rule(_between(lowest, highest, parse_size), number, {"type": "string", "pattern": pattern})
+
+
+def _between(lowest: int, highest: int, parse: Callable[[object], int]) -> Callable[[object], int]:
+    def parse_between(value: object) -> int:
+        number = parse(value)
+        if not lowest <= number <= highest:
+            raise InvalidValueError(f"is out of range; write a number from {lowest} to {highest}", may_be_shown=True)
+        return number
+
+    return parse_between
+
+
+def one_of(*words: str) -> Rule:
+    """Return the rule of a value that is one of some words."""
+
+    def parse(value: object) -> object:
+        word = "off" if is_off(value) else value
+        if word not in words:
+            raise InvalidValueError(
+                f"is none of the words known here; write one of {', '.join(words)}", may_be_shown=True
+            )
+        return word
+
+    return _rule(parse, {"enum": [*words, False] if "off" in words else list(words)})
+
+
+def optional_one_of(*words: str) -> Rule:
+    """Return the rule of a value that is one of some words, or none at all."""
+    rule = one_of(*words)
+
+    def parse(value: object) -> object:
+        return None if value is None or value == "" else rule.parse(value)
+
+    return _rule(parse, {"enum": list(words)}, _NULL)
+
+
+TEXT: Final = _rule(parse_text, _STRING)
+OPTIONAL_TEXT: Final = _rule(_text_or_none, _STRING, _NULL)
+NAME: Final = _rule(parse_name, {"type": "string", "pattern": f"^{_NAME.pattern}$"})
+VARIABLE: Final = _rule(_variable, {"type": "string", "pattern": f"^({_VARIABLE.pattern})?$"}, _NULL)
+SCOPE: Final = _rule(_scope, _STRING, _NULL)
+PSEUDONYM: Final = _rule(_pseudonym, _STRING, _NULL, _OFF)
+HOST: Final = _rule(_host_or_none, _STRING, _NULL)
+ADDRESS: Final = _rule(_address, _ADDRESS)
+OPTIONAL_ADDRESS: Final = _rule(parse_address_or_off, _ADDRESS, _NULL, _OFF)
+ORIGIN: Final = _rule(_origin, _URL)
+OPTIONAL_ENDPOINT: Final = _rule(_endpoint_or_none, _URL, _NULL)
+ISSUER: Final = _rule(_issuer, _URL, _NULL)
+RESOURCE: Final = _rule(_resource, {"type": "string", "pattern": "^[A-Za-z][A-Za-z0-9+.-]*:[^#]+$"})
+FIELD_NAME: Final = _rule(_field_name, {"type": "string", "pattern": f"^{_TOKEN.pattern}$"})
+FIELD_VALUE: Final = _rule(_field_value, _STRING)
+SWITCH: Final = _rule(parse_switch, {"type": "boolean"}, {"enum": ["true", "false"]})
+WAIT: Final = duration(0)
+TIMEOUT: Final = duration(0.001)
+"""Of at least a millisecond: nothing at all would fail everything."""

@@ -1,0 +1,170 @@
+"""Settings told to a person: what goes where, with which credential, and what is not at its default."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from switch_proxy.core.addresses import parse_endpoint
+from switch_proxy.core.config.dump import plain_value
+from switch_proxy.core.config.rules import fields_of
+from switch_proxy.core.config.units import format_duration
+from switch_proxy.core.jwt_claims import audiences, read_claims, scopes
+from switch_proxy.core.tokens import REFRESH_EARLIEST
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from switch_proxy.core.config.models import Address, CredentialSettings, RouteSettings, Settings
+    from switch_proxy.core.tokens import TokenGrant
+
+_WIDTH = 18
+"""Columns of the names on the left."""
+
+_LONGEST_WORDS = 300
+"""Characters of what a server says that are shown."""
+
+_TOLD = frozenset(
+    {
+        "name",
+        "listen",
+        "upstream",
+        "credential",
+        "token_url",
+        "issuer",
+        "client_id",
+        "client_secret",
+        "previous_client_secret",
+        "file",
+        "client_assertion",
+        "audience",
+        "scope",
+    }
+)
+"""Keys that have a line of their own."""
+
+
+def summarize(settings: Settings) -> Iterator[str]:
+    """Return the lines that tell what the proxy will do; neither secrets nor queries of URLs are in them."""
+    for route in settings.routes:
+        yield f"route {route.name}"
+        yield from _route(route)
+        yield ""
+    for name, credential in settings.credentials.items():
+        yield f"credential {name}"
+        yield from _credential(credential)
+        yield ""
+    admin, log, shutdown = settings.admin, settings.log, settings.shutdown
+    yield "the proxy itself"
+    yield _line("admin", "off" if admin.listen is None else f"{_reach(admin.listen)}: /livez, /readyz, /metrics")
+    yield _line("log", f"from level {log.level}, as {log.format}; a line for {_ACCESS[log.access]}")
+    delay = f"{format_duration(shutdown.drain_delay)} of drain delay, then " if shutdown.drain_delay else ""
+    yield _line("shutdown", f"{delay}up to {format_duration(shutdown.grace_period)} for requests in flight")
+
+
+_ACCESS = {
+    "all": "each request",
+    "errors": "each request that failed",
+    "off": "each request that the proxy itself could not serve",
+}
+
+
+def describe_grant(grant: TokenGrant) -> Iterator[str]:
+    """Return the lines that tell what a token is like; the token itself is not in them."""
+    claims = read_claims(grant.value.reveal())
+    yield _line("type", "Bearer, a JWT" if claims is not None else "Bearer, opaque: only the API can read it")
+    yield _line(
+        "lifetime", f"{_rough(grant.lifetime)}, replaced after {_rough(grant.lifetime * REFRESH_EARLIEST)} or later"
+    )
+    if claims is not None:
+        yield _line("issuer", _words([claims.get("iss")]) or "not told")
+        yield _line("audience", _words(audiences(claims)) or "not told")
+    told = [*(grant.scope or "").split(), *(scopes(claims) if claims is not None else ())]
+    yield _line("scope", _words(dict.fromkeys(told)) or "not told")
+
+
+def find_idle_credentials(settings: Settings) -> list[str]:
+    """Return the names of the credentials that no route uses: tokens are fetched, and paid for, in vain."""
+    used = {route.credential for route in settings.routes}
+    return [name for name in settings.credentials if name not in used]
+
+
+def _rough(seconds: float) -> str:
+    return format_duration(seconds if seconds < 1 else float(round(seconds)))
+
+
+def _words(texts: Iterable[object]) -> str:
+    """Return texts that a server sent as one that can be shown: short, and of characters that can be seen."""
+    words = " ".join(text for text in texts if isinstance(text, str))
+    shown = "".join(character if character.isprintable() else "?" for character in words[:_LONGEST_WORDS])
+    return shown if len(words) <= _LONGEST_WORDS else f"{shown}…"
+
+
+def _route(route: RouteSettings) -> Iterator[str]:
+    yield _line("listens on", _reach(route.listen))
+    yield _line("forwards to", f"{route.upstream}{'' if route.upstream.scheme == 'https' else ' (in plaintext)'}")
+    yield _line("with tokens of", f"credential {route.credential}")
+    yield from _not_by_default(route)
+
+
+def _credential(credential: CredentialSettings) -> Iterator[str]:
+    for label, url in (("token endpoint", credential.token_url), ("issuer", credential.issuer)):
+        if url is not None:
+            endpoint = parse_endpoint(url)
+            yield _line(label, f"{endpoint}{'' if endpoint.scheme == 'https' else ' (in plaintext)'}")
+    yield _line("client id", credential.client_id)
+    yield from _authentication(credential)
+    if credential.audience is not None:
+        yield _line("audience", credential.audience)
+    if credential.scope is not None:
+        yield _line("scope", credential.scope)
+    yield from _not_by_default(credential)
+
+
+def _authentication(credential: CredentialSettings) -> Iterator[str]:
+    if credential.client_secret is not None:
+        then = credential.previous_client_secret
+        yield _line("client secret", f"from {credential.client_secret}{f', or else from {then}' if then else ''}")
+    if credential.private_key is not None:
+        yield _line("private key", f"from the file {credential.private_key.file}")
+    if credential.client_assertion is not None:
+        yield _line("client assertion", f"from the file {credential.client_assertion.file}")
+
+
+def _not_by_default(model: Any) -> Iterator[str]:
+    label = "not by default"
+    for path, value, default in _changes(model, ""):
+        yield _line(label, f"{path}: {value}" + (f" (default {default})" if default else ""))
+        label = ""
+
+
+def _changes(model: Any, above: str) -> Iterator[tuple[str, str, str]]:
+    for field in fields_of(type(model)):
+        value = getattr(model, field.name)
+        if field.name in _TOLD or (value is None and field.model is not None):
+            continue
+        if field.model is not None:
+            yield from _changes(value, f"{above}{field.name}.")
+        elif value != field.default:
+            # Of further parameters the names are enough: a value may be less public than it looks.
+            shown = ", ".join(value) if field.is_table or field.is_list else _shown(value)
+            yield (
+                f"{above}{field.name}",
+                shown,
+                "" if field.is_table or field.is_list or field.default is None else _shown(field.default),
+            )
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float):
+        return format_duration(value)
+    return "off" if value is None else str(plain_value(value))
+
+
+def _reach(address: Address) -> str:
+    return f"{address}, {'this pod alone' if address.is_loopback else 'reachable from outside the pod'}"
+
+
+def _line(label: str, text: str) -> str:
+    return f"  {label:<{_WIDTH}}{text}"

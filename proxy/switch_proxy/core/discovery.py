@@ -1,0 +1,96 @@
+"""
+Where an authorization server's token endpoint is, by its issuer identifier: RFC 8414, and OpenID Connect Discovery.
+
+What the metadata say is believed for one thing, and only where they are the issuer's own: the same identifier to the
+character (RFC 8414 §3.3), and an endpoint that may be sent a secret.
+"""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Final
+
+from switch_proxy.core.addresses import parse_endpoint
+from switch_proxy.core.config.models import TLS_METHODS
+from switch_proxy.core.errors import InvalidValueError, TokenEndpointUnavailableError, TokenResponseInvalidError
+from switch_proxy.core.oauth import parse_retry_after, read_object, show_words, status_text
+
+if TYPE_CHECKING:
+    from switch_proxy.core.addresses import Origin
+    from switch_proxy.core.config.models import CredentialSettings
+    from switch_proxy.core.oauth import TokenResponse
+
+METADATA_LIFETIME: Final = 86400.0
+"""
+Seconds after which the metadata are read anew before a fetch. Endpoints move in years; where one has, the fetch that
+fails at the old place has them read anew at once.
+"""
+
+
+def metadata_urls(issuer: str) -> tuple[str, ...]:
+    """
+    Return where an issuer's metadata may be, in the order to try.
+
+    First the path between host and the issuer's own path (RFC 8414 §3.1), then OpenID's, behind that path.
+    """
+    authority = issuer.index("/", issuer.index("://") + 3) if "/" in issuer.partition("://")[2] else len(issuer)
+    origin, path = issuer[:authority], issuer[authority:].removesuffix("/")
+    return (
+        f"{origin}/.well-known/oauth-authorization-server{path}",
+        f"{origin}{path}/.well-known/openid-configuration",
+    )
+
+
+def parse_metadata(response: TokenResponse, *, settings: CredentialSettings, wall: float) -> str | None:
+    """
+    Return the token endpoint that an issuer's metadata name; None where there are no metadata at this place.
+
+    `wall` is Unix time in seconds. Raises TokenEndpointUnavailableError, TokenResponseInvalidError.
+    """
+    status = response.status
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status == HTTPStatus.TOO_MANY_REQUESTS:
+        retry_after = parse_retry_after(response.retry_after, wall=wall)
+        text = f"the issuer's metadata cannot be read: {status_text(status)}"
+        raise TokenEndpointUnavailableError(text, retry_after=retry_after)
+    if status != HTTPStatus.OK:
+        return None
+    document = read_object(response)
+    if isinstance(document, str):
+        # Some servers answer 200 with a page wherever nothing is.
+        return None
+    issuer = document.get("issuer")
+    if issuer != settings.issuer:
+        said = repr(show_words(issuer)) if isinstance(issuer, str) else "no issuer"
+        raise _invalid(f"name {said}, which is not the configured one to the character (RFC 8414 section 3.3)")
+    endpoint = document.get("token_endpoint")
+    if settings.auth_method in TLS_METHODS:
+        # RFC 8705 §5: where clients with certificates are to go, if it is another place.
+        aliases = document.get("mtls_endpoint_aliases")
+        endpoint = aliases.get("token_endpoint", endpoint) if isinstance(aliases, dict) else endpoint
+    if not isinstance(endpoint, str):
+        raise _invalid("name no token_endpoint")
+    try:
+        origin = parse_endpoint(endpoint)
+    except InvalidValueError:
+        complaint = "name a token_endpoint that is no URL"
+    else:
+        if origin.scheme == "https" or _may_be_plain(origin, settings):
+            return endpoint
+        complaint = "name a token_endpoint that is not https, and what authenticates the client goes there"
+    raise _invalid(complaint)
+
+
+def no_metadata(settings: CredentialSettings) -> TokenResponseInvalidError:
+    """Return the error of an issuer that has metadata at none of the places."""
+    places = " and ".join(metadata_urls(settings.issuer or ""))
+    return TokenResponseInvalidError(
+        f"the issuer has no metadata at {places}; check issuer, or write token_url instead"
+    )
+
+
+def _may_be_plain(origin: Origin, settings: CredentialSettings) -> bool:
+    return (origin.is_loopback or settings.allow_plaintext) and settings.auth_method not in TLS_METHODS
+
+
+def _invalid(complaint: str) -> TokenResponseInvalidError:
+    return TokenResponseInvalidError(f"the issuer's metadata {complaint}; check issuer")

@@ -1,0 +1,175 @@
+"""
+The exceptions of this package: one small tree, named by whose fault it is.
+
+    SwitchProxyError
+    ├── ConfigurationError        the operator's: the configuration cannot be used (exit code 2)
+    ├── InvalidValueError         the operator's: one configured value; becomes a problem of a ConfigurationError
+    ├── ListenError               the operator's: an address cannot be bound (exit code 1)
+    ├── TlsFilesError             the operator's: a certificate, key or authority's file cannot be used
+    ├── SecretUnavailableError    the operator's: a secret's file or variable is missing, empty or unreadable
+    ├── TokenFetchError           the authorization server's or the way to it; one failed fetch
+    │   ├── TokenEndpointUnavailableError   network, 5xx, 429: tried again soon
+    │   ├── TokenRequestRefusedError        400, 401, 403: tried again slowly
+    │   └── TokenResponseInvalidError       an answer that cannot be used: tried again soon
+    ├── TokenUnavailableError     no usable token for a request in time (the caller gets 503)
+    ├── UpstreamConnectError      the upstream's or the way to it: no connection could be opened
+    └── MessageError              an HTTP message that breaks the rules
+        ├── RequestError          the client's: refused with `status`, the connection closed
+        └── ResponseError         the upstream's: answered with 502, the connection not reused
+
+Nothing here ever carries a secret, a token or a body of a token response in its text.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from switch_proxy.core.http.problems import Problem
+
+
+class SwitchProxyError(Exception):
+    """The root of the tree."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConfigurationProblem:
+    """
+    One thing that is wrong with the configuration: where it stands, and in `text` what is wrong and what would be right.
+
+    `line` and `column` count from 1; they and `path` are None where the problem has no such place.
+    """
+
+    source: str
+    line: int | None = None
+    column: int | None = None
+    path: str | None = None
+    text: str
+
+    def __str__(self) -> str:
+        place = self.source
+        if self.line is not None:
+            place = f"{place}:{self.line}" if self.column is None else f"{place}:{self.line}:{self.column}"
+        return f"{place}: {self.path}: {self.text}" if self.path else f"{place}: {self.text}"
+
+
+class ConfigurationError(SwitchProxyError):
+    """The configuration cannot be used; `problems` is all that is wrong with it, each a line of the error's text."""
+
+    def __init__(self, problems: tuple[ConfigurationProblem, ...]) -> None:
+        super().__init__("\n".join(str(problem) for problem in problems))
+        self.problems = problems
+
+
+class InvalidValueError(SwitchProxyError, ValueError):
+    """
+    One configured value cannot be used.
+
+    `complaint` is a predicate, to be put after the value or a name for it: "is not a duration; write …". The value
+    itself is not part of it; `may_be_shown` tells whether it is of a kind that can be no secret.
+    """
+
+    def __init__(self, complaint: str, *, may_be_shown: bool = False) -> None:
+        super().__init__(f"the value {complaint}")
+        self.complaint = complaint
+        self.may_be_shown = may_be_shown
+
+
+class ListenError(SwitchProxyError):
+    """An address cannot be bound."""
+
+
+class TlsFilesError(SwitchProxyError):
+    """A file of a `tls` section cannot be used: `path`, and `reason` in the system's or OpenSSL's words."""
+
+    def __init__(self, *, owner: str, path: str, reason: str) -> None:
+        super().__init__(f"the TLS files of {owner} cannot be used: {path}: {reason}")
+        self.path = path
+        self.reason = reason
+
+
+class SecretUnavailableError(SwitchProxyError):
+    """
+    A secret cannot be read from where the configuration says it is.
+
+    The text names the source (file or variable) and what is wrong with it, never the value.
+    """
+
+
+class TokenFetchError(SwitchProxyError):
+    """
+    One fetch of an access token failed.
+
+    `reason` is a sentence a person can act on; `retry_after` is what the server asked for, in
+    seconds, or None.
+    """
+
+    def __init__(self, reason: str, *, retry_after: float | None = None) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.retry_after = retry_after
+
+
+class TokenEndpointUnavailableError(TokenFetchError):
+    """The token endpoint cannot be reached, or answers 5xx or 429: transient."""
+
+
+class TokenRequestRefusedError(TokenFetchError):
+    """
+    The authorization server refuses these credentials (400, 401, 403): not cured by asking again.
+
+    `is_about_client` tells that it is the client's authentication that failed (RFC 6749 §5.2: 401, `invalid_client`).
+    """
+
+    def __init__(self, reason: str, *, retry_after: float | None = None, is_about_client: bool = False) -> None:
+        super().__init__(reason, retry_after=retry_after)
+        self.is_about_client = is_about_client
+
+
+class TokenResponseInvalidError(TokenFetchError):
+    """The token endpoint's answer cannot be used as an access token."""
+
+
+class TokenUnavailableError(SwitchProxyError):
+    """
+    No usable access token for a request, in the time it may wait.
+
+    `credential` is its configured name, `reason` says why, `retry_after` (seconds) when to come back.
+    """
+
+    def __init__(self, *, credential: str, reason: str, retry_after: float) -> None:
+        super().__init__(f"credential {credential!r}: {reason}")
+        self.credential = credential
+        self.reason = reason
+        self.retry_after = retry_after
+
+
+class UpstreamConnectError(SwitchProxyError):
+    """No connection to the upstream could be opened; `problem` is what the client is told, with `detail`."""
+
+    def __init__(self, problem: Problem, detail: str) -> None:
+        super().__init__(detail)
+        self.problem = problem
+        self.detail = detail
+
+
+class MessageError(SwitchProxyError):
+    """An HTTP message that breaks RFC 9110 or 9112, or a limit of ours."""
+
+
+class RequestError(MessageError):
+    """A client's request is refused with `status`; its connection is closed, for its framing is in doubt."""
+
+    def __init__(self, status: int, detail: str) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.detail = detail
+
+
+class ResponseError(MessageError):
+    """An upstream's response cannot be trusted; the connection it came on is not used again."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail)
+        self.detail = detail

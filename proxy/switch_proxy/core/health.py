@@ -1,0 +1,176 @@
+"""
+Is the proxy ready? Verdicts with their reasons, from a snapshot of its parts.
+
+Ready means: an app that sends a request now is served, as far as it is up to this proxy. So every listener accepts,
+every credential has a token that can be used, and the proxy is not on its way out. The upstream's state is no part of
+it: an API that blinks must not take the app's pod out of service.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from switch_proxy.core.timestamps import rfc3339
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from switch_proxy.core.lifecycle import CredentialStatus
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListenerHealth:
+    """One listener; `address` is the one bound, None where it is not."""
+
+    name: str
+    address: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HealthSnapshot:
+    """
+    What readiness is judged by.
+
+    The instants of the credentials are those of a clock that says `now`, while Unix time is `wall`; `started_at` and
+    `draining_since` are Unix time. All in seconds.
+    """
+
+    now: float
+    wall: float
+    credentials: tuple[CredentialStatus, ...]
+    listeners: tuple[ListenerHealth, ...]
+    started_at: float
+    draining_since: float | None
+
+    def unix_time(self, at: float | None) -> float | None:
+        """Return the Unix time of one of the credentials' instants."""
+        return None if at is None else self.wall + (at - self.now)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """
+    One thing that readiness needs: whether it holds, and why, for people.
+
+    `since` is when it began to hold or not to, `until` when that will change at the latest, `next_attempt_at` when
+    something is done about it; Unix time in seconds, None where it is not known. `refused_since` is since when the
+    authorization server refuses the client, `awaits` what would end that.
+    """
+
+    name: str
+    is_ok: bool
+    reason: str
+    since: float | None = None
+    until: float | None = None
+    next_attempt_at: float | None = None
+    refused_since: float | None = None
+    awaits: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """Whether the proxy is ready, and all checks, those that hold too."""
+
+    checks: tuple[Check, ...]
+
+    @property
+    def is_ok(self) -> bool:
+        """Say whether every check holds."""
+        return all(check.is_ok for check in self.checks)
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """Return what is wrong, a sentence each; empty where nothing is."""
+        return tuple(f"{check.name}: {check.reason}" for check in self.checks if not check.is_ok)
+
+
+def judge_readiness(snapshot: HealthSnapshot) -> Verdict:
+    """Return the verdict with its reasons."""
+    return Verdict(checks=tuple(_checks(snapshot)))
+
+
+def _checks(snapshot: HealthSnapshot) -> Iterator[Check]:
+    for credential in snapshot.credentials:
+        yield _judge_credential(credential, snapshot)
+    for listener in snapshot.listeners:
+        name = f"listener {listener.name}"
+        if listener.address is None:
+            yield Check(name=name, is_ok=False, reason="does not accept connections")
+        else:
+            yield Check(name=name, is_ok=True, reason=f"accepts connections on {listener.address}")
+    if snapshot.draining_since is not None:
+        reason = "the proxy is shutting down; requests in flight are finished, new ones belong elsewhere"
+        yield Check(name="shutdown", is_ok=False, reason=reason, since=snapshot.draining_since)
+
+
+def _judge_credential(credential: CredentialStatus, snapshot: HealthSnapshot) -> Check:
+    name = f"credential {credential.name}"
+    next_attempt_at = snapshot.unix_time(credential.next_fetch_at)
+    refused_since = snapshot.unix_time(credential.refused_since)
+    awaits = None if refused_since is None else credential.awaits
+    trouble = _describe_trouble(credential, snapshot)
+    if credential.is_usable:
+        return Check(
+            name=name,
+            is_ok=True,
+            reason="holds a token" + (f", but {trouble}" if trouble else ""),
+            since=snapshot.unix_time(credential.last_success_at),
+            until=snapshot.unix_time(credential.usable_until),
+            next_attempt_at=next_attempt_at,
+            refused_since=refused_since,
+            awaits=awaits,
+        )
+    has_had_one = credential.usable_until is not None
+    if not trouble:
+        trouble = (
+            "the last one has run out, and another is being fetched" if has_had_one else "the first is being fetched"
+        )
+    return Check(
+        name=name,
+        is_ok=False,
+        reason=f"has no usable token: {trouble}",
+        since=snapshot.unix_time(credential.usable_until) if has_had_one else snapshot.started_at,
+        next_attempt_at=next_attempt_at,
+        refused_since=refused_since,
+        awaits=awaits,
+    )
+
+
+def _describe_trouble(credential: CredentialStatus, snapshot: HealthSnapshot) -> str:
+    """Return what keeps a credential from getting tokens, and since when; empty where nothing does."""
+    troubles = []
+    if credential.last_error is not None:
+        since = snapshot.unix_time(credential.failing_since)
+        troubles.append(f"fetches have failed{f' since {rfc3339(since)}' if since else ''}: {credential.last_error}")
+    if credential.secret_error is not None and credential.secret_error != credential.last_error:
+        troubles.append(f"what authenticates the client cannot be read: {credential.secret_error}")
+    refused_since = snapshot.unix_time(credential.refused_since)
+    if refused_since is not None:
+        lasts = snapshot.unix_time(credential.usable_until) if credential.is_usable else None
+        until = f", the token lasts until {rfc3339(lasts)}" if lasts is not None else ""
+        refused = f"the authorization server has refused the client since {rfc3339(refused_since)}"
+        troubles.append(f"{refused}{until}, and what is awaited is {credential.awaits}")
+    if credential.uses_previous_secret:
+        troubles.append("the newer of two client secrets is refused, and the previous one in use")
+    return "; ".join(troubles)
+
+
+def render_verdict(verdict: Verdict) -> dict[str, object]:
+    """Return a verdict as the document that /readyz answers; times in RFC 3339, left out where not known."""
+    return {
+        "status": "ready" if verdict.is_ok else "not ready",
+        "checks": [_render_check(check) for check in verdict.checks],
+    }
+
+
+def _render_check(check: Check) -> dict[str, object]:
+    document: dict[str, object] = {"name": check.name, "ok": check.is_ok, "reason": check.reason}
+    times = {
+        "since": check.since,
+        "until": check.until,
+        "next_attempt": check.next_attempt_at,
+        "refused_since": check.refused_since,
+    }
+    document |= {name: rfc3339(at) for name, at in times.items() if at is not None}
+    return document if check.awaits is None else document | {"awaits": check.awaits}

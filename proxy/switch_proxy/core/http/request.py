@@ -1,0 +1,308 @@
+"""
+Request heads: parsed strictly, judged once, and made ready to be sent on.
+
+A head is the request line and the field section. The section is judged apart from the line, because an app sends the
+same lines again and again. What was found out is remembered at three depths (`RequestParser`): under the bytes of the
+whole section, which costs a repeated one a single look-up; under those of the lines that mean something to a proxy,
+where another line differs from request to request (a trace id, say); and under each single line.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from switch_proxy.core.errors import RequestError
+from switch_proxy.core.http.fields import HOP_BY_HOP, FieldSyntaxError, LineMemory, list_members, parse_field_lines
+from switch_proxy.core.http.grammar import (
+    CONTENT_LENGTH,
+    END_BYTES,
+    HOST,
+    HTTP_VERSION,
+    REQUEST_TARGET,
+    TOKEN,
+    has_bare_line_feed,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from switch_proxy.core.http.fields import FieldLine
+
+_REMEMBERED: Final = 256
+"""As many different sections are remembered, at each depth; a memory that is full is emptied, which costs little."""
+
+_LONGEST_REMEMBERED: Final = 2048
+"""Bytes; longer sections are judged anew each time, so that a memory stays below a megabyte."""
+
+_REWRITTEN: Final = frozenset({b"host", b"authorization"})
+"""Lines that are written anew: the upstream's Host, and the bearer."""
+
+SIGNIFICANT: Final = HOP_BY_HOP | _REWRITTEN | {b"content-length", b"expect", b"max-forwards"}
+"""The names that mean something to the proxy; all other lines pass as they are, unless Connection names them."""
+
+_HANDLED_OPTIONS: Final = HOP_BY_HOP | {b"close", b"content-length"}
+"""Connection options that name no further line to drop. A client cannot have the framing dropped: it is judged."""
+
+
+@dataclass(slots=True)
+class RequestMeaning:
+    """What the significant lines of a field section say. Never changed once made (not frozen: that costs more)."""
+
+    has_host: bool
+    content_length: int
+    """Bytes; -1 where the section has no Content-Length."""
+    is_chunked: bool
+    wants_close: bool
+    wants_keep_alive: bool
+    expects_continue: bool
+    upgrade: bytes | None
+    """The protocols asked for, where the request asks for an upgrade (RFC 9110 §7.8)."""
+    max_forwards: int | None
+    dropped: frozenset[bytes]
+    """The names of the lines that do not pass."""
+    added: bytes
+    """Lines that are written anew at the end, each with its CRLF: framing, and what is agreed for the next hop."""
+
+
+@dataclass(slots=True)
+class RequestFields:
+    """A field section: what it means, and the lines to send on. Never changed once made."""
+
+    meaning: RequestMeaning
+    request_id: bytes | None
+    """The client's X-Request-Id, where it has one that is not empty and passes."""
+    forwarded: bytes
+    """The lines to send on, in the order and spelling received, each with its CRLF; framing included."""
+
+
+@dataclass(slots=True)
+class RequestHead:
+    """One request head. `minor` is 1 for HTTP/1.1 and later, 0 for HTTP/1.0."""
+
+    method: bytes
+    target: bytes
+    minor: int
+    meaning: RequestMeaning
+    request_id: bytes | None
+    forwarded: bytes
+    raw: bytes
+    """The head as received, without the empty line."""
+
+    @property
+    def is_persistent(self) -> bool:
+        """Say whether the client lets the connection stay open after this exchange (RFC 9112 §9.3)."""
+        if self.meaning.wants_close:
+            return False
+        return self.minor == 1 or self.meaning.wants_keep_alive
+
+
+class RequestParser:
+    """Turns request heads into values; remembers the lines it has judged. One for each listener."""
+
+    def __init__(self, *, max_request_line: int, max_field_lines: int) -> None:
+        self._max_request_line = max_request_line
+        self._max_field_lines = max_field_lines
+        self._lines = LineMemory(significant=SIGNIFICANT, noted=b"x-request-id")
+        # By minor version, which has a say in what a section means.
+        self._sections: tuple[dict[bytes, RequestFields], dict[bytes, RequestFields]] = ({}, {})
+        self._meanings: tuple[dict[bytes, RequestMeaning], dict[bytes, RequestMeaning]] = ({}, {})
+
+    def parse(self, head: bytes) -> RequestHead:
+        """
+        Parse a head that ends before its empty line (RFC 9112 §2.1).
+
+        Raises RequestError with the status to refuse it with.
+        """
+        line, _, section = head.partition(b"\r\n")
+        if len(line) > self._max_request_line:
+            raise RequestError(414, f"the request line is longer than {self._max_request_line} bytes")
+        parts = line.split(b" ")
+        if len(parts) != 3:  # noqa: PLR2004 - method, target, version
+            raise RequestError(400, "the request line is not 'METHOD target HTTP/1.1' (RFC 9112 §3)")
+        method, target, version = parts
+        minor = 1 if version == b"HTTP/1.1" else _minor_version(version)
+        fields = self._sections[minor].get(section)
+        if fields is None:
+            fields = self._judge(section, minor)
+        if method not in _COMMON_METHODS and TOKEN.fullmatch(method) is None:
+            raise RequestError(400, "the method has a character that methods cannot have (RFC 9110 §9.1)")
+        if method not in _COMMON_METHODS and method.upper() != method:
+            raise RequestError(400, "the method is not in upper case, and methods are case-sensitive (RFC 9110 §9.1)")
+        if REQUEST_TARGET.fullmatch(target) is None:
+            raise RequestError(400, "the request target has a character that targets cannot have (RFC 9112 §3.2)")
+        return RequestHead(method, target, minor, fields.meaning, fields.request_id, fields.forwarded, head)
+
+    def _judge(self, section: bytes, minor: int) -> RequestFields:
+        try:
+            split = self._lines.split(section)
+        except FieldSyntaxError as error:
+            raise RequestError(400, str(error)) from None
+        if len(split.lines) > self._max_field_lines:
+            raise RequestError(431, f"the request has more than {self._max_field_lines} header lines")
+        meanings = self._meanings[minor]
+        key = b"\r\n".join(split.significant)
+        meaning = meanings.get(key)
+        if meaning is None:
+            meaning = judge_request(parse_field_lines(key), minor=minor)
+            if len(key) <= _LONGEST_REMEMBERED:
+                if len(meanings) >= _REMEMBERED:
+                    meanings.clear()
+                meanings[key] = meaning
+        request_id = None
+        if split.noted is not None and b"x-request-id" not in meaning.dropped:
+            request_id = split.noted.partition(b":")[2].strip(b" \t") or None
+        forwarded = self._lines.without(
+            split, meaning.dropped if request_id or split.noted is None else meaning.dropped | {b"x-request-id"}
+        )
+        fields = RequestFields(meaning, request_id, forwarded + meaning.added)
+        if len(section) <= _LONGEST_REMEMBERED:
+            sections = self._sections[minor]
+            if len(sections) >= _REMEMBERED:
+                sections.clear()
+            sections[section] = fields
+        return fields
+
+
+_COMMON_METHODS: Final = frozenset({b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS"})
+
+
+def _minor_version(version: bytes) -> int:
+    match = HTTP_VERSION.fullmatch(version)
+    if match is None:
+        raise RequestError(400, "the request line does not end in an HTTP version such as HTTP/1.1 (RFC 9112 §2.3)")
+    if match[1] != b"1":
+        raise RequestError(505, "only HTTP/1.1 and HTTP/1.0 are spoken here")
+    # A higher minor version is read as the highest one known (RFC 9110 §2.5).
+    return min(int(match[2]), 1)
+
+
+def find_head_fault(partial: bytes, *, max_request_line: int, max_head: int, seen: int = 0) -> RequestError | None:
+    """
+    Judge a head that has not ended yet: say now what no further byte can mend.
+
+    Returns None while it may still become a good one. Limits are in bytes; the first `seen` bytes were judged before.
+    """
+    if has_bare_line_feed(partial, seen=seen):
+        return RequestError(400, "a line ends in a bare LF; lines end in CR LF (RFC 9112 §2.2)")
+    if b"\r\n" not in partial and len(partial.removesuffix(b"\r")) > max_request_line:
+        return RequestError(414, f"the request line is longer than {max_request_line} bytes")
+    if len(partial) - END_BYTES > max_head:
+        return head_too_large(max_head)
+    return None
+
+
+def head_too_large(max_head: int) -> RequestError:
+    """Return the refusal of a head of more than `max_head` bytes (RFC 6585 §5)."""
+    return RequestError(431, f"the request's head is larger than {max_head} bytes")
+
+
+def judge_request(lines: Sequence[FieldLine], *, minor: int) -> RequestMeaning:
+    """
+    Decide what a request's significant lines mean: framing, persistence, and which lines pass.
+
+    Raises RequestError for everything that two readers could take differently (RFC 9112 §6.3, §11.2).
+    """
+    values: dict[bytes, list[bytes]] = {}
+    for line in lines:
+        values.setdefault(line.name, []).append(line.value)
+
+    _check_host(values.get(b"host", []), minor)
+    is_chunked = _is_chunked(values, minor)
+    content_length = _content_length(values)
+    connection = list_members(values.get(b"connection", ()))
+    upgrade = None
+    if minor == 1 and b"upgrade" in connection and b"upgrade" in values:
+        upgrade = b", ".join(value for value in values[b"upgrade"] if value) or None
+    # The wish for trailers can be granted: they are passed on where the framing allows.
+    wants_trailers = minor == 1 and b"trailers" in list_members(values.get(b"te", ()))
+
+    dropped = HOP_BY_HOP | _REWRITTEN | (frozenset(connection) - _HANDLED_OPTIONS)
+    if minor == 0:
+        dropped |= {b"expect"}
+    added = []
+    if is_chunked:
+        added.append(b"Transfer-Encoding: chunked\r\n")
+    hops = []
+    if wants_trailers:
+        hops.append(b"TE")
+        added.append(b"TE: trailers\r\n")
+    if upgrade is not None:
+        hops.append(b"Upgrade")
+        added.append(b"Upgrade: " + upgrade + b"\r\n")
+    if hops:
+        added.append(b"Connection: " + b", ".join(hops) + b"\r\n")
+
+    return RequestMeaning(
+        has_host=b"host" in values,
+        content_length=content_length,
+        is_chunked=is_chunked,
+        wants_close=b"close" in connection,
+        wants_keep_alive=b"keep-alive" in connection,
+        expects_continue=b"expect" not in dropped and _expects_continue(values, minor),
+        upgrade=upgrade,
+        max_forwards=None if b"max-forwards" in dropped else _max_forwards(values),
+        dropped=dropped,
+        added=b"".join(added),
+    )
+
+
+def _check_host(hosts: list[bytes], minor: int) -> None:
+    if not hosts:
+        if minor == 1:
+            raise RequestError(400, "the Host header is missing (RFC 9112 §3.2)")
+        return
+    if len(hosts) > 1:
+        raise RequestError(400, "the Host header is there more than once (RFC 9112 §3.2)")
+    if HOST.fullmatch(hosts[0]) is None:
+        raise RequestError(400, "the Host header is not a host with an optional port (RFC 9112 §3.2)")
+
+
+def _is_chunked(values: dict[bytes, list[bytes]], minor: int) -> bool:
+    if b"transfer-encoding" not in values:
+        return False
+    if minor == 0:
+        raise RequestError(400, "Transfer-Encoding does not exist in HTTP/1.0 (RFC 9112 §6.1)")
+    if b"content-length" in values:
+        raise RequestError(400, "Content-Length and Transfer-Encoding stand side by side (RFC 9112 §6.3)")
+    # As plain as nginx, Envoy and Go want it: a list with empty members is read differently by llhttp.
+    if [value.lower() for value in values[b"transfer-encoding"]] == [b"chunked"]:
+        return True
+    codings = list_members(values[b"transfer-encoding"])
+    if len(codings) > 1 and codings[-1] == b"chunked" and b"chunked" not in codings[:-1]:
+        raise RequestError(501, "no transfer coding but chunked is understood here (RFC 9112 §6.1)")
+    raise RequestError(400, "Transfer-Encoding does not end in one chunked, so the body has no end (RFC 9112 §6.3)")
+
+
+def _content_length(values: dict[bytes, list[bytes]]) -> int:
+    lengths = values.get(b"content-length")
+    if lengths is None:
+        return -1
+    if len(lengths) > 1 or b"," in lengths[0]:
+        raise RequestError(400, "Content-Length is there more than once (RFC 9112 §6.3)")
+    if CONTENT_LENGTH.fullmatch(lengths[0]) is None:
+        raise RequestError(400, "Content-Length is not a number of bytes (RFC 9110 §8.6)")
+    return int(lengths[0])
+
+
+def _expects_continue(values: dict[bytes, list[bytes]], minor: int) -> bool:
+    # An HTTP/1.0 client cannot be answered with 100, so its Expect is ignored (RFC 9110 §10.1.1).
+    return minor == 1 and b"100-continue" in list_members(values.get(b"expect", ()))
+
+
+def _max_forwards(values: dict[bytes, list[bytes]]) -> int | None:
+    """Return the hop limit, None where there is none or it is not a number (RFC 9110 §7.6.2)."""
+    limits = values.get(b"max-forwards")
+    if limits is None or len(limits) != 1 or CONTENT_LENGTH.fullmatch(limits[0]) is None:
+        return None
+    return int(limits[0])
+
+
+def count_down(forwarded: bytes, max_forwards: int) -> bytes:
+    """Return the lines to send on with Max-Forwards lowered by this hop (RFC 9110 §7.6.2)."""
+    lines = forwarded.split(b"\r\n")
+    for index, line in enumerate(lines):
+        name, _, _ = line.partition(b":")
+        if name.lower() == b"max-forwards":
+            lines[index] = b"%s: %d" % (name, max_forwards - 1)
+    return b"\r\n".join(lines)

@@ -1,0 +1,509 @@
+"""
+The life of a credential's access token: when it is fetched, and what a request gets meanwhile.
+
+Theory of operation
+-------------------
+Two machines are coupled. The token's *freshness* (core/tokens.py) follows from the time alone and is never stored. The
+*phase* says what is being done about the next token, and is all that changes besides the token itself:
+
+    IDLE          nothing is done until `wake_at`, which is the moment to refresh
+    FETCHING      one token request is under way; there is never a second one
+    BACKING_OFF   the last one failed; the next is sent at `until`
+    STOPPED       the proxy is on its way out
+
+`step` takes a state and what has happened, and returns the next state with the effects that the shell is to perform.
+Whatever happens, there is a fetch in flight or a moment at which the next one begins, until the end.
+
+A fetch that succeeds replaces the token. One that fails changes nothing about the token: it is used for as long as it
+lasts. How long to wait is core/backoff.py's decision, by the kind of failure; each kind is counted by itself and in a
+row, so that refusals which alternate with outages are not taken for new ones.
+
+Requests never wait where there is a usable token, and where there is none they wait for a fetch in flight only. While
+a failure is being waited out they are told so at once, with the time that is left:
+
+    ========  ====================  ===============  ============================
+              IDLE                  FETCHING         BACKING_OFF
+    ========  ====================  ===============  ============================
+    ABSENT    start a fetch, wait   wait, then 503   503 at once, with Retry-After
+    FRESH     serve                 serve            serve
+    STALE     start a fetch, serve  serve            serve
+    EXPIRED   start a fetch, wait   wait, then 503   503 at once, with Retry-After
+    ========  ====================  ===============  ============================
+
+A client secret that has changed is tried at once, while the old token goes on serving: also in the slow lane, which it
+ends, and after a fetch with the old secret that is still under way. Only an outage, and what a server asked for with
+Retry-After, is waited out all the same: the next fetch is coming, and takes the new secret anyway.
+
+An upstream that refuses a token with 401 names the token's generation. Where that one is still the newest, one fetch
+is forced, for all requests that met the refusal; after it, no other is forced for `min_forced_refresh_interval`, so an
+API that answers 401 to everything cannot make this a storm. The refused token goes on being served until there is
+another: the API may have meant that one request. Who wants a newer one asks for it (`newer_than`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from math import inf
+from typing import TYPE_CHECKING, Final, TypeAlias, assert_never
+
+from switch_proxy.core.backoff import Lane, delay
+from switch_proxy.core.errors import (
+    SecretUnavailableError,
+    TokenFetchError,
+    TokenRequestRefusedError,
+    TokenResponseInvalidError,
+)
+from switch_proxy.core.tokens import AccessToken, Freshness, TokenGrant, freshness, issue
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from switch_proxy.core.secret import Secret
+
+SHORTEST_CYCLE: Final = 0.5
+"""
+Seconds from the start of one fetch to that of the next, where the token's own life would have it sooner: a server that
+grants a tenth of a second is not asked ten times a second.
+"""
+
+MIN_FORCED_REFRESH_INTERVAL: Final = 60.0
+"""
+Seconds between two fetches that an upstream's 401 may force. Tokens are revoked by hand, so once a minute is often; an
+API that refuses every token costs 60 token requests an hour at most.
+"""
+
+SHORTEST_RETRY_AFTER: Final = 1.0
+"""Seconds. Retry-After is in whole seconds (RFC 9110 §10.2.3), and zero would ask for a storm."""
+
+# --- phases --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Idle:
+    """Nothing is done until `wake_at`."""
+
+    wake_at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fetching:
+    """A token request is under way, sent at `since`; `is_outdated` where the secret has changed after that."""
+
+    since: float
+    is_outdated: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackingOff:
+    """The last fetch failed in this `lane`; the next one begins at `until`."""
+
+    until: float
+    lane: Lane
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stopped:
+    """Nothing is fetched any more."""
+
+
+Phase: TypeAlias = Idle | Fetching | BackingOff | Stopped
+FetchFailure: TypeAlias = TokenFetchError | SecretUnavailableError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class State:
+    """All that is known of one credential's token at some moment."""
+
+    phase: Phase
+    token: AccessToken | None = None
+    outages: int = 0
+    """Failures since the last success that may pass by themselves."""
+    refusals: int = 0
+    """Failures since the last success, or the last new secret, that asking again does not cure."""
+    failures: int = 0
+    """All failures since the last success."""
+    error: FetchFailure | None = None
+    """Why the last fetch failed; None after a success."""
+    failing_since: float | None = None
+    """When the first of the `failures` was known."""
+    refused_since: float | None = None
+    """When the client's authentication was first refused since the last success."""
+    succeeded_at: float | None = None
+    """When the token arrived."""
+    forced_at: float = -inf
+    """When a fetch was last forced by an upstream's 401."""
+    min_forced_refresh_interval: float = MIN_FORCED_REFRESH_INTERVAL
+
+
+def initial_state(now: float, *, min_forced_refresh_interval: float = MIN_FORCED_REFRESH_INTERVAL) -> State:
+    """Return the state of a credential whose first fetch is due at `now`."""
+    return State(phase=Idle(wake_at=now), min_forced_refresh_interval=min_forced_refresh_interval)
+
+
+# --- events --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ticked:
+    """Time has passed: what is due is to be done."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fetched:
+    """The fetch in flight has brought a token."""
+
+    grant: TokenGrant
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failed:
+    """The fetch in flight has failed."""
+
+    error: FetchFailure
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rejected:
+    """The upstream answered 401 to the token of this generation."""
+
+    generation: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CredentialsChanged:
+    """There is another client secret than the last fetch was begun with."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stopping:
+    """The proxy is on its way out."""
+
+
+Event: TypeAlias = Ticked | Fetched | Failed | Rejected | CredentialsChanged | Stopping
+
+# --- effects -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartFetch:
+    """Send a token request; a `Fetched` or `Failed` must follow."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WakeAt:
+    """Let a `Ticked` follow at `at`, in place of any that was asked for before."""
+
+    at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Publish:
+    """Let requests use this token from now on."""
+
+    token: AccessToken
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WakeWaiters:
+    """Let the requests that wait ask `answer` again: it no longer says `Wait`."""
+
+
+Effect: TypeAlias = StartFetch | WakeAt | Publish | WakeWaiters
+
+# --- decisions -----------------------------------------------------------------------------------------------------
+
+
+def step(state: State, event: Event, now: float, jitter: float) -> tuple[State, tuple[Effect, ...]]:
+    """Return the state after `event` and what is to be done; `jitter` in [0, 1) spreads the next wake-up."""
+    phase = state.phase
+    if isinstance(phase, Stopped):
+        return state, ()
+    match event:
+        case Ticked():
+            return _ticked(state, now)
+        case Fetched(grant=grant):
+            return _fetched(state, phase, grant, now, jitter) if isinstance(phase, Fetching) else (state, ())
+        case Failed(error=error):
+            return _failed(state, phase, error, now, jitter) if isinstance(phase, Fetching) else (state, ())
+        case Rejected(generation=generation):
+            return _rejected(state, generation, now)
+        case CredentialsChanged():
+            return _credentials_changed(state, now)
+        case Stopping():
+            return replace(state, phase=Stopped()), (WakeWaiters(),)
+        case _:
+            assert_never(event)
+
+
+def _begin(state: State, now: float) -> tuple[State, tuple[Effect, ...]]:
+    return replace(state, phase=Fetching(since=now)), (StartFetch(),)
+
+
+def _ticked(state: State, now: float) -> tuple[State, tuple[Effect, ...]]:
+    at = wake_at(state)
+    if at is None:
+        return state, ()
+    # A timer that fired early is set again.
+    return _begin(state, now) if now >= at else (state, (WakeAt(at=at),))
+
+
+def _fetched(
+    state: State, phase: Fetching, grant: TokenGrant, now: float, jitter: float
+) -> tuple[State, tuple[Effect, ...]]:
+    generation = 1 if state.token is None else state.token.generation + 1
+    token = issue(grant, generation=generation, sent_at=phase.since, jitter=jitter)
+    if now >= token.usable_until:
+        text = f"the token lives {grant.lifetime:g} seconds only, and they had passed when it arrived"
+        return _failed(state, phase, TokenResponseInvalidError(text), now, jitter)
+    state = replace(
+        state,
+        token=token,
+        outages=0,
+        refusals=0,
+        failures=0,
+        error=None,
+        failing_since=None,
+        refused_since=None,
+        succeeded_at=now,
+    )
+    published = (Publish(token=token), WakeWaiters())
+    if phase.is_outdated:
+        state, effects = _begin(state, now)
+        return state, (*published, *effects)
+    at = max(token.refresh_at, phase.since + SHORTEST_CYCLE)
+    return replace(state, phase=Idle(wake_at=at)), (*published, WakeAt(at=at))
+
+
+def _failed(
+    state: State, phase: Fetching, error: FetchFailure, now: float, jitter: float
+) -> tuple[State, tuple[Effect, ...]]:
+    lane = lane_of(error)
+    state = replace(
+        state,
+        outages=state.outages + (lane is Lane.TRANSIENT),
+        refusals=state.refusals + (lane is Lane.REFUSED),
+        failures=state.failures + 1,
+        error=error,
+        failing_since=now if state.failing_since is None else state.failing_since,
+        refused_since=now if state.refused_since is None and is_about_client(error) else state.refused_since,
+    )
+    if phase.is_outdated and lane is Lane.REFUSED:
+        # It was the old secret that was refused.
+        return _begin(replace(state, refusals=0), now)
+    retry_after = error.retry_after if isinstance(error, TokenFetchError) else None
+    attempt = state.refusals if lane is Lane.REFUSED else state.outages
+    until = now + delay(lane=lane, attempt=attempt, jitter=jitter, retry_after=retry_after)
+    return replace(state, phase=BackingOff(until=until, lane=lane)), (WakeWaiters(), WakeAt(at=until))
+
+
+def _rejected(state: State, generation: int, now: float) -> tuple[State, tuple[Effect, ...]]:
+    is_newest = state.token is not None and state.token.generation == generation
+    if not is_newest or not isinstance(state.phase, Idle) or now < _may_be_forced_at(state):
+        return state, ()
+    return _begin(replace(state, forced_at=now), now)
+
+
+def _may_be_forced_at(state: State) -> float:
+    return state.forced_at + state.min_forced_refresh_interval
+
+
+def _credentials_changed(state: State, now: float) -> tuple[State, tuple[Effect, ...]]:
+    match state.phase:
+        case Fetching(since=since):
+            return replace(state, phase=Fetching(since=since, is_outdated=True)), ()
+        case BackingOff(lane=Lane.TRANSIENT):
+            return state, ()
+        case _:
+            return _begin(replace(state, refusals=0), now)
+
+
+def secrets_to_try(current: Secret, previous: Secret | None, *, refusals: int) -> tuple[Secret, ...]:
+    """
+    Return the client secrets to try in one fetch, each where the one before it is refused.
+
+    At the first refusal the previous one is tried at once; after it, where both are refused, they take turns, so that
+    a fetch of the slow lane is one call and no more.
+    """
+    if previous is None:
+        return (current,)
+    if refusals == 0:
+        return (current, previous)
+    return (current if refusals % 2 else previous,)
+
+
+def lane_of(error: FetchFailure) -> Lane:
+    """Return how a failure is tried again."""
+    is_refusal = isinstance(error, (TokenRequestRefusedError, SecretUnavailableError))
+    return Lane.REFUSED if is_refusal else Lane.TRANSIENT
+
+
+def is_about_client(error: FetchFailure) -> bool:
+    """Return whether it is the client's authentication that was refused: another secret, key or certificate cures it."""
+    return isinstance(error, TokenRequestRefusedError) and error.is_about_client
+
+
+def wake_at(state: State) -> float | None:
+    """Return when the next fetch begins; None while one is in flight, and after the end."""
+    match state.phase:
+        case Idle(wake_at=at) | BackingOff(until=at):
+            return at
+        case _:
+            return None
+
+
+# --- what a request gets -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Serve:
+    """Use this token."""
+
+    token: AccessToken
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wait:
+    """Wait for the fetch that is in flight or about to begin, then ask again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refuse:
+    """There is no token, for this `reason`; it may be worth to come back after `retry_after` seconds."""
+
+    reason: str
+    retry_after: float
+
+
+Answer: TypeAlias = Serve | Wait | Refuse
+
+
+def answer(state: State, now: float, *, newer_than: int = 0) -> Answer:
+    """
+    Return what a request gets that wants a token, of a generation after `newer_than`.
+
+    What is due must have been done before: see `wake_at` and `Ticked`.
+    """
+    token = usable_token(state, now)
+    if token is not None and token.generation > newer_than:
+        return Serve(token=token)
+    match state.phase:
+        case Fetching():
+            return Wait()
+        case Idle():
+            # Without a usable token the next fetch is at most SHORTEST_CYCLE away.
+            return Wait() if token is None else _refuse(_NONE_NEWER, _may_be_forced_at(state) - now)
+        case BackingOff(until=until):
+            return _refuse(f"the last fetch failed: {describe(state.error)}", until - now)
+        case Stopped():
+            return _refuse("the proxy is shutting down", 0.0)
+        case _:
+            assert_never(state.phase)
+
+
+_NONE_NEWER: Final = "the upstream refused the newest token, and another has been fetched for that reason just before"
+
+
+def _refuse(reason: str, retry_after: float) -> Refuse:
+    return Refuse(reason=reason, retry_after=max(SHORTEST_RETRY_AFTER, retry_after))
+
+
+def usable_token(state: State, now: float) -> AccessToken | None:
+    """Return the token that a request may be sent with at `now`."""
+    return state.token if state.token is not None and now < state.token.usable_until else None
+
+
+def describe(error: FetchFailure | None) -> str:
+    """Return why a fetch failed as a text for people."""
+    return "" if error is None else str(error)
+
+
+# --- for people and metrics ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CredentialStatus:
+    """
+    What can be said of a credential at one moment: for readiness, metrics, the status page. Nothing in it is secret.
+
+    All instants are in seconds on the clock of `Clock.now`; None where there is no such moment.
+    """
+
+    name: str
+    freshness: Freshness
+    generation: int
+    """How many tokens there have been."""
+    sent_at: float | None
+    """When the token was asked for, from which its life is counted."""
+    expires_at: float | None
+    usable_until: float | None
+    refresh_at: float | None
+    scope: str | None
+    """What the server said that the token is for, where it did."""
+    phase: str
+    """`idle`, `fetching`, `backing_off` or `stopped`."""
+    next_fetch_at: float | None
+    """When the next fetch begins; None while one is in flight."""
+    consecutive_failures: int
+    failing_since: float | None
+    refused_since: float | None
+    """When the client's authentication was first refused since the last success; None where it was not."""
+    awaits: str
+    """What would end such a refusal, for people: `another content of the file /…`."""
+    uses_previous_secret: bool
+    """Whether the last token was had with the previous of two secrets, for the first was refused."""
+    last_error: str | None
+    """Why the last fetch failed, for people; None where it did not."""
+    last_success_at: float | None
+    """When the token arrived."""
+    secret_error: str | None
+    """Why the secret's source cannot be read now, for people; the last good secret stays in use."""
+    fetches: Mapping[str, int]
+    """How many fetches had which outcome: `ok`, or why they failed in one word (core/credential_events.py)."""
+
+    @property
+    def is_usable(self) -> bool:
+        """Return whether a request could be sent with the token."""
+        return self.freshness in {Freshness.FRESH, Freshness.STALE}
+
+
+_PHASE_NAMES: Final[Mapping[type[Phase], str]] = {
+    Idle: "idle",
+    Fetching: "fetching",
+    BackingOff: "backing_off",
+    Stopped: "stopped",
+}
+
+
+def status_of(
+    state: State,
+    now: float,
+    *,
+    name: str,
+    secret_error: str | None,
+    fetches: Mapping[str, int],
+    awaits: str,
+    uses_previous_secret: bool,
+) -> CredentialStatus:
+    """Return what can be said of a credential at `now`."""
+    token = state.token
+    return CredentialStatus(
+        name=name,
+        freshness=freshness(token, now),
+        generation=0 if token is None else token.generation,
+        sent_at=None if token is None else token.sent_at,
+        expires_at=None if token is None else token.expires_at,
+        usable_until=None if token is None else token.usable_until,
+        refresh_at=None if token is None else token.refresh_at,
+        scope=None if token is None else token.scope,
+        phase=_PHASE_NAMES[type(state.phase)],
+        next_fetch_at=wake_at(state),
+        consecutive_failures=state.failures,
+        failing_since=state.failing_since,
+        refused_since=state.refused_since,
+        awaits=awaits,
+        uses_previous_secret=uses_previous_secret,
+        last_error=None if state.error is None else describe(state.error),
+        last_success_at=state.succeeded_at,
+        secret_error=secret_error,
+        fetches=fetches,
+    )

@@ -1,0 +1,148 @@
+"""
+The last line of defence of what is written: masks secrets that are known, and text that has the shape of one.
+
+Nothing here is meant to be needed. Secrets and tokens live in `Secret`, whose text is masked wherever it lands; this
+catches what slips through a library's error text, a traceback, a path. Known values are found wherever they stand and
+however they are escaped; shapes (a JWT, `client_secret=…`) also where the value is none of ours.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import deque
+from math import isfinite
+from typing import TYPE_CHECKING, Final, NoReturn, SupportsIndex
+from urllib.parse import quote, quote_plus
+
+from switch_proxy.core.secret import Secret
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+MASK: Final = "[redacted]"
+
+_KEPT: Final = 3
+"""
+Values remembered for each source: the one in use and those before it, for a token lives on after its successor is
+there. Few, because each costs a search through everything that is written.
+"""
+
+_SHORTEST: Final = 6
+"""Characters; a shorter value would blot out ordinary words, and is no secret to anyone who can guess."""
+
+_PROBE: Final = 64
+"""
+Bytes from the end of a known value that the quick look searches for: the end of a token is its signature, which no other
+has; and what is much longer is searched for by a method that takes longer to begin with.
+"""
+
+_NAMES: Final = "access_token|refresh_token|id_token|client_secret|client_assertion|assertion|password|passwd"
+
+_NAME_OF_SECRET: Final = re.compile(_NAMES, re.IGNORECASE)
+
+_SHAPES: Final = (
+    # A JWT, or the encrypted kind with five parts: base64url of `{"` is `eyJ` (RFC 7519 §3).
+    (re.compile(r"\beyJ[A-Za-z0-9_-]{6,}(?:\.[A-Za-z0-9_-]*){1,4}"), MASK),
+    # Authorization lines and what is quoted from them (RFC 6750 §2.1, RFC 7617 §2); short words are prose.
+    (re.compile(r"\b(bearer|basic|dpop) +[A-Za-z0-9._~+/-]{12,}=*", re.IGNORECASE), rf"\1 {MASK}"),
+    # Form bodies and URLs.
+    (re.compile(rf"\b({_NAMES})=[^&\s\"'\\;,)]+", re.IGNORECASE), rf"\1={MASK}"),
+    # JSON and what Python prints of dictionaries, also where its quotes have been escaped, or it is cut short.
+    (
+        re.compile(
+            rf"\b({_NAMES})(\\*[\"']\s*:\s*)(\\*[\"']).*?((?<!\\)\3|\Z)",
+            re.IGNORECASE | re.DOTALL,
+        ),
+        rf"\1\2\3{MASK}\4",
+    ),
+    (re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL), MASK),
+    # User and password of a URL, an egress proxy's say.
+    (re.compile(r"(?<=://)[^/\s:@\"']+:[^/\s@\"']+@"), f"{MASK}@"),
+)
+
+
+class Redactor:
+    """Knows the secrets that are in use, and how secrets look."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, deque[tuple[Secret, ...]]] = {}
+        self._needles: tuple[Secret, ...] = ()
+        self._probes: tuple[bytes, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"<Redactor sources={len(self._known)}>"
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
+        raise TypeError("a Redactor cannot be pickled: the pickle would hold what it masks in the clear")
+
+    def learn(self, source: str, value: Secret) -> None:
+        """Mask this value from now on; `source` is what it is an instance of, of which the latest few are kept."""
+        text = value.reveal()
+        if len(text) < _SHORTEST:
+            return
+        kept = self._known.setdefault(source, deque(maxlen=_KEPT))
+        forms = tuple(map(Secret, _forms(text)))
+        if forms not in kept:
+            kept.append(forms)
+            # The longest first: where one contains another, nothing of it is to be left over.
+            needles = {form.reveal() for values in self._known.values() for forms in values for form in forms}
+            self._needles = tuple(map(Secret, sorted(needles, key=len, reverse=True)))
+            probes = {needle.encode("utf-8", "surrogatepass")[-_PROBE:] for needle in needles}
+            self._probes = tuple(sorted(probes))
+
+    def knows_any_in(self, written: bytes) -> bool:
+        """Say whether a value that is known may stand in these bytes; quick, for many lines at once."""
+        return any(probe in written for probe in self._probes)
+
+    def redact(self, text: str) -> str:
+        """Return `text` with every known value, and everything of a secret's shape, masked."""
+        for needle in self._needles:
+            text = text.replace(needle.reveal(), MASK)
+        for shape, replacement in _SHAPES:
+            text = shape.sub(replacement, text)
+        return text
+
+    def redact_field(self, name: str, value: object) -> object:
+        """Return the value of a field, masked whole where the name says that it is a secret."""
+        return MASK if value is not None and _NAME_OF_SECRET.fullmatch(name) else self.redact_value(value)
+
+    def redact_value(self, value: object) -> object:
+        """Return a value with all text in it redacted; what is neither plain nor text becomes text."""
+        match value:
+            case None | bool() | int():
+                return value
+            case float():
+                # JSON has no form for infinity.
+                return value if isfinite(value) else str(value)
+            case str():
+                return self.redact(value)
+            case bytes() | bytearray():
+                return self.redact(bytes(value).decode("utf-8", "backslashreplace"))
+            case dict():
+                return {self.redact(str(name)): self.redact_field(str(name), item) for name, item in value.items()}
+            case list() | tuple() | set() | frozenset():
+                return [self.redact_value(item) for item in value]
+            case _:
+                return self.redact(repr(value))
+
+    def redact_json_line(self, line: bytes) -> bytes:
+        """Return a line that is a JSON object with all text in it redacted; it stays a JSON object."""
+        fields: dict[str, object] = json.loads(line)
+        redacted = {name: self.redact_field(name, value) for name, value in fields.items()}
+        return json.dumps(redacted, separators=(",", ":")).encode("ascii") + b"\n"
+
+
+def _forms(text: str) -> Iterable[str]:
+    """Return how a value may be written: as it is, and escaped as JSON, Python, forms and URLs have it."""
+    raw = text.encode("utf-8", "surrogatepass")
+    return dict.fromkeys(
+        (
+            text,
+            json.dumps(text)[1:-1],
+            json.dumps(text, ensure_ascii=False)[1:-1],
+            repr(text)[1:-1],
+            quote(raw, safe=""),
+            quote_plus(raw, safe=""),
+        )
+    )

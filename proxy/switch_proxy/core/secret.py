@@ -1,0 +1,199 @@
+"""
+Text that must not be seen: client secrets, access tokens, assertions.
+
+A `Secret` is masked wherever it may land by accident: `repr`, `str`, `format`, f-strings, tracebacks with locals. It
+cannot be pickled, and is compared in constant time. `reveal()` is the one way to the value, easy to search for.
+
+Secrets come from sources (files, environment variables) that may break while the proxy runs: what was read last and was
+good stays in use. proxy/switch_proxy/tokens/sources.py does the reading.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from hmac import compare_digest
+from typing import Final, NoReturn, SupportsIndex, TypeAlias, final
+
+from switch_proxy.core.errors import SecretUnavailableError
+from switch_proxy.core.jwt_claims import read_claims
+
+MAX_SECRET: Final = 64 * 1024
+"""Bytes of a source that are read at most: real secrets have some 64, signed assertions a few thousand."""
+
+_MASK: Final = "[secret]"
+
+
+@final
+class Secret:
+    """Holds a text and shows it to `reveal()` alone."""
+
+    __slots__ = ("_value",)
+    _value: str
+
+    def __init__(self, value: str) -> None:
+        object.__setattr__(self, "_value", value)
+
+    def reveal(self) -> str:
+        """Return the text. What it is put into is no longer masked."""
+        return self._value
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Secret):
+            return NotImplemented
+        return compare_digest(_encode(self._value), _encode(other._value))
+
+    def __hash__(self) -> int:
+        return hash((Secret, self._value))
+
+    def __repr__(self) -> str:
+        return f"Secret({_MASK})"
+
+    def __str__(self) -> str:
+        return _MASK
+
+    def __format__(self, specification: str) -> str:
+        return format(_MASK, specification)
+
+    def __setattr__(self, name: str, value: object) -> NoReturn:
+        raise AttributeError("a Secret cannot be changed; make another")
+
+    def __delattr__(self, name: str) -> NoReturn:
+        raise AttributeError("a Secret cannot be changed; make another")
+
+    def __copy__(self) -> Secret:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Secret:
+        return self
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
+        raise TypeError("a Secret cannot be pickled: the pickle would hold it in the clear")
+
+
+def _encode(value: str) -> bytes:
+    # What came from the environment may hold lone surrogates (PEP 383).
+    return value.encode("utf-8", "surrogatepass")
+
+
+# --- sources -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unchanged:
+    """Nothing is new: the source holds the secret that is in use, or is broken as it was before."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Changed:
+    """The source holds another secret, or the first one; `others` is what else belongs to it, a previous secret say."""
+
+    secret: Secret
+    others: tuple[Secret, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Broken:
+    """The source cannot be read, for another reason than before; the last good secret, if any, stays in use."""
+
+    error: str
+    has_last_good: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Restored:
+    """The source can be read again, and holds the secret that was in use all the time."""
+
+
+Outcome: TypeAlias = Unchanged | Changed | Broken | Restored
+"""What one reading of a source came to."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceState:
+    """What is known of a source: the last good secret, and why it cannot be read now, where it cannot."""
+
+    last_good: Secret | None = None
+    error: str | None = None
+
+
+def take_reading(state: SourceState, reading: Secret | str) -> tuple[SourceState, Outcome]:
+    """
+    Return the state after a reading, and what it came to.
+
+    A text is why nothing good could be read; that never removes the last good secret.
+    """
+    if isinstance(reading, str):
+        after = SourceState(last_good=state.last_good, error=reading)
+        if reading == state.error:
+            return after, Unchanged()
+        return after, Broken(error=reading, has_last_good=state.last_good is not None)
+    after = SourceState(last_good=reading)
+    if reading != state.last_good:
+        return after, Changed(secret=reading)
+    return after, Unchanged() if state.error is None else Restored()
+
+
+def parse_secret(raw: bytes, *, source: str, shortest: int = 1) -> Secret:
+    """
+    Return the secret in what was read from a source: all of it but one newline at its end.
+
+    Whatever a client secret cannot be (RFC 6749 §A.2: printable characters) is a mistake made on the way into the
+    source, and better told here than as a refusal later; so is one of less than `shortest` bytes. Raises
+    SecretUnavailableError, which names the `source`.
+    """
+    secret = _parse_line(raw, source=source, kind="client secret")
+    if len(_encode(secret.reveal())) < shortest:
+        complaint = f"holds fewer than the {shortest} bytes that an HS256 signature needs (RFC 7518 section 3.2)"
+        raise SecretUnavailableError(f"no client secret: {source} {complaint}")
+    return secret
+
+
+def parse_assertion(raw: bytes, *, source: str) -> Secret:
+    """Return the signed JWT in what was read from a source, as parse_secret does. Raises SecretUnavailableError."""
+    assertion = _parse_line(raw, source=source, kind="client assertion")
+    if read_claims(assertion.reveal()) is None:
+        raise SecretUnavailableError(f"no client assertion: {source} holds something else than a signed JWT (RFC 7519)")
+    return assertion
+
+
+def parse_pem(raw: bytes, *, source: str, kind: str) -> Secret:
+    """
+    Return a text of several lines that was read from a source: PEM or JSON.
+
+    `kind` is what it is meant to be, for the error. Raises SecretUnavailableError.
+    """
+    fault = _find_fault(raw)
+    if fault is not None:
+        raise SecretUnavailableError(f"no {kind}: {source} {fault}")
+    return Secret(raw.decode("utf-8"))
+
+
+def _parse_line(raw: bytes, *, source: str, kind: str) -> Secret:
+    for newline in (b"\r\n", b"\n"):
+        if raw.endswith(newline):
+            raw = raw.removesuffix(newline)
+            break
+    fault = _find_fault(raw) or _find_fault_of_line(raw, kind)
+    if fault is not None:
+        raise SecretUnavailableError(f"no {kind}: {source} {fault}")
+    return Secret(raw.decode("utf-8"))
+
+
+def _find_fault_of_line(raw: bytes, kind: str) -> str | None:
+    if b"\n" in raw or b"\r" in raw:
+        return f"holds more than one line; it must hold the {kind.rpartition(' ')[2]} and nothing else"
+    if any(byte < 0x20 or byte == 0x7F for byte in raw):  # noqa: PLR2004 - ASCII's control characters
+        return f"holds control characters; it must hold the {kind.rpartition(' ')[2]} as text"
+    return None
+
+
+def _find_fault(raw: bytes) -> str | None:
+    if len(raw) > MAX_SECRET:
+        return f"holds more than {MAX_SECRET // 1024} KiB"
+    if raw.startswith((b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")):
+        return "begins with a byte order mark; save it as plain UTF-8"
+    try:
+        text = raw.decode("utf-8")
+    except UnicodeDecodeError:
+        return "is not UTF-8 text"
+    return None if text.strip() else "is empty"

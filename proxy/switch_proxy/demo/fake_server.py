@@ -1,0 +1,253 @@
+"""The HTTP server under both fakes: receives a request whole, records it, answers it, or misbehaves as told."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+import time
+from contextlib import suppress
+from email.utils import formatdate
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from switch_proxy.demo import faults
+from switch_proxy.demo.messages import Answer, ReceivedRequest
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import AsyncIterator, Callable, Sequence
+
+Faults = tuple[object, ...]
+
+_MAX_BODY = 64 * 2**20
+"""Bytes of request body: far more than any request to the Switch API, less than a small CI machine's memory."""
+
+
+def wall_time() -> float:
+    """Return Unix time (seconds): the fakes' clock unless they are given another."""
+    return time.time()  # noqa: TID251 - the fakes may not import switch_proxy.clock
+
+
+_WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - nothing is bound here
+
+
+def reachable(host: str) -> str:
+    """Return a host to connect to, for one that is listened on: loopback's address for all addresses there are."""
+    return _WILDCARDS.get(host, host)
+
+
+class FakeServer:
+    """
+    A real HTTP/1.1 server on a free port of loopback whose answers are decided by one function.
+
+    `decide` is called with each request and the faults it meets, after any delay; `refuse` gives the body that
+    belongs to an error status. Neither does I/O.
+    """
+
+    def __init__(
+        self,
+        *,
+        decide: Callable[[ReceivedRequest, Faults], Answer],
+        refuse: Callable[[int], Answer],
+        take_faults: Callable[[str, str], Faults],
+        now: Callable[[], float],
+        host: str,
+        port: int,
+        ssl_context: ssl.SSLContext | None,
+    ) -> None:
+        self._decide = decide
+        self._refuse = refuse
+        self._take_faults = take_faults
+        self._now = now
+        self._host = host
+        self._port = port
+        self._ssl_context = ssl_context
+        self._runner: web.ServerRunner | None = None
+        self._arrival = asyncio.Event()
+        self._stopping = asyncio.Event()
+        self.requests: list[ReceivedRequest] = []
+
+    async def start(self) -> None:
+        """Bind and serve. Raises OSError where the address cannot be bound, RuntimeError when already started."""
+        if self._runner is not None:
+            raise RuntimeError(f"this fake already serves at {self.url}")
+        self._stopping.clear()
+        # handler_cancellation: a hang ends with the client that waits for it.
+        server = web.Server(self._serve, handler_cancellation=True, access_log=None)
+        runner = web.ServerRunner(server, shutdown_timeout=0.5)
+        await runner.setup()
+        try:
+            await web.TCPSite(runner, self._host, self._port, ssl_context=self._ssl_context).start()
+        except BaseException:
+            await runner.cleanup()
+            raise
+        self._runner = runner
+        self._port = runner.addresses[0][1]  # kept, so that a fake that is stopped and started is found again
+
+    async def stop(self) -> None:
+        """Close the listening socket and every connection; what hangs is let go."""
+        runner, self._runner = self._runner, None
+        if runner is not None:
+            self._stopping.set()
+            await runner.cleanup()
+
+    @property
+    def is_running(self) -> bool:
+        """Tell whether the server is bound."""
+        return self._runner is not None
+
+    @property
+    def port(self) -> int:
+        """Return the port; 0 before the first start where a free one is to be found."""
+        return self._port
+
+    @property
+    def url(self) -> str:
+        """Return scheme, host and port to reach it at from this machine, without a slash at the end."""
+        host = reachable(self._host)
+        written = f"[{host}]" if ":" in host else host  # RFC 3986 §3.2.2
+        return f"{'https' if self._ssl_context else 'http'}://{written}:{self._port}"
+
+    async def wait_for_requests(self, count: int, *, within: float) -> Sequence[ReceivedRequest]:
+        """Return the requests once `count` have come; raises TimeoutError, saying how many there were."""
+        try:
+            async with asyncio.timeout(within):
+                while len(self.requests) < count:
+                    await self._arrival.wait()
+        except TimeoutError:
+            raise TimeoutError(f"{len(self.requests)} of {count} requests came within {within:g} s") from None
+        return tuple(self.requests)
+
+    async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
+        received = await self._receive(request)
+        met = self._take_faults(received.method, received.path)
+        for fault in met:
+            match fault:
+                case faults.Delay(seconds=seconds):
+                    await self._pause(seconds)
+        for fault in met:
+            match fault:
+                case faults.Hang():
+                    await self._hang(request)
+                    return web.Response()  # aiohttp cannot send it any more, nor does it complain of that
+                case faults.Reset():
+                    _reset(request)
+                    return web.Response()
+                case faults.Close():
+                    _close(request)
+                    return web.Response()
+        try:
+            return await self._send(request, self._answer(received, met), met)
+        except ConnectionResetError:
+            # The connection was closed before the answer, by either side; aiohttp would log that with a traceback.
+            return web.Response()
+
+    async def _receive(self, request: web.BaseRequest) -> ReceivedRequest:
+        if request.headers.get("Expect", "").lower() == "100-continue":
+            await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            request.writer.output_size = 0  # what has been sent is not yet the response
+        body = bytearray()
+        is_complete = False
+        try:
+            async for piece in _body_pieces(request):
+                body += piece
+                if len(body) > _MAX_BODY:
+                    raise web.HTTPRequestEntityTooLarge(max_size=_MAX_BODY, actual_size=len(body))
+            is_complete = True
+        finally:
+            host, port = request.get_extra_info("peername", ("", 0))[:2]
+            received = ReceivedRequest(
+                method=request.method,
+                target=request.raw_path,
+                fields=tuple((name.decode("latin-1"), value.decode("latin-1")) for name, value in request.raw_headers),
+                body=bytes(body),
+                is_complete=is_complete,
+                peer=(host, port),
+                received_at=self._now(),
+            )
+            self.requests.append(received)
+            self._arrival.set()
+            self._arrival = asyncio.Event()  # whoever waits again waits for the next one
+        return received
+
+    def _answer(self, received: ReceivedRequest, met: Faults) -> Answer:
+        status = next((fault for fault in met if isinstance(fault, faults.Status)), None)
+        if status is None:
+            answer = self._decide(received, met)
+        else:
+            answer = self._refuse(status.code)
+            if status.retry_after is not None:
+                answer = answer.with_field("Retry-After", str(status.retry_after))
+        for fault in met:
+            match fault:
+                case faults.Body(content=content, content_type=content_type):
+                    answer = answer.with_body(content)
+                    if content_type is not None:
+                        answer = answer.with_field("Content-Type", content_type)
+                case faults.Field(name=name, value=value):
+                    answer = answer.with_field(name, value)
+        return answer
+
+    async def _send(self, request: web.BaseRequest, answer: Answer, met: Faults) -> web.StreamResponse:
+        if not any(name.lower() == "date" for name, _ in answer.fields):
+            # By the server's own clock, which the tokens in its answers go by; aiohttp would take the machine's.
+            answer = answer.with_field("Date", formatdate(self._now(), usegmt=True))
+        sending = next(
+            (f for f in met if isinstance(f, faults.TruncatedBody | faults.StalledBody | faults.SlowBody)), None
+        )
+        if sending is None:
+            response: web.StreamResponse = web.Response(status=answer.status, headers=answer.fields, body=answer.body)
+            await response.prepare(request)
+            await response.write_eof()
+        else:
+            response = web.StreamResponse(status=answer.status, headers=answer.fields)
+            if sending.is_chunked:
+                response.enable_chunked_encoding()
+            else:
+                response.content_length = len(answer.body)
+            await response.prepare(request)
+            match sending:
+                case faults.SlowBody(pause=pause, piece=piece):
+                    for start in range(0, len(answer.body), piece):
+                        await self._pause(pause)
+                        await response.write(answer.body[start : start + piece])
+                    await response.write_eof()
+                case faults.TruncatedBody(after=after):
+                    await response.write(answer.body[:after])
+                    _close(request)
+                case faults.StalledBody(after=after):
+                    await response.write(answer.body[:after])
+                    await self._hang(request)
+        if any(isinstance(fault, faults.CloseAfterwards) for fault in met):
+            _close(request)
+        return response
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait, or less long where the fake is being stopped."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._stopping.wait()
+
+    async def _hang(self, request: web.BaseRequest) -> None:
+        await self._stopping.wait()  # a client that leaves cancels this
+        _close(request)
+
+
+async def _body_pieces(request: web.BaseRequest) -> AsyncIterator[bytes]:
+    while piece := await request.content.readany():
+        yield piece
+
+
+def _close(request: web.BaseRequest) -> None:
+    if request.transport is not None:
+        request.transport.close()
+
+
+def _reset(request: web.BaseRequest) -> None:
+    transport = request.transport
+    if transport is not None:
+        # With a linger time of 0 the kernel sends RST in place of FIN (socket(7), SO_LINGER).
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        transport.abort()

@@ -1,0 +1,447 @@
+"""
+One client connection: finds the requests in what arrives and has them answered one after the other, in order.
+
+What a request becomes is the exchange's affair. Here are the limits on heads, the requests that wait behind the one
+being answered (RFC 9112 §9.3.2), the end of the client's side, and the ways to close.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import socket
+import struct
+import time
+from typing import TYPE_CHECKING, Final, Protocol, cast
+
+from switch_proxy.core.errors import RequestError
+from switch_proxy.core.http.grammar import END_BYTES
+from switch_proxy.core.http.problems import Problem, render_problem
+from switch_proxy.core.http.request import find_head_fault, head_too_large
+from switch_proxy.http1.exchange import Exchange
+from switch_proxy.http1.peer_liveness import has_departed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from switch_proxy.http1.context import RouteContext
+    from switch_proxy.http1.tunnel import Tunnel
+
+_LINGER: Final = 2.0
+"""Seconds to go on reading after a last answer, so that the client can read it before the connection resets; nginx
+waits 5 s (`lingering_timeout`), which on localhost is more than is needed."""
+
+_LINGER_BYTES: Final = 16 * 1024 * 1024
+"""Bytes that a lingering connection still swallows."""
+
+_PIPELINE_BYTES: Final = 65536
+"""Bytes of further requests that are read while one is answered; then the client waits."""
+
+_EMPTY_LINES: Final = re.compile(rb"(?:\r\n)+")
+
+_RESET: Final = struct.pack("ii", 1, 0)
+"""SO_LINGER of zero seconds: close with a reset."""
+
+
+class ServerSide(Protocol):
+    """Who works for a client connection at the moment: an exchange or a tunnel."""
+
+    def on_client_full(self) -> None:
+        """Learn that the client takes no more bytes for now."""
+
+    def on_client_drained(self) -> None:
+        """Learn that the client takes bytes again."""
+
+    def on_client_lost(self) -> None:
+        """Learn that the client is gone."""
+
+    def check_time(self, now: float) -> None:
+        """End what has stood still for too long."""
+
+    def end_at_once(self) -> None:
+        """End because the proxy stops."""
+
+
+class ClientConnection(asyncio.Protocol):
+    """A connection that a client opened."""
+
+    __slots__ = (
+        "_buffer",
+        "_buffer_size_seen",
+        "_clients",
+        "_context",
+        "_exchange",
+        "_has_client_ended",
+        "_has_had_requests",
+        "_is_closing",
+        "_is_reading_paused",
+        "_is_working",
+        "_linger_bytes",
+        "_linger_until",
+        "_on_closed",
+        "_seen",
+        "_tunnel",
+        "_waiting_since",
+        "is_write_paused",
+        "transport",
+    )
+
+    def __init__(self, context: RouteContext, *, clients: set[ClientConnection], on_closed: Callable[[], None]) -> None:
+        self._context = context
+        self._clients = clients
+        self._on_closed = on_closed
+        self.transport: asyncio.Transport = cast("asyncio.Transport", None)
+        self._exchange: Exchange | None = None
+        self._tunnel: Tunnel | None = None
+        self._buffer = b""
+        """What has arrived and is not yet a request's: part of a head, or requests that wait their turn."""
+        self._waiting_since = 0.0
+        """`time.monotonic`, seconds: since when a head is awaited."""
+        self._is_working = False
+        self._is_closing = False
+        self._has_client_ended = False
+        self._has_had_requests = False
+        self._is_reading_paused = False
+        self._linger_until: float | None = None
+        self._linger_bytes = 0
+        self._buffer_size_seen = 0
+        self._seen = 0
+        """Bytes of the buffer in which no end of a head has been found."""
+        self.is_write_paused = False
+
+    @property
+    def is_busy(self) -> bool:
+        """Say whether an exchange or a tunnel is under way, or an answer not yet sent."""
+        return self._exchange is not None or self._tunnel is not None
+
+    # Events from the socket.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin."""
+        self.transport = cast("asyncio.Transport", transport)
+        self._waiting_since = time.monotonic()
+        self._clients.add(self)
+
+    def data_received(self, data: bytes) -> None:
+        """Give the bytes to the exchange under way, as far as they are its own; look for requests in the rest."""
+        exchange = self._exchange
+        if exchange is None:
+            if self._tunnel is not None:
+                self._tunnel.on_client_data(data)
+                return
+            if self._is_closing:
+                self._linger_on(data)
+                return
+            if self._buffer:
+                data = self._buffer + data
+            elif not data.startswith(b"\r"):
+                # The time for a head begins with its first byte; empty lines before it are none.
+                self._waiting_since = time.monotonic()
+            self._buffer = data
+            self._work()
+            self._stop_pipelining()
+            return
+        if not exchange.is_request_complete:
+            data = exchange.on_client_data(data)
+            if not data:
+                return
+            if self._exchange is not exchange:
+                # It ended in that very call, and what came behind it is the next request.
+                self._buffer += data
+                self._work()
+                return
+        self._buffer += data
+        self._stop_pipelining()
+
+    def _stop_pipelining(self) -> None:
+        """Read no further requests where many wait already, for their turn or for the client to read its answers."""
+        if len(self._buffer) > _PIPELINE_BYTES and (self._exchange is not None or self.is_write_paused):
+            self.pause_reading()
+
+    def eof_received(self) -> bool:
+        """Learn that the client sends no more; what it has asked for in full is still answered (RFC 9112 §9.6)."""
+        self._has_client_ended = True
+        if self._tunnel is not None:
+            return self._tunnel.on_client_eof()
+        exchange = self._exchange
+        if exchange is None or self._is_closing:
+            # Requests that wait until the client has read the answers before them are still answered.
+            return not self._is_closing and self.is_write_paused
+        if not exchange.is_request_complete or has_departed(self.transport):
+            exchange.on_client_lost()
+            return False
+        return True
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End, and with it whatever was under way for this client."""
+        self._is_closing = True
+        exchange, self._exchange = self._exchange, None
+        tunnel, self._tunnel = self._tunnel, None
+        if exchange is not None:
+            exchange.on_client_lost()
+        if tunnel is not None:
+            tunnel.on_client_lost()
+        self._clients.discard(self)
+        self._on_closed()
+
+    def pause_writing(self) -> None:
+        """Learn that the write buffer is full."""
+        self.is_write_paused = True
+        user = self._user()
+        if user is not None:
+            user.on_client_full()
+
+    def resume_writing(self) -> None:
+        """Learn that the write buffer has drained."""
+        self.is_write_paused = False
+        user = self._user()
+        if user is not None:
+            user.on_client_drained()
+        elif self._buffer or self._has_client_ended:
+            self._work()
+            if self._exchange is None:
+                self.resume_reading()
+
+    def _user(self) -> ServerSide | None:
+        return self._exchange or self._tunnel
+
+    # Requests, one after the other.
+
+    def _work(self) -> None:
+        """Begin the next exchange, as long as the one before is over when the call returns."""
+        if self._is_working:
+            # An exchange ended within `start` below; the loop there goes on.
+            return
+        self._is_working = True
+        try:
+            while self._buffer and self._exchange is None and not self._is_closing and not self.is_write_paused:
+                if not self._begin_exchange():
+                    break
+        finally:
+            self._is_working = False
+        if self._exchange is None and not self._is_closing and self._has_client_ended and not self.is_write_paused:
+            self._close()
+
+    def _begin_exchange(self) -> bool:
+        """Begin one exchange where a whole head is there; say whether one was found."""
+        buffer = self._buffer
+        seen = self._seen
+        limits = self._context.route.limits
+        head_end = buffer.find(b"\r\n\r\n", seen - END_BYTES if seen > END_BYTES else 0)
+        try:
+            if buffer.startswith(b"\r\n"):
+                self._pass_over_empty_lines()
+                return True
+            if head_end < 0:
+                fault = find_head_fault(buffer, max_request_line=limits.request_line, max_head=limits.head, seen=seen)
+                if fault is not None:
+                    raise fault
+                self._seen = len(buffer)
+                return False
+            self._seen = 0
+            if head_end > limits.head:
+                raise head_too_large(limits.head)
+            head = self._context.request_parser.parse(buffer[:head_end])
+        except RequestError as error:
+            self._refuse(error)
+            return False
+        self._buffer = b""
+        self._has_had_requests = True
+        exchange = Exchange(self._context, self, head, time.monotonic())
+        self._exchange = exchange
+        try:
+            rest = exchange.start(buffer[head_end + 4 :])
+        except RequestError as error:
+            exchange.refuse(error)
+            return False
+        self._buffer = rest
+        return True
+
+    def _pass_over_empty_lines(self) -> None:
+        """Pass over empty lines before a request line (RFC 9112 §2.2); they do not prolong the time to send one."""
+        empty_lines = _EMPTY_LINES.match(self._buffer)
+        if empty_lines is not None:
+            self._buffer = self._buffer[empty_lines.end() :]
+        self._seen = 0
+        if self._buffer not in {b"", b"\r"}:
+            self._waiting_since = time.monotonic()
+
+    def _refuse(self, error: RequestError) -> None:
+        """Answer bytes that are no request; nothing after them can be trusted (RFC 9112 §11.2)."""
+        self._answer_without_exchange(Problem.REQUEST_MALFORMED, error.detail, status=error.status)
+
+    def _answer_without_exchange(self, problem: Problem, detail: str, *, status: int | None = None) -> None:
+        context = self._context
+        request_id = context.new_request_id()
+        answer = render_problem(
+            problem,
+            detail=detail,
+            proxy_name=context.proxy_name,
+            next_hop="",
+            request_id=request_id.decode("ascii"),
+            date=context.date(),
+            status=status,
+            closes=True,
+        )
+        context.observe_refusal(problem, status or problem.value.status, request_id)
+        self.transport.write(answer)
+        self._linger()
+
+    # What exchanges and tunnels ask of it.
+
+    def write(self, data: bytes) -> None:
+        """Send bytes to the client."""
+        if not self._is_closing:
+            self.transport.write(data)
+
+    def write_eof(self) -> None:
+        """Say that no more bytes will be sent to the client."""
+        if not self._is_closing:
+            self.transport.write_eof()
+
+    def pause_reading(self) -> None:
+        """Stop taking bytes from the client."""
+        if not self._is_reading_paused and not self._is_closing:
+            self._is_reading_paused = True
+            self.transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Take bytes from the client again."""
+        if self._is_reading_paused and not self._is_closing:
+            self._is_reading_paused = False
+            self.transport.resume_reading()
+
+    def write_buffer_size(self) -> int:
+        """Return how many bytes wait to be sent to the client."""
+        return self.transport.get_write_buffer_size()
+
+    def begin_tunnel(self, tunnel: Tunnel) -> None:
+        """Hand the connection over to a tunnel, for good; what came early is the tunnel's."""
+        self._exchange = None
+        self._tunnel = tunnel
+        early, self._buffer = self._buffer, b""
+        self.resume_reading()
+        if early:
+            tunnel.on_client_data(early)
+        if self._has_client_ended:
+            tunnel.on_client_eof()
+
+    def exchange_ended(self, *, is_reusable: bool) -> None:
+        """Go on to the next request, or close in order."""
+        exchange, self._exchange = self._exchange, None
+        self._tunnel = None
+        if self._is_closing:
+            return
+        if not is_reusable or (self._context.is_draining and not self._buffer):
+            is_read_up = exchange is None or (exchange.is_request_complete and not self._buffer)
+            if self._has_client_ended or (is_read_up and not self._is_reading_paused):
+                self._close()
+            else:
+                self._linger()
+            return
+        self._waiting_since = time.monotonic()
+        if self._is_reading_paused:
+            self.resume_reading()
+        if (self._buffer and not self.is_write_paused) or self._has_client_ended:
+            self._work()
+
+    def break_off(self, *, hard: bool) -> None:
+        """Close in the middle of a message; `hard` resets the connection, where a plain end would look complete."""
+        self._exchange = None
+        self._buffer = b""
+        if self._is_closing:
+            return
+        self._is_closing = True
+        if hard:
+            self._reset()
+        else:
+            self.transport.close()
+
+    # The ways to close.
+
+    def _close(self) -> None:
+        """Close once all is sent."""
+        self._is_closing = True
+        self._buffer = b""
+        self.transport.close()
+
+    def _reset(self) -> None:
+        raw_socket = self.transport.get_extra_info("socket")
+        if raw_socket is not None:
+            raw_socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        self.transport.abort()
+
+    def _linger(self) -> None:
+        """
+        End our side and swallow what still comes, for a while.
+
+        Closing with unread bytes in the socket would reset the connection, and the client might lose the answer that
+        says what was wrong (RFC 9112 §9.6).
+        """
+        if self._is_closing:
+            return
+        self._is_closing = True
+        self._buffer = b""
+        self._linger_until = time.monotonic() + _LINGER
+        self._waiting_since = time.monotonic()
+        if self._is_reading_paused:
+            self._is_reading_paused = False
+            self.transport.resume_reading()
+        self.transport.write_eof()
+
+    def _linger_on(self, data: bytes) -> None:
+        self._linger_bytes += len(data)
+        if self._linger_until is not None and self._linger_bytes > _LINGER_BYTES:
+            self.transport.abort()
+
+    def close_when_idle(self) -> None:
+        """Close now if nothing is under way; an exchange under way closes the connection when it ends."""
+        if not self.is_busy and not self._is_closing:
+            self._close()
+
+    def end_at_once(self) -> None:
+        """End what is under way, for the proxy stops."""
+        user = self._user()
+        if user is not None:
+            user.end_at_once()
+        if not self.transport.is_closing():
+            self.transport.close()
+
+    def abort(self) -> None:
+        """Close without another word."""
+        self.transport.abort()
+
+    def check_time(self, now: float) -> None:
+        """End what has stood still for longer than it may; `now` as of `time.monotonic`, in seconds."""
+        user = self._user()
+        if user is not None:
+            user.check_time(now)
+            return
+        if self._is_closing or self.is_write_paused:
+            self._check_last_bytes(now)
+            return
+        timeouts = self._context.route.timeouts
+        waited = now - self._waiting_since
+        if self._buffer:
+            if waited > timeouts.request_head:
+                self._answer_without_exchange(
+                    Problem.REQUEST_TIMEOUT,
+                    f"the request's head did not arrive within {timeouts.request_head:g} seconds",
+                )
+        elif waited > (timeouts.keep_alive if self._has_had_requests else timeouts.request_head):
+            self._close()
+
+    def _check_last_bytes(self, now: float) -> None:
+        """End a connection whose client does not read its last answer, or has had the time to after it was sent."""
+        unread = self.transport.get_write_buffer_size()
+        if unread != self._buffer_size_seen:
+            # A slow reader is not a stalled one: what counts is whether the buffer shrinks.
+            self._buffer_size_seen = unread
+            self._waiting_since = now
+            if self._linger_until is not None:
+                self._linger_until = now + _LINGER
+        elif self._linger_until is not None and not unread:
+            if now > self._linger_until:
+                self.transport.abort()
+        elif now - self._waiting_since > self._context.route.timeouts.idle:
+            self.transport.abort()

@@ -1,0 +1,205 @@
+"""How a connection to the upstream is opened: names resolved anew, addresses raced, the egress proxy asked, TLS."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+import time
+from typing import TYPE_CHECKING, Final
+
+from switch_proxy import tls
+from switch_proxy.core.errors import UpstreamConnectError
+from switch_proxy.core.http.problems import Problem
+from switch_proxy.http1.connect_proxy import open_tunnel
+from switch_proxy.http1.upstream_connection import UpstreamConnection
+
+if TYPE_CHECKING:
+    from switch_proxy.core.config.models import RouteSettings
+    from switch_proxy.core.egress import EgressProxy
+
+_HAPPY_EYEBALLS_DELAY: Final = 0.25
+"""Seconds before the next address is tried beside the first (RFC 8305 §5 recommends 250 ms)."""
+
+
+class ResumingContext(ssl.SSLContext):
+    """A TLS context that offers the last session of its one upstream again, which spares a full handshake."""
+
+    session: ssl.SSLSession | None = None
+
+    def wrap_bio(
+        self,
+        incoming: ssl.MemoryBIO,
+        outgoing: ssl.MemoryBIO,
+        server_side: bool = False,  # noqa: FBT001, FBT002 - the signature is the standard library's
+        server_hostname: str | bytes | None = None,
+        session: ssl.SSLSession | None = None,
+    ) -> ssl.SSLObject:
+        """Wrap as the standard library does, with the session that is remembered."""
+        return super().wrap_bio(incoming, outgoing, server_side, server_hostname, session or self.session)
+
+
+class Connector:
+    """Opens connections to one route's upstream. Every failure is an UpstreamConnectError that says what to look at."""
+
+    def __init__(self, *, route: RouteSettings, egress_proxy: EgressProxy | None) -> None:
+        """Prepare; nothing is opened yet. Raises TlsFilesError."""
+        self._route = route
+        self._egress_proxy = egress_proxy
+        upstream = route.upstream
+        self._place = f"{upstream.host}:{upstream.port}"
+        self._server_name = route.tls.server_name or upstream.host
+        self._tls: ResumingContext | None = None
+        if upstream.scheme == "https":
+            self._tls = ResumingContext(ssl.PROTOCOL_TLS_CLIENT)
+            tls.prepare(self._tls, route.tls, owner=f"route {route.name!r}")
+
+    async def open(self) -> UpstreamConnection:
+        """Open one connection. Raises UpstreamConnectError."""
+        timeouts = self._route.timeouts
+        try:
+            async with asyncio.timeout(timeouts.connect):
+                connected = await self._connect()
+        except TimeoutError:
+            within = f"within {timeouts.connect:g} seconds"
+            if self._egress_proxy is not None:
+                raise UpstreamConnectError(
+                    Problem.UPSTREAM_CONNECT_TIMEOUT,
+                    f"the egress proxy {self._egress_proxy} opened no tunnel to {self._place} {within}",
+                ) from None
+            raise UpstreamConnectError(
+                Problem.UPSTREAM_CONNECT_TIMEOUT, f"{self._place} did not accept a connection {within}"
+            ) from None
+        loop = asyncio.get_running_loop()
+        connection = UpstreamConnection(now=time.monotonic())
+        try:
+            if self._tls is None:
+                await loop.create_connection(lambda: connection, sock=connected)
+            else:
+                await self._start_tls(connection, connected, self._tls)
+        except BaseException:
+            _let_go(connected, loop)
+            raise
+        if connection.transport.is_closing():
+            _let_go(connected, loop)
+        if connection.is_closed:
+            if isinstance(connection.error, ssl.SSLError):
+                raise UpstreamConnectError(
+                    Problem.UPSTREAM_TLS, f"{self._place} ended the TLS session: {describe_tls_error(connection.error)}"
+                )
+            raise UpstreamConnectError(
+                Problem.UPSTREAM_CLOSED, f"{self._place} accepted the connection and closed it at once"
+            )
+        return connection
+
+    async def _connect(self) -> socket.socket:
+        upstream, egress_proxy = self._route.upstream, self._egress_proxy
+        if egress_proxy is None:
+            return await _connect_to(upstream.host, upstream.port)
+        try:
+            connected = await _connect_to(egress_proxy.host, egress_proxy.port)
+        except UpstreamConnectError as error:
+            raise UpstreamConnectError(Problem.EGRESS_PROXY, f"the egress proxy: {error.detail}") from None
+        try:
+            host = f"[{upstream.host}]" if ":" in upstream.host else upstream.host
+            await open_tunnel(connected, egress_proxy=egress_proxy, authority=f"{host}:{upstream.port}")
+        except BaseException:
+            connected.close()
+            raise
+        return connected
+
+    async def _start_tls(
+        self, connection: UpstreamConnection, connected: socket.socket, context: ssl.SSLContext
+    ) -> None:
+        timeout = self._route.timeouts.tls_handshake
+        try:
+            await asyncio.get_running_loop().create_connection(
+                lambda: connection,
+                sock=connected,
+                ssl=context,
+                server_hostname=self._server_name,
+                ssl_handshake_timeout=timeout,
+            )
+        except ssl.SSLCertVerificationError as error:
+            raise UpstreamConnectError(
+                Problem.UPSTREAM_CERTIFICATE,
+                f"the certificate of {self._place} was not accepted for {self._server_name}: {error.verify_message}",
+            ) from None
+        except ssl.SSLError as error:
+            raise UpstreamConnectError(
+                Problem.UPSTREAM_TLS, f"no TLS session with {self._place}: {describe_tls_error(error)}"
+            ) from None
+        except OSError as error:
+            # How event loops end a handshake that takes too long; no peer can cause this error.
+            if isinstance(error, ConnectionAbortedError):
+                raise UpstreamConnectError(
+                    Problem.UPSTREAM_CONNECT_TIMEOUT,
+                    f"{self._place} did not finish the TLS handshake within {timeout:g} seconds",
+                ) from None
+            raise UpstreamConnectError(
+                Problem.UPSTREAM_TLS,
+                f"{self._place} closed the connection during the TLS handshake: {_reason(error)}",
+            ) from None
+
+    def remember_session(self, connection: UpstreamConnection) -> None:
+        """Keep a connection's TLS session for the next handshake (RFC 8446 §2.2); tickets come after the first bytes."""
+        if self._tls is not None:
+            tls_object = connection.transport.get_extra_info("ssl_object")
+            session = tls_object.session if tls_object is not None else None
+            if session is not None and session.has_ticket:
+                self._tls.session = session
+
+
+async def _connect_to(host: str, port: int) -> socket.socket:
+    """Connect to the first address of `host` that answers. Raises UpstreamConnectError."""
+    # Imported here: the first connection is opened after start-up.
+    from aiohappyeyeballs import start_connection  # noqa: PLC0415
+
+    place = f"{host}:{port}"
+    loop = asyncio.get_running_loop()
+    try:
+        # Asked anew for each connection, so that an upstream that moves is followed.
+        addresses = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except socket.gaierror as error:
+        raise UpstreamConnectError(
+            Problem.UPSTREAM_NAME_UNKNOWN, f"the name {host} cannot be resolved: {error.strerror}"
+        ) from None
+    try:
+        connected = await start_connection(
+            addresses, happy_eyeballs_delay=_HAPPY_EYEBALLS_DELAY, interleave=1, loop=loop
+        )
+    except ConnectionRefusedError:
+        raise UpstreamConnectError(
+            Problem.UPSTREAM_REFUSED, f"{place} refused the connection; is it running and is the port right?"
+        ) from None
+    except OSError as error:
+        raise UpstreamConnectError(
+            Problem.UPSTREAM_UNREACHABLE, f"{place} cannot be reached: {_reason(error)}"
+        ) from None
+    connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return connected
+
+
+def describe_tls_error(error: ssl.SSLError) -> str:
+    """Return what OpenSSL says of an error, and what to do where it is about our certificate."""
+    reason = error.reason or "the handshake failed"
+    if "CERTIFICATE" in reason or "UNKNOWN_CA" in reason:
+        return f"{reason}; is tls.client_certificate_file right?"
+    return reason
+
+
+def _let_go(connected: socket.socket, loop: asyncio.AbstractEventLoop) -> None:
+    """
+    Forget a socket that was given to the event loop, when its transport has closed or could not be made.
+
+    asyncio's own loops close it through this very object. uvloop closes the descriptor and leaves the object to believe
+    that it still owns it, so that it would later close that number once more: by then, somebody else's.
+    """
+    if isinstance(loop, asyncio.BaseEventLoop):
+        connected.close()
+    else:
+        connected.detach()
+
+
+def _reason(error: OSError) -> str:
+    return error.strerror or str(error) or type(error).__name__

@@ -1,0 +1,171 @@
+"""One route's listening socket and its client connections: binds, accepts, watches the time, drains."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import time
+from ipaddress import ip_address
+from typing import TYPE_CHECKING, Any, Final
+
+from switch_proxy.core.errors import ListenError
+from switch_proxy.http1.client_connection import ClientConnection
+from switch_proxy.http1.connector import Connector
+from switch_proxy.http1.context import ExchangeObserver, RouteContext, TokenProvider
+from switch_proxy.http1.snapshot import RouteSnapshot
+
+if TYPE_CHECKING:
+    from switch_proxy.clock import Clock
+    from switch_proxy.core.addresses import Address
+    from switch_proxy.core.config.models import RouteSettings
+    from switch_proxy.core.egress import EgressProxy
+
+_LONGEST_TICK: Final = 0.25
+"""
+Seconds between two looks at what has stood still. One look at all connections instead of a timer for each keeps
+timers off the hot path; a time limit is kept to within one tick.
+"""
+
+_BACKLOG: Final = 1024
+"""Connections that the kernel holds until they are accepted: room for the burst of an app that starts its pool."""
+
+
+class Listener:
+    """The data plane of one route."""
+
+    def __init__(
+        self,
+        *,
+        route: RouteSettings,
+        tokens: TokenProvider,
+        observer: ExchangeObserver,
+        clock: Clock,
+        egress_proxy: EgressProxy | None = None,
+    ) -> None:
+        self._route = route
+        connector = Connector(route=route, egress_proxy=egress_proxy)
+        self._context = RouteContext(route=route, tokens=tokens, observer=observer, connector=connector, clock=clock)
+        self._clients: set[ClientConnection] = set()
+        self._server: asyncio.Server | None = None
+        self._tick_handle: asyncio.TimerHandle | None = None
+        self._drained: asyncio.Event | None = None
+        timeouts = route.timeouts
+        shortest = min(timeouts.response_head, timeouts.idle, timeouts.request_head, timeouts.keep_alive)
+        self._tick = min(_LONGEST_TICK, shortest / 4)
+
+    def __repr__(self) -> str:
+        return f"<Listener {self._route.name} clients={len(self._clients)} {self._context.pool!r}>"
+
+    async def start(self) -> None:
+        """Bind and accept. Raises ListenError."""
+        loop = asyncio.get_running_loop()
+        listen = self._route.listen
+        try:
+            self._server = await loop.create_server(
+                lambda: ClientConnection(self._context, clients=self._clients, on_closed=self._client_closed),
+                backlog=_BACKLOG,
+                **_where(listen),
+            )
+        except OSError as error:
+            raise ListenError(
+                f"route {self._route.name!r} cannot listen on {listen}: {error.strerror or error}; "
+                "is another process using the port?"
+            ) from None
+        self._tick_handle = loop.call_later(self._tick, self._look_at_the_clock)
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Return host and port as bound; the port is the system's choice where the configuration says 0."""
+        if self._server is None or not self._server.sockets:
+            raise RuntimeError("the listener has not been started or has stopped accepting")
+        host, port = self._server.sockets[0].getsockname()[:2]
+        return str(host), int(port)
+
+    def _client_closed(self) -> None:
+        if self._drained is not None and not self._clients:
+            self._drained.set()
+
+    def _look_at_the_clock(self) -> None:
+        # First, for the time limits must go on even where one look fails.
+        self._tick_handle = asyncio.get_running_loop().call_later(self._tick, self._look_at_the_clock)
+        now = time.monotonic()
+        for client in list(self._clients):
+            client.check_time(now)
+        self._context.pool.expire(now)
+
+    def announce_end(self) -> None:
+        """
+        Have each answer from now on tell its client to close, and serve on.
+
+        A client that is told takes its next request elsewhere; one whose connection is closed under it may be just about
+        to send (RFC 9112 §9.5).
+        """
+        self._context.is_leaving = True
+
+    def stop_accepting(self) -> None:
+        """Close the listening socket and idle clients; busy ones are told to close with their answer."""
+        self.announce_end()
+        self._context.is_draining = True
+        if self._server is not None:
+            self._server.close()
+        for client in list(self._clients):
+            client.close_when_idle()
+
+    async def drain(self, timeout: float) -> int:  # noqa: ASYNC109 - not an error when it passes
+        """Wait at most `timeout` seconds for the exchanges under way; cut the rest and return how many those were."""
+        if self._clients:
+            self._drained = asyncio.Event()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(timeout):
+                    await self._drained.wait()
+        busy = [client for client in self._clients if client.is_busy]
+        for client in list(self._clients):
+            client.end_at_once()
+        return len(busy)
+
+    async def close(self) -> None:
+        """Let go of everything."""
+        self.stop_accepting()
+        if self._tick_handle is not None:
+            self._tick_handle.cancel()
+            self._tick_handle = None
+        for client in list(self._clients):
+            client.end_at_once()
+        # One turn of the loop lets the last answers be handed to the kernel.
+        await asyncio.sleep(0)
+        for client in list(self._clients):
+            client.abort()
+        self._context.pool.close_idle()
+
+    def snapshot(self) -> RouteSnapshot:
+        """Return what the route is doing now."""
+        context = self._context
+        pool = context.pool
+        return RouteSnapshot(
+            name=self._route.name,
+            client_connections=len(self._clients),
+            exchanges_in_flight=sum(client.is_busy for client in self._clients),
+            upstream_idle=pool.idle,
+            upstream_busy=pool.busy,
+            waiting_for_upstream=pool.waiting,
+            upstream_connects=pool.connects,
+            upstream_reuses=pool.reuses,
+            retries=context.retries,
+            token_refusals=context.token_refusals,
+            replays=context.replays,
+            scope_refusals=context.scope_refusals,
+        )
+
+
+def _where(listen: Address) -> dict[str, Any]:
+    """
+    Return what tells `create_server` where to listen.
+
+    An address is bound here: given its text, uvloop would ask the resolver, and start a thread for each processor.
+    """
+    try:
+        family = socket.AF_INET6 if ip_address(listen.host).version == 6 else socket.AF_INET  # noqa: PLR2004
+    except ValueError:
+        return {"host": listen.host, "port": listen.port}
+    return {"sock": socket.create_server((listen.host, listen.port), family=family, backlog=_BACKLOG)}

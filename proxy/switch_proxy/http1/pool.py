@@ -1,0 +1,191 @@
+"""
+Which upstream connection next: the most recently used idle one, else a new one, else a bounded wait.
+
+The decisions (`take`, `release`, `expire`) await nothing and change the lists in one go; what must be closed is closed
+by the caller or at once without waiting. Opening is given in as a function.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from switch_proxy.core.config.models import PoolSettings
+    from switch_proxy.http1.upstream_connection import UpstreamConnection
+
+    Opener = Callable[[], Awaitable[UpstreamConnection]]
+
+
+class PoolExhaustedError(Exception):
+    """No connection could be had: too many requests wait already, or this one has waited its time."""
+
+
+class Pool:
+    """The connections of one route. Times are `time.monotonic`'s, in seconds."""
+
+    __slots__ = (
+        "_idle",
+        "_open",
+        "_settings",
+        "_total",
+        "_waiters",
+        "connects",
+        "reuses",
+    )
+
+    def __init__(self, *, settings: PoolSettings, opener: Opener) -> None:
+        self._settings = settings
+        self._open = opener
+        self._idle: list[UpstreamConnection] = []
+        self._total = 0
+        """Connections that exist or are being opened."""
+        self._waiters: deque[asyncio.Future[UpstreamConnection | None]] = deque()
+        self.connects = 0
+        self.reuses = 0
+
+    def __repr__(self) -> str:
+        return f"<Pool idle={self.idle} busy={self.busy} waiting={self.waiting}>"
+
+    @property
+    def idle(self) -> int:
+        """Return how many connections wait for work."""
+        return len(self._idle)
+
+    @property
+    def busy(self) -> int:
+        """Return how many connections work or are being opened."""
+        return self._total - len(self._idle)
+
+    @property
+    def waiting(self) -> int:
+        """Return how many requests wait for a connection."""
+        return len(self._waiters)
+
+    def take(self, now: float) -> UpstreamConnection | None:
+        """Return the most recently used idle connection, or None; one that has outlived its time is closed instead."""
+        idle = self._idle
+        while idle:
+            connection = idle.pop()
+            if connection.idle_until > now and not connection.transport.is_closing():
+                self.reuses += 1
+                return connection
+            connection.close()
+        return None
+
+    async def acquire(self) -> UpstreamConnection:
+        """
+        Return a new connection, or one that becomes free while all are in use; it may have closed in between.
+
+        Raises PoolExhaustedError, and what the opener raises.
+        """
+        if self._total >= self._settings.max_connections:
+            connection = await self._wait()
+            if connection is not None:
+                return connection
+        else:
+            self._total += 1
+        # From here on this request holds a place: it is the connection's, or given up.
+        try:
+            connection = await self._open()
+        except BaseException:
+            self._give_up_place()
+            raise
+        self.connects += 1
+        if connection.is_closed:
+            self._give_up_place()
+        else:
+            connection.on_closed = self._closed
+        return connection
+
+    async def _wait(self) -> UpstreamConnection | None:
+        """Wait for a connection, or (None) for the place to open one."""
+        if len(self._waiters) >= self._settings.max_waiting:
+            raise PoolExhaustedError(
+                f"all {self._settings.max_connections} connections are in use and "
+                f"{self._settings.max_waiting} requests wait for one already"
+            )
+        waiter: asyncio.Future[UpstreamConnection | None] = asyncio.get_running_loop().create_future()
+        self._waiters.append(waiter)
+        try:
+            async with asyncio.timeout(self._settings.wait):
+                return await waiter
+        except TimeoutError:
+            self._return_unused(waiter)
+            raise PoolExhaustedError(
+                f"all {self._settings.max_connections} connections stayed in use for {self._settings.wait:g} seconds"
+            ) from None
+        except asyncio.CancelledError:
+            self._return_unused(waiter)
+            raise
+
+    def _return_unused(self, waiter: asyncio.Future[UpstreamConnection | None]) -> None:
+        """Pass on what a waiter was given in the moment that it gave up."""
+        if not waiter.done() or waiter.cancelled():
+            if waiter in self._waiters:
+                self._waiters.remove(waiter)
+            return
+        connection = waiter.result()
+        if connection is None:
+            self._give_up_place()
+        elif not connection.is_closed and not self._hand_over(connection):
+            self._idle.append(connection)
+
+    def release(self, connection: UpstreamConnection, now: float, idle_timeout: float | None) -> None:
+        """
+        Take back a connection whose exchange ended cleanly.
+
+        `idle_timeout`: seconds that the upstream said it keeps it, None where it did not say.
+        """
+        connection.user = None
+        settings = self._settings
+        if connection.is_closed:
+            return
+        if connection.has_seen_eof or connection.created_at + settings.lifetime <= now:
+            connection.close()
+            return
+        keep = settings.idle if idle_timeout is None else min(settings.idle, idle_timeout)
+        if keep <= 0:
+            connection.close()
+            return
+        connection.idle_until = min(now + keep, connection.created_at + settings.lifetime)
+        if self._waiters and self._hand_over(connection):
+            return
+        self._idle.append(connection)
+
+    def _hand_over(self, connection: UpstreamConnection) -> bool:
+        while self._waiters:
+            waiter = self._waiters.popleft()
+            if not waiter.done():
+                self.reuses += 1
+                waiter.set_result(connection)
+                return True
+        return False
+
+    def _give_up_place(self) -> None:
+        """Let go of a place; the first who waits gets it, to open a connection of its own."""
+        while self._waiters:
+            waiter = self._waiters.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
+                return
+        self._total -= 1
+
+    def _closed(self, connection: UpstreamConnection) -> None:
+        """Learn that a connection is gone, whoever closed it."""
+        if connection in self._idle:
+            self._idle.remove(connection)
+        self._give_up_place()
+
+    def expire(self, now: float) -> None:
+        """Close the idle connections that have outlived their time."""
+        for connection in [each for each in self._idle if each.idle_until <= now]:
+            connection.close()
+
+    def close_idle(self) -> None:
+        """Close every idle connection."""
+        for connection in list(self._idle):
+            connection.close()

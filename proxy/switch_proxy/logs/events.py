@@ -1,0 +1,150 @@
+"""
+The log of events: structlog's pipeline, as JSON or for people, with redaction as its last step but one.
+
+Nothing is set up globally: loggers are made here and handed to who needs them, so two proxies in one process (in tests,
+say) do not share anything. `LibraryHandler` alone has to be put into the standard library's logging, by the process.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Final
+
+import structlog
+
+from switch_proxy.core.access_line import access_event, access_level, is_logged
+from switch_proxy.core.timestamps import rfc3339
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
+
+    from switch_proxy.core.exchange_record import ExchangeRecord
+    from switch_proxy.core.redaction import Redactor
+
+_EVENT_WIDTH: Final = 24
+"""Characters; the longest names of events are a little longer, most are shorter."""
+
+
+class EventRenderer:
+    """Turns a level and the fields of an event into a line, redacted."""
+
+    def __init__(self, *, as_json: bool, has_colours: bool, redactor: Redactor, wall: Callable[[], float]) -> None:
+        """Take the clock's `wall`, in Unix seconds, for events that have no timestamp of their own."""
+        self._redactor = redactor
+        self._wall = wall
+        render: Processor
+        if as_json:
+            render = structlog.processors.JSONRenderer(separators=(",", ":"))
+        else:
+            render = structlog.dev.ConsoleRenderer(
+                colors=has_colours,
+                sort_keys=False,
+                pad_event_to=_EVENT_WIDTH,
+                # Not rich's, which prints local variables where it is installed.
+                exception_formatter=structlog.dev.plain_traceback,
+            )
+        self.processors: list[Processor] = [
+            structlog.processors.add_log_level,
+            self._put_in_order,
+            structlog.processors.format_exc_info,
+            self._redact,
+            *([] if as_json else [_escape_control_characters]),
+            render,
+        ]
+
+    def render(self, level: str, event: dict[str, object]) -> bytes:
+        """Return the line, with its line end, of an event that comes from elsewhere than a logger."""
+        result: object = dict(event)
+        for processor in self.processors:
+            # Processors pass a dictionary on until the last one returns text.
+            result = processor(None, level, result)  # type: ignore[arg-type]
+        return encode_line(str(result))
+
+    def _put_in_order(self, logger: WrappedLogger, method: str, event_dict: EventDict) -> EventDict:
+        first = {
+            "timestamp": event_dict.pop("timestamp", None) or rfc3339(self._wall()),
+            "level": event_dict.pop("level"),
+            "event": event_dict.pop("event"),
+        }
+        return first | dict(event_dict)
+
+    def _redact(self, logger: WrappedLogger, method: str, event_dict: EventDict) -> EventDict:
+        return {name: self._redactor.redact_field(name, value) for name, value in event_dict.items()}
+
+
+def _escape_control_characters(_: WrappedLogger, __: str, event_dict: EventDict) -> EventDict:
+    """Keep what comes from the network from driving the terminal; tracebacks keep their lines."""
+    return {
+        name: "\n".join(map(_printable, value.split("\n") if name == "exception" else [value]))
+        if isinstance(value, str)
+        else value
+        for name, value in event_dict.items()
+    }
+
+
+def _printable(text: str) -> str:
+    return text if text.isprintable() else text.encode("unicode_escape").decode("ascii")
+
+
+def encode_line(text: str) -> bytes:
+    """Return a rendered event as the bytes to write."""
+    return text.encode("utf-8", "backslashreplace") + b"\n"
+
+
+class _Lines:
+    """What structlog calls a logger: takes rendered events."""
+
+    def __init__(self, write: Callable[[bytes], None]) -> None:
+        self._write = write
+
+    def msg(self, text: str) -> None:
+        """Have a rendered event written."""
+        self._write(encode_line(text))
+
+    debug = info = warning = error = critical = msg
+
+
+def make_logger(*, level: str, renderer: EventRenderer, write: Callable[[bytes], None]) -> FilteringBoundLogger:
+    """Return a logger whose events from `level` on are given to `write`, a line each."""
+    logger: FilteringBoundLogger = structlog.wrap_logger(
+        _Lines(write),
+        processors=renderer.processors,
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
+    ).bind()
+    return logger
+
+
+class AccessEvents:
+    """Renders the access log as structlog does: for people, who have time, where JSON is rendered by hand."""
+
+    def __init__(self, *, access: str, level: str, renderer: EventRenderer) -> None:
+        self._access = access
+        self._level = level
+        self._renderer = renderer
+
+    def render(self, records: Iterable[ExchangeRecord]) -> bytes:
+        """Return the lines, each with its line end, of those exchanges that get one."""
+        return b"".join(
+            self._renderer.render(access_level(record), access_event(record))
+            for record in records
+            if is_logged(record, access=self._access, level=self._level)
+        )
+
+
+class LibraryHandler(logging.Handler):
+    """Passes on what libraries report through the standard library's logging."""
+
+    def __init__(self, logger: FilteringBoundLogger) -> None:
+        super().__init__(logging.WARNING)
+        self._logger = logger
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Log `library.reported`, with the traceback where there is one."""
+        try:
+            message = record.getMessage()
+        except (TypeError, ValueError):
+            message = str(record.msg)
+        log = self._logger.error if record.levelno >= logging.ERROR else self._logger.warning
+        log("library.reported", library=record.name, message=message, exc_info=record.exc_info)

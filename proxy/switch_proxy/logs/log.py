@@ -1,0 +1,101 @@
+"""The log of one proxy: events, access lines, redaction and the writer, wired together, opened and closed as one."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Final, Self
+
+from switch_proxy.core.access_line import AccessLineRenderer
+from switch_proxy.core.redaction import Redactor
+from switch_proxy.logs.events import AccessEvents, EventRenderer, make_logger
+from switch_proxy.logs.writer import LogWriter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+    from types import TracebackType
+
+    from switch_proxy.core.config.models import LogSettings
+    from switch_proxy.core.exchange_record import ExchangeRecord
+
+STANDARD_OUTPUT: Final = 1
+
+_LAST_WAIT: Final = 1.0
+"""Seconds that the last lines may take to be written; then the process ends without them."""
+
+
+class Log:
+    """What is written, how, and where to. Logging never blocks and never fails."""
+
+    def __init__(
+        self,
+        settings: LogSettings,
+        *,
+        environ: Mapping[str, str],
+        wall: Callable[[], float],
+        descriptor: int = STANDARD_OUTPUT,
+    ) -> None:
+        """
+        Begin to write to a duplicate of the file descriptor; `wall` returns Unix time in seconds.
+
+        To be done before anything else is opened: where the descriptor is closed, its number would be given to the
+        next socket, and log lines sent to whoever is at its other end.
+        """
+        try:
+            self._descriptor = os.dup(descriptor)
+        except OSError:
+            # Started with standard output closed: there is nobody to read, which is no reason not to work.
+            self._descriptor = os.open(os.devnull, os.O_WRONLY)
+        self._is_json = as_json = settings.format == "json"
+        self.redactor = Redactor()
+        renderer = EventRenderer(
+            as_json=as_json,
+            has_colours=os.isatty(self._descriptor) and not environ.get("NO_COLOR"),
+            redactor=self.redactor,
+            wall=wall,
+        )
+        self._writer = LogWriter(
+            self._descriptor,
+            describe_loss=lambda count, why: renderer.render(
+                "warning", {"event": "log.lines_dropped", "count": count, "reason": why}
+            ),
+        )
+        self.events = make_logger(level=settings.level, renderer=renderer, write=self._writer.write)
+        self._render_exchanges: Callable[[Iterable[ExchangeRecord]], bytes]
+        if as_json:
+            self._render_exchanges = AccessLineRenderer(
+                access=settings.access, level=settings.level, redact=self.redactor.redact
+            ).render
+        else:
+            self._render_exchanges = AccessEvents(
+                access=settings.access, level=settings.level, renderer=renderer
+            ).render
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def lines_dropped(self) -> int:
+        """Return how many lines could not be written since the start."""
+        return self._writer.lines_dropped
+
+    def flush(self, timeout: float) -> bool:
+        """Wait until what has been handed over is written, at most `timeout` seconds; say whether it is."""
+        return self._writer.flush(timeout)
+
+    def log_exchanges(self, records: Iterable[ExchangeRecord]) -> None:
+        """Write a line for each of these exchanges that is to have one."""
+        lines = self._render_exchanges(records)
+        if self._is_json and self.redactor.knows_any_in(lines):
+            lines = b"".join(map(self.redactor.redact_json_line, lines.splitlines()))
+        if lines:
+            self._writer.write(lines)
+
+    def close(self) -> None:
+        """Write what is left, for a second at most."""
+        if self._writer.close(_LAST_WAIT):
+            os.close(self._descriptor)

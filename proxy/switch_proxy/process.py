@@ -1,0 +1,120 @@
+"""
+The proxy as a process: its log, its event loop, the signals it obeys and the code it exits with.
+
+Exit codes: 0 after a signal and an orderly end; 1 where it could not start, or a part of it died; 128 and the number of
+the signal where a second one ended it at once (143 for SIGTERM, 130 for SIGINT, as shells have it).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+import signal
+import threading
+from typing import TYPE_CHECKING, Final
+
+from switch_proxy.app import Application
+from switch_proxy.clock import SystemClock
+from switch_proxy.core.errors import SwitchProxyError
+from switch_proxy.logs.events import LibraryHandler
+from switch_proxy.logs.log import Log
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, NoReturn
+
+    from switch_proxy.clock import Clock
+    from switch_proxy.core.config.models import Settings
+
+EXIT_OK: Final = 0
+EXIT_FAILED: Final = 1
+EXIT_SIGNAL: Final = 128
+
+_LAST_STEPS: Final = 2.0
+"""Seconds from the proxy's end to the process's: more than it takes to write the last lines."""
+
+_LAST_WORD: Final = 0.1
+"""Seconds that the last line may take to be written where the process ends at once."""
+
+
+def run(settings: Settings) -> int:
+    """Run a proxy as this process until a signal or a failure ends it; return the exit code."""
+    clock = SystemClock()
+    # The log comes first and goes last: logs/log.py says why.
+    with Log(settings.log, environ=os.environ, wall=clock.wall) as log:
+        logging.basicConfig(handlers=[LibraryHandler(log.events)], level=logging.WARNING, force=True)
+        logging.captureWarnings(capture=True)
+        with asyncio.Runner(loop_factory=_find_loop_factory()) as runner:
+            exit_code = runner.run(_run(settings, log=log, clock=clock))
+            _end_within(_LAST_STEPS, exit_code)
+    return exit_code
+
+
+def _find_loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
+    """Return uvloop's, which takes half of asyncio's CPU; asyncio's where there is no uvloop for the platform."""
+    try:
+        import uvloop  # noqa: PLC0415 - there may be none
+    except ImportError:
+        return asyncio.new_event_loop
+    return uvloop.new_event_loop
+
+
+def _end_within(seconds: float, exit_code: int) -> None:
+    """End the process then, should it still be there: Python waits for ever for a thread that hangs on a lost volume."""
+    timer = threading.Timer(seconds, os._exit, [exit_code])
+    timer.daemon = True
+    timer.start()
+
+
+async def _run(settings: Settings, *, log: Log, clock: Clock) -> int:
+    events = log.events
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: _note_error(log, context))
+    signalled = _receive_signals(loop, log)
+    try:
+        application = Application(settings, log=log, environ=os.environ, clock=clock)
+        await application.start()
+    except SwitchProxyError as error:
+        events.error("proxy.start_failed", reason=str(error))
+        return EXIT_FAILED
+    # What has been made so far stays: collecting garbage need not look at it again, for 20 ms each time.
+    gc.freeze()
+    failed = loop.create_task(application.failure())
+    ends: set[asyncio.Future[Any]] = {signalled, failed}
+    await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+    exit_code = EXIT_OK
+    if failed.done():
+        events.critical("task.died", exc_info=failed.result())
+        exit_code = EXIT_FAILED
+    failed.cancel()
+    await application.stop()
+    return exit_code
+
+
+def _receive_signals(loop: asyncio.AbstractEventLoop, log: Log) -> asyncio.Future[None]:
+    """Return a future that the first SIGTERM or SIGINT completes; the second one ends the process at once."""
+    signalled: asyncio.Future[None] = loop.create_future()
+
+    def receive(number: signal.Signals) -> None:
+        if signalled.done():
+            _abort(number, log)
+        log.events.info("signal.received", signal=number.name)
+        signalled.set_result(None)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, receive, number)
+    return signalled
+
+
+def _abort(number: signal.Signals, log: Log) -> NoReturn:
+    log.events.warning("proxy.aborted", signal=number.name)
+    log.flush(_LAST_WORD)
+    os._exit(EXIT_SIGNAL + number)
+
+
+def _note_error(log: Log, context: dict[str, Any]) -> None:
+    """Log what went wrong in a callback or a forgotten task: a defect of the proxy, which one request may suffer from."""
+    error = context.get("exception")
+    log.events.error("loop.error_caught", message=context["message"], exc_info=error)

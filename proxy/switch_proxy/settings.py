@@ -1,0 +1,311 @@
+"""
+The I/O half of the configuration: a YAML file and the environment in, Settings or every problem at once out.
+
+Knows files and YAML's syntax; what a document means is core/config/yaml_tree.py's, what values may be core/config/models.py's.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
+
+import yaml
+import yaml.reader
+
+from switch_proxy.core.addresses import ADMIN_ADDRESS, Address, parse_address
+from switch_proxy.core.config.findings import Finding, render_path
+from switch_proxy.core.config.units import is_off
+from switch_proxy.core.config.yaml_tree import Node, Outline, Place, Scalar, Sequence, Table, make_outline
+from switch_proxy.core.egress import find_egress_proxy
+from switch_proxy.core.errors import ConfigurationError, ConfigurationProblem, InvalidValueError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from switch_proxy.core.config.models import Settings
+
+CONFIG_VARIABLE: Final = "SWITCH_PROXY_CONFIG"
+
+_LARGEST_FILE: Final = 1024 * 1024
+"""Bytes: a configuration is some lines, and a device or a log named by mistake has no end."""
+
+_DEEPEST: Final = 50
+"""Open brackets and indents: here only so that memory is bounded, core/config/yaml_tree.py says what is too deep."""
+
+# libyaml's where PyYAML was built with it. Only its events are used: its composer recurses, and a file of nothing
+# but brackets ends the process.
+_Loader: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+def load(path: Path | None, environ: Mapping[str, str]) -> Settings:
+    """
+    Return the settings of the file at `path`, or of the one that SWITCH_PROXY_CONFIG names where it is None.
+
+    Raises ConfigurationError with all problems.
+    """
+    path = find_file(path, environ)
+    return parse(_read(path), source=str(path), environ=environ)
+
+
+def find_file(path: Path | None, environ: Mapping[str, str]) -> Path:
+    """Return `path`, or the one that SWITCH_PROXY_CONFIG names where it is None. Raises ConfigurationError."""
+    if path is not None:
+        return path
+    named = environ.get(CONFIG_VARIABLE, "")
+    if not named:
+        raise _error("configuration", f"no file is named; give --config FILE, or set {CONFIG_VARIABLE} to the file")
+    return Path(named)
+
+
+def parse(content: bytes, *, source: str, environ: Mapping[str, str]) -> Settings:
+    """Return the settings that a file's content says; `source` is its name in problems. Raises ConfigurationError."""
+    outline = _outline(content, source, environ)
+    if not isinstance(outline.values, dict):
+        complaint = "must be keys with values (credentials, routes, …), as in config.example.yaml"
+        raise _error(source, complaint, outline.place_of_path(()))
+    settings = _settings(outline, outline.values, source)
+    _check_egress_proxy(settings, environ)
+    return settings
+
+
+def _check_egress_proxy(settings: Settings, environ: Mapping[str, str]) -> None:
+    """Refuse an HTTPS_PROXY that cannot be used, where something would go through it. Raises ConfigurationError."""
+    places = [(route.upstream.scheme, route.upstream.host) for route in settings.routes]
+    for credential in settings.credentials.values():
+        url = urlsplit(credential.token_url or credential.issuer or "")
+        places.append((url.scheme, url.hostname or ""))
+    try:
+        for scheme, host in places:
+            find_egress_proxy(scheme=scheme, host=host, environ=environ)
+    except InvalidValueError as error:
+        problem = ConfigurationProblem(source="the environment", text=str(error))
+        raise ConfigurationError((problem,)) from None
+
+
+def load_admin_address(path: Path | None, environ: Mapping[str, str]) -> Address | None:
+    """
+    Return where admin listens by the file's `admin.listen` alone, None where it is off.
+
+    For a probe that runs every few seconds: the rest is not looked at, and the models of the configuration are not
+    loaded. Raises ConfigurationError.
+    """
+    path = find_file(path, environ)
+    outline = _outline(_read(path), str(path), environ)
+    values = outline.values if isinstance(outline.values, dict) else {}
+    at_listen = ("admin", "listen")
+    problems = [_problem(str(path), place, finding) for finding, place in outline.findings if finding.path == at_listen]
+    if problems:
+        raise ConfigurationError(tuple(problems))
+    admin = values.get("admin")
+    listen = admin.get("listen", ADMIN_ADDRESS) if isinstance(admin, dict) else ADMIN_ADDRESS
+    if isinstance(listen, Address):
+        return listen
+    if listen is None or is_off(listen):
+        return None
+    try:
+        return parse_address(str(listen))
+    except InvalidValueError as error:
+        finding = Finding(path=at_listen, text=f"the value {error.complaint}")
+        raise ConfigurationError((_problem(str(path), outline.place_of(finding), finding),)) from None
+
+
+def _outline(content: bytes, source: str, environ: Mapping[str, str]) -> Outline:
+    root = _compose(_decode(content, source), source)
+    if root is None or (isinstance(root, Scalar) and root.is_plain and not root.text):
+        raise _error(source, "is empty; write credentials and routes, as in config.example.yaml")
+    return make_outline(root, environ)
+
+
+def _settings(outline: Outline, values: Mapping[str, object], source: str) -> Settings:
+    # Imported here: a probe has no need of the models.
+    from switch_proxy.core.config.validation import InvalidSettingsError, read_settings  # noqa: PLC0415
+
+    found = list(outline.findings)
+    settings = None
+    try:
+        settings = read_settings(values, outline.expanded)
+    except InvalidSettingsError as error:
+        found += [
+            (finding, outline.place_of(finding))
+            for finding in error.findings
+            # What cannot be read is wrong in a second way, too, which is nobody's concern.
+            if finding.path not in outline.unreadable
+        ]
+    if settings is None or found:
+        found.sort(key=lambda item: (item[1].line, item[1].column))
+        raise ConfigurationError(tuple(_problem(source, place, finding) for finding, place in found))
+    return settings
+
+
+def _problem(source: str, place: Place, finding: Finding) -> ConfigurationProblem:
+    path = render_path(finding.path) or None
+    return ConfigurationProblem(source=source, line=place.line, column=place.column, path=path, text=finding.text)
+
+
+# --- from a file to a tree -----------------------------------------------------------------------------------------
+
+
+def _read(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            content = file.read(_LARGEST_FILE + 1)
+    except FileNotFoundError:
+        raise _error(str(path), "there is no such file; look at the path, or where the file is mounted") from None
+    except IsADirectoryError:
+        raise _error(str(path), "is a directory; name the file in it") from None
+    except PermissionError:
+        raise _error(str(path), "may not be read by this user; look at the file's owner and mode") from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "its name is none a file can have"
+        raise _error(str(path), f"cannot be read: {reason}; name a file that can") from None
+    if len(content) > _LARGEST_FILE:
+        raise _error(str(path), "is larger than 1 MiB, which no configuration is; name the right file")
+    return content
+
+
+def _decode(content: bytes, source: str) -> str:
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        before = content[: error.start].decode("utf-8-sig", "replace")
+        raise _error(source, "is not UTF-8 from here on; save the file as UTF-8", _end_of(before)) from None
+    if match := yaml.reader.Reader.NON_PRINTABLE.search(text):
+        complaint = f"has the character U+{ord(match[0]):04X}, which YAML does not allow; take it out"
+        raise _error(source, complaint, _end_of(text[: match.start()]))
+    return text
+
+
+def _end_of(text: str) -> Place:
+    return Place(line=text.count("\n") + 1, column=len(text) - text.rfind("\n"))
+
+
+def _compose(text: str, source: str) -> Node | None:
+    """Return the one document of a file, None where there is none."""
+    try:
+        return _Composer(text, source).document()
+    except yaml.MarkedYAMLError as error:
+        raise _syntax_error(error, text, source) from None
+    except (yaml.YAMLError, ValueError) as error:
+        # An escape beyond Unicode's end makes PyYAML's own scanner raise a ValueError.
+        raise _error(source, f"is not valid YAML ({type(error).__name__}); check its quotes and escapes") from None
+
+
+class _Composer:
+    """Builds the tree of one document from YAML's events, with a stack of its own."""
+
+    def __init__(self, text: str, source: str) -> None:
+        self._events: Iterator[yaml.Event] = yaml.parse(text, Loader=_Loader)
+        self._source = source
+        self._anchors: dict[str | None, Node] = {}
+
+    def document(self) -> Node | None:
+        root: Node | None = None
+        # Of each open collection, the event that began it and what it holds so far.
+        stack: list[tuple[yaml.CollectionStartEvent, list[Node]]] = []
+        for event in self._events:
+            match event:
+                case yaml.CollectionStartEvent():
+                    if len(stack) >= _DEEPEST:
+                        raise _error(self._source, "is too deep for any configuration; write it flatter", _place(event))
+                    stack.append((event, []))
+                    continue
+                case yaml.CollectionEndEvent():
+                    node = self._collection(*stack.pop())
+                case yaml.ScalarEvent():
+                    node = Scalar(place=_place(event), tag=event.tag, text=event.value, is_plain=not event.style)
+                    self._anchor(event, node)
+                case yaml.AliasEvent():
+                    node = self._aliased(event)
+                case yaml.DocumentStartEvent() if root is not None:
+                    raise _error(self._source, "begins a second document (---); keep one in a file", _place(event))
+                case _:
+                    continue
+            if stack:
+                stack[-1][1].append(node)
+            else:
+                root = node
+        return root
+
+    def _collection(self, event: yaml.CollectionStartEvent, nodes: list[Node]) -> Node:
+        node: Node
+        if isinstance(event, yaml.SequenceStartEvent):
+            node = Sequence(place=_place(event), tag=event.tag, items=tuple(nodes))
+        else:
+            node = Table(place=_place(event), tag=event.tag, entries=tuple(zip(nodes[::2], nodes[1::2], strict=True)))
+        self._anchor(event, node)
+        return node
+
+    def _anchor(self, event: yaml.NodeEvent, node: Node) -> None:
+        if event.anchor is not None:
+            self._anchors[event.anchor] = node
+
+    def _aliased(self, event: yaml.AliasEvent) -> Node:
+        node = self._anchors.get(event.anchor)
+        if node is None:
+            # Not named: what begins with an asterisk by mistake may be a secret.
+            complaint = "is an alias (*) without an anchor (&) before it; put a value that begins with * in quotes"
+            raise _error(self._source, complaint, _place(event))
+        return node
+
+
+def _place(event: yaml.Event) -> Place:
+    mark = event.start_mark
+    return Place(line=1, column=1) if mark is None else Place(line=mark.line + 1, column=mark.column + 1)
+
+
+# --- what YAML's parser has to say ----------------------------------------------------------------------------------
+
+_SYNTAX: Final = (
+    (
+        r"mapping values are not allowed",
+        "has a colon where no key can end; check the indentation, and put a value with a colon and a space in quotes",
+    ),
+    (
+        r"could not find expected ':'",
+        "is no key with a value; write key: value, with a space after the colon, and check the indentation",
+    ),
+    (
+        r"flow (mapping|sequence|node)",
+        "does not go on as braces or brackets do; close them, and put values with ${…}, braces or commas in quotes there",
+    ),
+    (r"quoted scalar.*end of stream", "begins a quoted value that does not end; close the quotes"),
+    (r"block (collection|mapping|scalar)", "does not fit what is above it; check the indentation"),
+    (r"escape", "has an unknown escape; in double quotes write a backslash twice, or use single quotes"),
+    (r" tag|tag ", "has a YAML tag (from the !) that cannot be read; put a value that begins with ! in quotes"),
+    (
+        r"anchor|alias",
+        "has a YAML anchor (&) or alias (*) that cannot be read; put a value that begins with one in quotes",
+    ),
+    (r"directive", "begins with %, which YAML keeps for itself; put such a value in quotes"),
+)
+"""Parts of what either of PyYAML's parsers says, and what is said in its place."""
+
+_RESERVED: Final = "begins with a character that YAML keeps for itself (@, ` or %); put the value in quotes"
+_SHOWN_WHERE_IT_BEGAN: Final = re.compile("simple key|quoted scalar.*end of stream")
+
+
+def _syntax_error(error: yaml.MarkedYAMLError, text: str, source: str) -> ConfigurationError:
+    """Say a syntax error in words of our own: the parser's may quote what stands there, and that may be a secret."""
+    said = f"{error.context or ''}: {error.problem or ''}"
+    # Of some, the parser's last position is far behind where a person has to look.
+    began = error.context_mark if _SHOWN_WHERE_IT_BEGAN.search(said) else None
+    mark = began or error.problem_mark or error.context_mark
+    if mark is None:
+        return _error(source, "cannot be read as YAML; check its quotes and indentation")
+    complaint = next((words for pattern, words in _SYNTAX if re.search(pattern, said)), "cannot be read as YAML here")
+    if "cannot start any token" in said:
+        is_tab = text[mark.index : mark.index + 1] == "\t"
+        complaint = "has a tab where YAML allows none; indent with spaces" if is_tab else _RESERVED
+    return _error(source, complaint, Place(line=mark.line + 1, column=mark.column + 1))
+
+
+def _error(source: str, text: str, place: Place | None = None) -> ConfigurationError:
+    problem = ConfigurationProblem(
+        source=source,
+        line=None if place is None else place.line,
+        column=None if place is None else place.column,
+        text=text,
+    )
+    return ConfigurationError((problem,))

@@ -1,0 +1,310 @@
+"""
+The token endpoint's client: one POST, within one time limit, with an answer of bounded size.
+
+Knows aiohttp, and lets nothing of it out: every failure is a TokenFetchError that says what to look at. What to send
+and what an answer means is core/oauth.py's business, when to ask core/lifecycle.py's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import secrets
+import socket
+import ssl
+from math import inf
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Self
+
+import aiohttp
+from yarl import URL
+
+from switch_proxy import __version__, tls
+from switch_proxy.core.config.models import SIGNING_METHODS, TLS_METHODS
+from switch_proxy.core.discovery import METADATA_LIFETIME, metadata_urls, no_metadata, parse_metadata
+from switch_proxy.core.egress import find_egress_proxy
+from switch_proxy.core.errors import (
+    SecretUnavailableError,
+    TlsFilesError,
+    TokenEndpointUnavailableError,
+    TokenFetchError,
+    TokenRequestRefusedError,
+    TokenResponseInvalidError,
+)
+from switch_proxy.core.oauth import MAX_BODY, TokenRequest, TokenResponse, build_request, parse_response
+from switch_proxy.core.secret import Secret
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from types import TracebackType
+
+    from switch_proxy.clock import Clock
+    from switch_proxy.core.config.models import CredentialSettings, TlsSettings
+    from switch_proxy.core.egress import EgressProxy
+    from switch_proxy.core.tokens import TokenGrant
+
+
+_NOTHING: Final = Secret("")
+"""What is proved in the request itself where TLS has proved it."""
+
+_ID_BYTES: Final = 24
+"""Random bytes of an assertion's id: more than any two ever have in common (RFC 7519 §4.1.7)."""
+
+
+class TokenClient:
+    """Asks one credential's token endpoint for tokens."""
+
+    def __init__(self, *, settings: CredentialSettings, clock: Clock, environ: Mapping[str, str] | None = None) -> None:
+        """Take the settings; `environ` names the egress proxy. Raises InvalidValueError where that cannot be used."""
+        self._settings = settings
+        self._clock = clock
+        self._environ = environ or {}
+        self._url = URL(settings.token_url or settings.issuer or "", encoded=True)
+        self._found: str | None = settings.token_url
+        self._found_at = inf if settings.token_url is not None else -inf
+        self.egress_proxy: EgressProxy | None = self._find_egress_proxy(self._url)
+        self._session: aiohttp.ClientSession | None = None
+        self._tls: ssl.SSLContext | None = None
+        self._tls_digest: bytes | None = None
+
+    async def fetch(self, secret: Secret) -> TokenGrant:
+        """
+        Fetch one token with this secret, key or assertion, within the configured timeout.
+
+        Raises TokenFetchError, or SecretUnavailableError where nothing can be signed with the key.
+        """
+        proof = _NOTHING
+        failure: TokenFetchError | SecretUnavailableError
+        try:
+            async with asyncio.timeout(self._settings.timeout):
+                token_url = await self._find_token_url()
+                proof = await self._prove(secret, token_url)
+                request = build_request(self._settings, proof, token_url=token_url)
+                response = await self._send("POST", self._url, request)
+            return parse_response(response, settings=self._settings, secret=proof, wall=self._clock.wall())
+        except (TokenFetchError, SecretUnavailableError) as error:
+            failure = error
+        except Exception as error:  # noqa: BLE001 - aiohttp's, asyncio's, ssl's and the resolver's: all become ours
+            failure = self._failure_of(error)
+        self._doubt_token_url(failure)
+        # Outside of the handler, so that the foreign exception, which holds the request, goes no further.
+        raise failure
+
+    async def _find_token_url(self) -> str:
+        """Return the token endpoint: the configured one, or the issuer's. Raises TokenFetchError, and as `_send` does."""
+        if self._found is None:
+            self._found = await self._discover()
+            self._found_at = self._clock.now()
+        elif self._clock.now() >= self._found_at + METADATA_LIFETIME:
+            # What was found before goes on being used where it cannot be read anew, so there must be time left for it.
+            try:
+                async with asyncio.timeout(self._settings.timeout / 2):
+                    self._found = await self._discover()
+                self._found_at = self._clock.now()
+            except Exception:  # noqa: BLE001, S110 - the fetch that follows tells what is wrong
+                pass
+        self._url = URL(self._found, encoded=True)
+        return self._found
+
+    async def _discover(self) -> str:
+        for place in metadata_urls(self._settings.issuer or ""):
+            self._url = URL(place, encoded=True)
+            response = await self._send("GET", self._url, None)
+            found = parse_metadata(response, settings=self._settings, wall=self._clock.wall())
+            if found is not None:
+                return found
+        raise no_metadata(self._settings)
+
+    def _doubt_token_url(self, failure: Exception) -> None:
+        """Have the metadata read anew before the next fetch, unless it is only the client that is refused."""
+        is_about_client = isinstance(failure, SecretUnavailableError) or (
+            isinstance(failure, TokenRequestRefusedError) and failure.is_about_client
+        )
+        if self._settings.token_url is None and not is_about_client:
+            self._found_at = -inf
+
+    @property
+    def _place(self) -> str:
+        return f"{self._url.host}:{self._url.port}"
+
+    def _find_egress_proxy(self, url: URL) -> EgressProxy | None:
+        return find_egress_proxy(scheme=url.scheme, host=url.host or "", environ=self._environ)
+
+    async def _prove(self, secret: Secret, token_url: str) -> Secret:
+        """Return what the request carries to authenticate the client: the secret, or an assertion made for it alone."""
+        method = self._settings.auth_method
+        if method in TLS_METHODS:
+            return _NOTHING
+        if method not in SIGNING_METHODS:
+            return secret
+        # In a thread: the first one imports what it takes, and a large RSA key takes milliseconds.
+        return await asyncio.to_thread(self._sign, secret, token_url)
+
+    def _sign(self, secret: Secret, token_url: str) -> Secret:
+        # Imported here: it brings cryptography, which the plain case does without.
+        from switch_proxy.core.client_assertion import sign_assertion  # noqa: PLC0415
+
+        return sign_assertion(
+            self._settings,
+            secret,
+            # The issuer is what every server must take that has one (RFC 7523bis; OpenID once said the endpoint).
+            audience=self._settings.assertion_audience or self._settings.issuer or token_url,
+            wall=self._clock.wall(),
+            assertion_id=secrets.token_urlsafe(_ID_BYTES),
+        )
+
+    async def _send(self, method: str, url: URL, request: TokenRequest | None) -> TokenResponse:
+        session = self._open_session()
+        context: ssl.SSLContext | bool = True
+        if url.scheme == "https":
+            # In a thread: reading the system's certificates takes some 20 ms.
+            context = await asyncio.to_thread(self._tls_context)
+        self.egress_proxy = egress = self._find_egress_proxy(url)
+        secret = None if egress is None else egress.authorization
+        async with session.request(
+            method,
+            url,
+            data=None if request is None else request.body,
+            headers=(("Accept", "application/json"),) if request is None else request.fields,
+            ssl=context,
+            proxy=None if egress is None else URL.build(scheme="http", host=egress.host, port=egress.port),
+            proxy_headers=None if secret is None else {"Proxy-Authorization": secret.reveal()},
+            # The secret, and the token, are for the configured endpoint and no other.
+            allow_redirects=False,
+            server_hostname=self._settings.tls.server_name,
+        ) as response:
+            body, is_complete = await _read_body(response)
+            return TokenResponse(
+                status=response.status,
+                content_type=response.headers.get("Content-Type", ""),
+                content_encoding=response.headers.get("Content-Encoding", ""),
+                retry_after=response.headers.get("Retry-After"),
+                location=response.headers.get("Location"),
+                date=response.headers.get("Date"),
+                body=body,
+                is_complete=is_complete,
+            )
+
+    def _tls_context(self) -> ssl.SSLContext:
+        """
+        Return the context of the files as they are now, or of the last that could be used.
+
+        Raises TlsFilesError where there never was one.
+        """
+        digest = _digest_files(self._settings.tls)
+        if self._tls is None or digest != self._tls_digest:
+            try:
+                context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+                tls.prepare(context, self._settings.tls, owner="the credential")
+                self._tls, self._tls_digest = context, digest
+            except TlsFilesError:
+                # Files of one rotation may come one after the other; their watch tells what is wrong with them.
+                if self._tls is None:
+                    raise
+        return self._tls
+
+    def _open_session(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                # Fetches are far apart: a connection that was kept would be stale by the next one, and a POST that fails
+                # on it may not be sent again by itself (RFC 9110 §9.2.2). For the same reason no address is remembered.
+                connector=aiohttp.TCPConnector(force_close=True, use_dns_cache=False),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                # Without codings, the limit on what is read is the limit on what is held in memory.
+                headers={"Accept-Encoding": "identity", "User-Agent": f"switch-proxy/{__version__}"},
+                auto_decompress=False,
+                timeout=aiohttp.ClientTimeout(total=None),
+                trust_env=False,
+            )
+        return self._session
+
+    def _failure_of(self, error: Exception) -> TokenFetchError:
+        """Return our error for one of aiohttp's, asyncio's or the system's."""
+        place = f"the token endpoint {self._place}"
+        match error:
+            case TimeoutError():
+                text = f"{place} did not answer within {self._settings.timeout:g} seconds"
+            case TlsFilesError():
+                text = str(error)
+            case aiohttp.ClientProxyConnectionError(os_error=cause):
+                text = f"no connection to the egress proxy {self.egress_proxy} could be made: {_reason(cause)}"
+            case aiohttp.ClientHttpProxyError(status=status):
+                text = (
+                    f"the egress proxy {self.egress_proxy} answered {status} when asked for a tunnel to {self._place}"
+                )
+            case aiohttp.ClientPayloadError():
+                text = f"{place} broke its answer off"
+            case aiohttp.ClientResponseError():
+                return TokenResponseInvalidError(f"{place} answered with something that is not HTTP/1.1")
+            case aiohttp.ServerDisconnectedError():
+                text = f"{place} closed the connection without an answer"
+            case OSError():
+                text = _describe_connection(error, place)
+            case aiohttp.ClientError() | ValueError():
+                text = f"{place} could not be asked: {type(error).__name__}"
+            case _:
+                return TokenFetchError(f"{place} could not be asked: unexpected {type(error).__name__}")
+        return TokenEndpointUnavailableError(text)
+
+    async def close(self) -> None:
+        """Close what is open."""
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def __repr__(self) -> str:
+        return f"<TokenClient {self._place}>"
+
+
+def _describe_connection(error: OSError, place: str) -> str:
+    match error:
+        case aiohttp.ClientConnectorCertificateError(certificate_error=cause):
+            reason = getattr(cause, "verify_message", None) or type(cause).__name__
+            return f"{place} shows a certificate that cannot be trusted: {reason}"
+        case aiohttp.ClientConnectorSSLError(os_error=cause):
+            return f"no TLS connection to {place} could be made: {_reason(cause)}"
+        case aiohttp.ClientConnectorDNSError(os_error=cause):
+            return f"the name of {place} could not be resolved: {_reason(cause)}"
+        case aiohttp.ClientConnectorError(os_error=cause):
+            return f"no connection to {place} could be made: {_reason(cause)}"
+        case _:
+            return f"the connection to {place} broke: {_reason(error)}"
+
+
+def _digest_files(settings: TlsSettings) -> bytes:
+    """Return what tells one state of the TLS files from another; a file that cannot be read counts as empty."""
+    digest = hashlib.sha256()
+    for path in (settings.ca_file, settings.client_certificate_file, settings.client_key_file):
+        if path is not None:
+            try:
+                digest.update(hashlib.sha256(Path(path).read_bytes()).digest())
+            except OSError:
+                digest.update(b"-")
+    return digest.digest()
+
+
+async def _read_body(response: aiohttp.ClientResponse) -> tuple[bytes, bool]:
+    """Return the body and True, or as much of it as may be, and False."""
+    body = bytearray()
+    while chunk := await response.content.readany():
+        body += chunk
+        if len(body) > MAX_BODY:
+            return bytes(body[:MAX_BODY]), False
+    return bytes(body), True
+
+
+def _reason(error: OSError) -> str:
+    """Return what the system says of an error, in its own words: event loops put it in different ones."""
+    match error:
+        case socket.gaierror(strerror=str(reason)):
+            return reason
+        case _:
+            return tls.reason_of(error)

@@ -1,0 +1,439 @@
+"""
+One credential's token, kept fresh: feeds core/lifecycle.py with what happens and performs the effects it decides on.
+
+Everything happens on one event loop, and `_feed` never awaits, so state and effects are of one piece. The tasks
+(timer, fetch, secret's watcher) belong to `run`. Readers do no I/O: `peek` compares a clock reading, `acquire` waits
+for a fetch that is under way anyhow; who gives up waiting takes nothing from the others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from math import inf
+from typing import TYPE_CHECKING, Final, Protocol, assert_never
+
+from switch_proxy.core.credential_events import (
+    FETCHED,
+    CredentialEvent,
+    SecretBroken,
+    SecretRefused,
+    SecretReloaded,
+    SecretRestored,
+    TokenRefreshed,
+    TokenRefreshFailed,
+    outcome_of,
+)
+from switch_proxy.core.errors import (
+    SecretUnavailableError,
+    TokenFetchError,
+    TokenRequestRefusedError,
+    TokenUnavailableError,
+)
+from switch_proxy.core.lifecycle import (
+    SHORTEST_RETRY_AFTER,
+    CredentialsChanged,
+    CredentialStatus,
+    Effect,
+    Event,
+    Failed,
+    Fetched,
+    FetchFailure,
+    Fetching,
+    Publish,
+    Refuse,
+    Rejected,
+    Serve,
+    StartFetch,
+    State,
+    Stopping,
+    Ticked,
+    Wait,
+    WakeAt,
+    WakeWaiters,
+    answer,
+    describe,
+    initial_state,
+    secrets_to_try,
+    status_of,
+    step,
+    usable_token,
+    wake_at,
+)
+from switch_proxy.core.secret import Broken, Changed, Outcome, Restored, Secret, Unchanged
+from switch_proxy.core.tokens import freshness
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from switch_proxy.clock import Clock
+    from switch_proxy.core.config.models import CredentialSettings
+    from switch_proxy.core.tokens import AccessToken, TokenGrant
+
+_REREAD_WITHIN: Final = 1.0
+"""Seconds that a fetch waits for its secret to be read anew; a volume that hangs longer must not hold it up."""
+
+_WATCH_AGAIN_AFTER: Final = 60.0
+"""Seconds until the secret's source is watched again, where watching it has failed in a way that nobody foresaw."""
+
+
+_TIMEOUT_GRACE: Final = 5.0
+"""
+Seconds after the configured timeout (of each of its requests) in which a fetch must have ended. The fetcher has that timeout itself and tells
+more about it; but where it does not keep to it, this credential must not stand still for ever.
+"""
+
+
+class TokenFetcher(Protocol):
+    """What asks the authorization server."""
+
+    async def fetch(self, secret: Secret) -> TokenGrant:
+        """Fetch one token within a time limit of its own. Raises TokenFetchError, SecretUnavailableError."""
+
+
+class CredentialSource(Protocol):
+    """Where the client secret, or what else authenticates the client, comes from."""
+
+    source: str
+    """What it is, for people: `the file /…`."""
+    awaits: str
+    """What has to happen where it is refused, for people."""
+
+    def current(self) -> Secret:
+        """Return the last good secret; no I/O. Raises SecretUnavailableError where there never was one."""
+
+    def previous(self) -> Secret | None:
+        """Return the secret to try where the current one is refused, None where there is none; no I/O."""
+
+    async def load(self) -> Outcome:
+        """Read the source now."""
+
+    async def wait_for_change(self) -> Outcome:
+        """Return what has become of the source once anything has."""
+
+
+class CredentialObserver(Protocol):
+    """Who is told of what happens to a credential; must not block."""
+
+    def on_event(self, event: CredentialEvent) -> None:
+        """Take note of an event; of a new token or secret, before it is in use."""
+
+
+class TokenManager:
+    """Keeps one credential's token fresh, and hands it out."""
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        settings: CredentialSettings,
+        fetcher: TokenFetcher,
+        secrets: CredentialSource,
+        clock: Clock,
+        random: Callable[[], float],
+        observer: CredentialObserver,
+    ) -> None:
+        """Take the parts; nothing is fetched before `run`. `random` returns a number in [0, 1)."""
+        self._name = name
+        requests = 1 if settings.previous_client_secret is None else 2
+        self._longest_fetch = requests * settings.timeout + _TIMEOUT_GRACE
+        self._fetcher = fetcher
+        self._secrets = secrets
+        self._clock = clock
+        self._random = random
+        self._observer = observer
+        self._state = initial_state(clock.now(), min_forced_refresh_interval=settings.min_forced_refresh_interval)
+        self._tasks: asyncio.TaskGroup | None = None
+        self._timer: asyncio.Task[None] | None = None
+        self._answer_changed = asyncio.Event()
+        self._secret_error: str | None = None
+        self._has_secret = False
+        self._uses_previous = False
+        self._fetches: dict[str, int] = {FETCHED: 0}
+        # What `peek` reads.
+        self._now = clock.now
+        self._token: AccessToken | None = None
+        self._usable_until = -inf
+
+    # --- for the data plane ----------------------------------------------------------------------------------------
+
+    def peek(self) -> AccessToken | None:
+        """Return the token that is usable now, or None."""
+        return self._token if self._now() < self._usable_until else None
+
+    async def acquire(self, timeout: float, *, newer_than: int = 0) -> AccessToken:  # noqa: ASYNC109 - told in the error
+        """
+        Return a usable token of a generation after `newer_than`, waiting at most `timeout` seconds for a fetch.
+
+        Raises TokenUnavailableError: at once where no fetch is under way that could be waited for.
+        """
+        try:
+            async with asyncio.timeout(timeout):
+                while True:
+                    self._do_what_is_due()
+                    match answer(self._state, self._clock.now(), newer_than=newer_than):
+                        case Serve(token=token):
+                            return token
+                        case Refuse(reason=reason, retry_after=retry_after):
+                            raise TokenUnavailableError(credential=self._name, reason=reason, retry_after=retry_after)
+                        case Wait():
+                            await self._answer_changed.wait()
+        except TimeoutError:
+            reason = f"no access token within {timeout:g} seconds: the token request is still under way"
+            if self._state.error is not None:
+                reason += f"; the one before it failed: {describe(self._state.error)}"
+        raise TokenUnavailableError(credential=self._name, reason=reason, retry_after=SHORTEST_RETRY_AFTER)
+
+    def reject(self, generation: int) -> None:
+        """Say that the upstream answered 401 to the token of this generation; `acquire` one newer than it to go on."""
+        if self._tasks is not None:
+            self._feed(Rejected(generation=generation))
+
+    # --- for the owner ---------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Keep the token fresh until cancelled. To be run once."""
+        async with asyncio.TaskGroup() as tasks:
+            try:
+                await self._look_at_secret(self._secrets.load())
+                self._tasks = tasks
+                self._feed(Ticked())
+                while True:
+                    if await self._look_at_secret(self._secrets.wait_for_change()):
+                        self._feed(CredentialsChanged())
+            finally:
+                # Before the tasks are cancelled, so that they can tell the end from a mishap.
+                self._tasks = None
+                self._feed(Stopping())
+
+    def status(self) -> CredentialStatus:
+        """Return what can be said of the credential now."""
+        return status_of(
+            self._state,
+            self._clock.now(),
+            name=self._name,
+            secret_error=self._secret_error,
+            fetches=dict(self._fetches),
+            awaits=self._secrets.awaits,
+            uses_previous_secret=self._uses_previous,
+        )
+
+    def __repr__(self) -> str:
+        now, at = self._clock.now(), wake_at(self._state)
+        token = self._state.token
+        generation = 0 if token is None else token.generation
+        if isinstance(self._state.phase, Fetching):
+            following = f"fetching_for={now - self._state.phase.since:.0f}s"
+        else:
+            following = "stopped" if at is None else f"refresh_in={max(0.0, at - now):.0f}s"
+        return (
+            f"<TokenManager {self._name} {freshness(token, now).name} gen={generation} {following} "
+            f"failures={self._state.failures}>"
+        )
+
+    # --- events in, effects out ------------------------------------------------------------------------------------
+
+    def _feed(self, event: Event) -> None:
+        now = self._clock.now()
+        before = self._state
+        self._state, effects = step(before, event, now, self._random())
+        # First, so that who masks tokens knows this one before it is in use.
+        self._tell_of_fetch(before, self._state, now)
+        for effect in effects:
+            self._perform(effect)
+
+    def _perform(self, effect: Effect) -> None:
+        match effect:
+            case StartFetch():
+                self._set_timer(None)
+                self._start_fetch()
+            case WakeAt(at=at):
+                self._set_timer(at)
+            case Publish(token=token):
+                self._token = token
+                self._usable_until = token.usable_until
+            case WakeWaiters():
+                self._answer_changed.set()
+                self._answer_changed = asyncio.Event()
+
+    def _do_what_is_due(self) -> None:
+        """Do what a timer would do that is late: the machine may have slept."""
+        at = wake_at(self._state)
+        if at is not None and self._tasks is not None and self._clock.now() >= at:
+            self._feed(Ticked())
+
+    def _set_timer(self, at: float | None) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if at is not None and self._tasks is not None:
+            self._timer = self._tasks.create_task(self._tick_at(at), name=f"timer of credential {self._name}")
+
+    async def _tick_at(self, at: float) -> None:
+        await self._clock.sleep_until(at)
+        # No longer the timer: what follows may set the next one, and must not cancel this task.
+        self._timer = None
+        self._feed(Ticked())
+
+    # --- the fetch -------------------------------------------------------------------------------------------------
+
+    def _start_fetch(self) -> None:
+        if self._tasks is not None:
+            self._tasks.create_task(self._fetch(), name=f"token request of credential {self._name}")
+
+    async def _fetch(self) -> None:
+        event: Event
+        try:
+            async with asyncio.timeout(self._longest_fetch):
+                await self._read_secret_anew()
+                event = Fetched(grant=await self._ask())
+        except (TokenFetchError, SecretUnavailableError) as error:
+            event = Failed(error=_without_frames(error))
+        except TimeoutError:
+            event = Failed(
+                error=TokenFetchError(f"the token request did not end within {self._longest_fetch:g} seconds")
+            )
+        except asyncio.CancelledError:
+            if self._tasks is None:
+                raise
+            # Not from us: something below has been cancelled and let it through.
+            event = Failed(error=TokenFetchError("the token request was cancelled from within; a defect of the proxy"))
+        except Exception as error:  # noqa: BLE001 - a fetch that fails in any way is a failed fetch, never the end
+            event = Failed(error=TokenFetchError(f"unexpected {_locate(error)}; a defect of the proxy"))
+        self._feed(event)
+
+    async def _read_secret_anew(self) -> None:
+        """Read the source as it is now: an assertion may be replaced just before it ends, and seen a moment later."""
+        try:
+            async with asyncio.timeout(_REREAD_WITHIN):
+                outcome = await self._secrets.load()
+        except Exception:  # noqa: BLE001 - whatever it is, the watch meets it too, and tells
+            return
+        self._take(outcome)
+
+    async def _ask(self) -> TokenGrant:
+        """Ask with the current secret, and with the previous one where that is refused. Raises as the fetcher does."""
+        refusals: list[TokenRequestRefusedError] = []
+        current = self._secrets.current()
+        for secret in secrets_to_try(current, self._secrets.previous(), refusals=self._state.refusals):
+            try:
+                grant = await self._fetcher.fetch(secret)
+            except TokenRequestRefusedError as error:
+                if not error.is_about_client:
+                    raise
+                refusals.append(error)
+            else:
+                if refusals:
+                    error_text = describe(refusals[0])
+                    source, is_news = self._secrets.source, not self._uses_previous
+                    self._tell(SecretRefused(credential=self._name, source=source, error=error_text, is_news=is_news))
+                self._uses_previous = secret is not current
+                return grant
+        raise refusals[0]
+
+    def _tell_of_fetch(self, before: State, after: State, now: float) -> None:
+        if not isinstance(before.phase, Fetching):
+            return
+        duration = now - before.phase.since
+        next_at = wake_at(after)
+        next_in = 0.0 if next_at is None else next_at - now
+        if after.failures > before.failures and after.error is not None:
+            self._tell_of_failure(before, after, after.error, now=now, duration=duration, next_in=next_in)
+        elif after.token is not None and after.token is not before.token:
+            self._fetches[FETCHED] += 1
+            self._tell(
+                TokenRefreshed(
+                    credential=self._name,
+                    token=after.token,
+                    lifetime=after.token.lifetime,
+                    refresh_in=next_in,
+                    duration=duration,
+                    after_failures=before.failures,
+                )
+            )
+
+    def _tell_of_failure(
+        self, before: State, after: State, error: FetchFailure, *, now: float, duration: float, next_in: float
+    ) -> None:
+        outcome = outcome_of(error)
+        self._fetches[outcome] = self._fetches.get(outcome, 0) + 1
+        token = usable_token(after, now)
+        self._tell(
+            TokenRefreshFailed(
+                credential=self._name,
+                outcome=outcome,
+                error=describe(error),
+                retry_in=next_in,
+                duration=duration,
+                consecutive_failures=after.failures,
+                usable_for=None if token is None else token.usable_until - now,
+                refused_for=None if after.refused_since is None else now - after.refused_since,
+                awaits=None if after.refused_since is None else self._secrets.awaits,
+                is_news=describe(before.error) != describe(error),
+            )
+        )
+
+    # --- the secret ------------------------------------------------------------------------------------------------
+
+    async def _look_at_secret(self, reading: Awaitable[Outcome]) -> bool:
+        """Wait for a reading of the secret and tell of what it came to; return whether there is another secret."""
+        try:
+            outcome = await reading
+        except Exception as error:  # noqa: BLE001 - whatever it is, the token there is must be kept fresh
+            outcome = Broken(
+                error=f"{self._secrets.source} was not read, for an unexpected {_locate(error)}",
+                has_last_good=self._has_secret,
+            )
+            self._take(outcome)
+            if self._tasks is not None:
+                await self._clock.sleep_until(self._clock.now() + _WATCH_AGAIN_AFTER)
+            return False
+        return self._take(outcome)
+
+    def _take(self, outcome: Outcome) -> bool:
+        source = self._secrets.source
+        match outcome:
+            case Unchanged():
+                return False
+            case Changed(secret=secret, others=others):
+                self._secret_error = None
+                is_first, self._has_secret = not self._has_secret, True
+                self._tell(
+                    SecretReloaded(
+                        credential=self._name, source=source, secret=secret, is_first=is_first, others=others
+                    )
+                )
+                return True
+            case Broken(error=error, has_last_good=has_last_good):
+                self._secret_error = error
+                self._tell(SecretBroken(credential=self._name, source=source, error=error, has_last_good=has_last_good))
+                return False
+            case Restored():
+                self._secret_error = None
+                self._tell(SecretRestored(credential=self._name, source=source))
+                return False
+            case _:
+                assert_never(outcome)
+
+    def _tell(self, event: CredentialEvent) -> None:
+        try:
+            self._observer.on_event(event)
+        except Exception as error:  # noqa: BLE001 - who only watches must not stop what is watched
+            # The one of asyncio's ways to tell that needs no logger; without the exception, whose text may hold anything.
+            message = f"the observer of credential {self._name} failed at {event.name}: unexpected {_locate(error)}"
+            asyncio.get_running_loop().call_exception_handler({"message": message})
+
+
+def _without_frames(error: FetchFailure) -> FetchFailure:
+    """Return an error that is to be kept without the frames it came through, which hold the secret and the answer."""
+    error.__traceback__ = error.__context__ = error.__cause__ = None
+    return error
+
+
+def _locate(error: BaseException) -> str:
+    """Return what an exception is and where it came from; its text may hold anything and is left out."""
+    place = ""
+    traceback = error.__traceback__
+    while traceback is not None:
+        place = f" at {traceback.tb_frame.f_globals.get('__name__')}:{traceback.tb_lineno}"
+        traceback = traceback.tb_next
+    return type(error).__name__ + place
