@@ -10,7 +10,6 @@ make no difference.
 from __future__ import annotations
 
 import json
-import time
 from collections import Counter
 from typing import TYPE_CHECKING, Final
 
@@ -20,7 +19,7 @@ from fuzz.memory import MemoryWorld, Reply
 if TYPE_CHECKING:
     import random
 
-_IDEMPOTENT: Final = {b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE", b"TRACE"}
+_IDEMPOTENT: Final = {b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE"}
 _HOP_BY_HOP: Final = {
     *(b"keep-alive", b"proxy-connection", b"proxy-authenticate", b"proxy-authentication-info", b"proxy-authorization"),
 }
@@ -147,7 +146,7 @@ async def _happen(rng: random.Random, world: MemoryWorld) -> None:  # noqa: C901
             if not channel.transport.is_lost:
                 channel.connection.resume_writing()
     elif event == "time":
-        now = time.monotonic() + rng.choice([1, 8, 20, 100, 1000])
+        now = world.context.now() + rng.choice([1, 8, 20, 100, 1000])
         world.client.check_time(now)
         world.context.pool.expire(now)
     elif event == "client lost":

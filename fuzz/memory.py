@@ -8,7 +8,6 @@ The transports behave as uvloop's do, down to the RuntimeError for a write behin
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -229,7 +228,7 @@ class MemoryWorld:
         await asyncio.sleep(0)
         if self._refuses:
             raise UpstreamConnectError(Problem.UPSTREAM_REFUSED, "localhost refused the connection")
-        connection = UpstreamConnection(now=time.monotonic())
+        connection = UpstreamConnection(now=self.context.now())
         transport = MemoryTransport(connection)
         connection.connection_made(transport)
         self.channels.append(_Channel(connection=connection, transport=transport))

@@ -91,7 +91,6 @@ _routes = st.fixed_dictionaries(
     optional={
         "wait_for_token": _waits,
         "via": st.sampled_from(["p", None]),
-        "allow_trace": st.booleans(),
         "tls": _tls,
         "timeouts": st.dictionaries(
             st.sampled_from(["connect", "tls_handshake", "response_head", "idle", "request_head", "keep_alive"]),

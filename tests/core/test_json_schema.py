@@ -91,7 +91,9 @@ def _file(
     "data",
     [
         pytest.param(_file(route={"wait_for_token": "5s", "limits": {"head": "64KiB"}}), id="units"),
-        pytest.param(_file(route={"wait_for_token": "${WAIT}", "allow_trace": "${TRACE:-false}"}), id="variables"),
+        pytest.param(
+            _file(route={"wait_for_token": "${WAIT}", "allow_plaintext": "${PLAINTEXT:-false}"}), id="variables"
+        ),
         pytest.param(
             _file(route={"listen": "${HOST}:${PORT}", "upstream": "${UPSTREAM}"}), id="variables in addresses"
         ),
@@ -114,7 +116,7 @@ def test_schema_accepts_every_form_of_a_value(data: dict[str, Any]) -> None:
         pytest.param(_file(route={"name": "a b"}), id="space in a name"),
         pytest.param(_file(route={"wait_for_token": "5 parsecs"}), id="no duration"),
         pytest.param(_file(route={"pool": {"max_connections": 0}}), id="out of range"),
-        pytest.param(_file(route={"allow_trace": "yes"}), id="no switch"),
+        pytest.param(_file(route={"allow_plaintext": "yes"}), id="no switch"),
         pytest.param(_file(log={"level": "loud"}), id="unknown word"),
         pytest.param({**_file(), "routes": []}, id="no routes"),
         pytest.param({**_file(), "credentials": {"b c": _CREDENTIAL}}, id="no name"),

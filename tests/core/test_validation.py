@@ -54,7 +54,7 @@ def test_text_is_read_into_its_final_form() -> None:
                 "listen": "[::1]:8080",
                 "upstream": "https://API.example.com/base/",
                 "wait_for_token": "250ms",
-                "allow_trace": "true",
+                "allow_plaintext": "true",
                 "via": "off",
                 "limits": {"head": "64KiB"},
                 "pool": {"max_connections": "7"},
@@ -67,7 +67,7 @@ def test_text_is_read_into_its_final_form() -> None:
     route = read.routes[0]
     assert route.listen == Address(host="::1", port=8080)
     assert route.upstream == Origin(scheme="https", host="api.example.com", port=443, base_path="/base")
-    assert (route.wait_for_token, route.allow_trace, route.via) == (0.25, True, None)
+    assert (route.wait_for_token, route.allow_plaintext, route.via) == (0.25, True, None)
     assert (route.limits.head, route.pool.max_connections) == (65536, 7)
     assert (read.admin.listen, read.log.access) == (None, "off")
 
@@ -136,8 +136,8 @@ def test_empty_text_of_an_optional_key_is_none_at_all() -> None:
             id="key in camel case",
         ),
         pytest.param(
-            _data(route={"Allow-Trace": True}),
-            ["routes[0].Allow-Trace: is not a key here; did you mean allow_trace?"],
+            _data(route={"Allow-Plaintext": True}),
+            ["routes[0].Allow-Plaintext: is not a key here; did you mean allow_plaintext?"],
             id="key with hyphens",
         ),
         pytest.param(

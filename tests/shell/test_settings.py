@@ -262,7 +262,7 @@ credentials:
     audience: ${AUDIENCE:-}
     scope: ${SCOPE:-}
 routes:
-  - {name: api, listen: "${LISTEN:-127.0.0.1:8080}", upstream: "${UPSTREAM}", credential: switch, allow_trace: "${TRACE:-false}"}
+  - {name: api, listen: "${LISTEN:-127.0.0.1:8080}", upstream: "${UPSTREAM}", credential: switch, allow_plaintext: "${PLAINTEXT:-false}"}
 """
     environ = {
         "TOKEN_URL": "https://login.example.com/t",

@@ -11,7 +11,6 @@ import asyncio
 import re
 import socket
 import struct
-import time
 from typing import TYPE_CHECKING, Final, Protocol, cast
 
 from switch_proxy.core.errors import RequestError
@@ -96,7 +95,7 @@ class ClientConnection(asyncio.Protocol):
         self._buffer = b""
         """What has arrived and is not yet a request's: part of a head, or requests that wait their turn."""
         self._waiting_since = 0.0
-        """`time.monotonic`, seconds: since when a head is awaited."""
+        """By the context's clock, in seconds: since when a head is awaited."""
         self._is_working = False
         self._is_closing = False
         self._has_client_ended = False
@@ -119,7 +118,7 @@ class ClientConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin."""
         self.transport = cast("asyncio.Transport", transport)
-        self._waiting_since = time.monotonic()
+        self._waiting_since = self._context.now()
         self._clients.add(self)
 
     def data_received(self, data: bytes) -> None:
@@ -136,7 +135,7 @@ class ClientConnection(asyncio.Protocol):
                 data = self._buffer + data
             elif not data.startswith(b"\r"):
                 # The time for a head begins with its first byte; empty lines before it are none.
-                self._waiting_since = time.monotonic()
+                self._waiting_since = self._context.now()
             self._buffer = data
             self._work()
             self._stop_pipelining()
@@ -247,7 +246,7 @@ class ClientConnection(asyncio.Protocol):
             return False
         self._buffer = b""
         self._has_had_requests = True
-        exchange = Exchange(self._context, self, head, time.monotonic())
+        exchange = Exchange(self._context, self, head, self._context.now())
         self._exchange = exchange
         try:
             rest = exchange.start(buffer[head_end + 4 :])
@@ -264,7 +263,7 @@ class ClientConnection(asyncio.Protocol):
             self._buffer = self._buffer[empty_lines.end() :]
         self._seen = 0
         if self._buffer not in {b"", b"\r"}:
-            self._waiting_since = time.monotonic()
+            self._waiting_since = self._context.now()
 
     def _refuse(self, error: RequestError) -> None:
         """Answer bytes that are no request; nothing after them can be trusted (RFC 9112 §11.2)."""
@@ -339,7 +338,7 @@ class ClientConnection(asyncio.Protocol):
             else:
                 self._linger()
             return
-        self._waiting_since = time.monotonic()
+        self._waiting_since = self._context.now()
         if self._is_reading_paused:
             self.resume_reading()
         if (self._buffer and not self.is_write_paused) or self._has_client_ended:
@@ -382,8 +381,8 @@ class ClientConnection(asyncio.Protocol):
             return
         self._is_closing = True
         self._buffer = b""
-        self._linger_until = time.monotonic() + _LINGER
-        self._waiting_since = time.monotonic()
+        self._linger_until = self._context.now() + _LINGER
+        self._waiting_since = self._context.now()
         if self._is_reading_paused:
             self._is_reading_paused = False
             self.transport.resume_reading()
@@ -412,7 +411,7 @@ class ClientConnection(asyncio.Protocol):
         self.transport.abort()
 
     def check_time(self, now: float) -> None:
-        """End what has stood still for longer than it may; `now` as of `time.monotonic`, in seconds."""
+        """End what has stood still for longer than it may; `now` by the context's clock, in seconds."""
         user = self._user()
         if user is not None:
             user.check_time(now)

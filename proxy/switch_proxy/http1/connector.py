@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-import time
 from typing import TYPE_CHECKING, Final
 
 from switch_proxy import tls
@@ -15,6 +14,8 @@ from switch_proxy.http1.connect_proxy import open_tunnel
 from switch_proxy.http1.upstream_connection import UpstreamConnection
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from switch_proxy.core.config.models import RouteSettings
     from switch_proxy.core.egress import EgressProxy
 
@@ -42,10 +43,11 @@ class ResumingContext(ssl.SSLContext):
 class Connector:
     """Opens connections to one route's upstream. Every failure is an UpstreamConnectError that says what to look at."""
 
-    def __init__(self, *, route: RouteSettings, egress_proxy: EgressProxy | None) -> None:
+    def __init__(self, *, route: RouteSettings, egress_proxy: EgressProxy | None, now: Callable[[], float]) -> None:
         """Prepare; nothing is opened yet. Raises TlsFilesError."""
         self._route = route
         self._egress_proxy = egress_proxy
+        self._now = now
         upstream = route.upstream
         self._place = f"{upstream.host}:{upstream.port}"
         self._server_name = route.tls.server_name or upstream.host
@@ -71,7 +73,7 @@ class Connector:
                 Problem.UPSTREAM_CONNECT_TIMEOUT, f"{self._place} did not accept a connection {within}"
             ) from None
         loop = asyncio.get_running_loop()
-        connection = UpstreamConnection(now=time.monotonic())
+        connection = UpstreamConnection(now=self._now())
         try:
             if self._tls is None:
                 await loop.create_connection(lambda: connection, sock=connected)

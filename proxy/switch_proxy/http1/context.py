@@ -59,6 +59,7 @@ class RouteContext:
         "is_leaving",
         "kept_body",
         "next_hop",
+        "now",
         "observer",
         "pool",
         "proxy_name",
@@ -87,6 +88,7 @@ class RouteContext:
         self.connector = connector
         self.pool = Pool(settings=route.pool, opener=connector.open)
         self.clock = clock
+        self.now = clock.now
         self.wall = clock.wall
         self.tokens = tokens
         self.observer = observer

@@ -15,7 +15,6 @@ from __future__ import annotations
 import asyncio
 import select
 import ssl
-import time
 from typing import TYPE_CHECKING, Final, Protocol
 
 from switch_proxy.core.errors import RequestError, ResponseError, TokenUnavailableError, UpstreamConnectError
@@ -210,8 +209,9 @@ class Exchange:
             self.is_request_complete = False
             self._fail(Problem.METHOD_NOT_ALLOWED, "CONNECT asks for a tunnel, and this proxy serves one API only")
             return True
-        if method == b"TRACE" and not self._context.route.allow_trace:
-            self._fail(Problem.METHOD_NOT_ALLOWED, "TRACE is refused: its answer would show the access token")
+        if method == b"TRACE":
+            # Its response would hold the head of the request, with the token in it (RFC 9110 §9.3.8).
+            self._fail(Problem.METHOD_NOT_ALLOWED, "TRACE is refused: its response would show the access token")
             return True
         if self._head.meaning.max_forwards == 0:
             self._answer_as_final_recipient()
@@ -219,25 +219,17 @@ class Exchange:
         return False
 
     def _answer_as_final_recipient(self) -> None:
-        """Answer TRACE or OPTIONS whose Max-Forwards is used up (RFC 9110 §7.6.2)."""
+        """Answer OPTIONS whose Max-Forwards is used up (RFC 9110 §7.6.2)."""
         closes = not self.is_request_complete or not self._head.is_persistent
-        if self._method == b"TRACE":
-            content = self._head.raw + b"\r\n\r\n"
-            lines = b"Content-Type: message/http\r\nContent-Length: %d\r\n" % len(content)
-        else:
-            content = b""
-            lines = b"Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\nContent-Length: 0\r\n"
         self._status = 200
-        self._response_bytes = len(content)
         self._client.write(
             b"".join(
                 (
                     b"HTTP/1.1 200 OK\r\n",
-                    lines,
+                    b"Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\nContent-Length: 0\r\n",
                     b"Date: " + self._context.date() + b"\r\n",
                     self._connection_line(closes=closes),
                     b"\r\n",
-                    content,
                 )
             )
         )
@@ -282,11 +274,11 @@ class Exchange:
             self._fail(error.problem, error.detail)
         else:
             if self._is_over:
-                self._context.pool.release(upstream, time.monotonic(), None)
+                self._context.pool.release(upstream, self._context.now(), None)
                 return
             unsent = b"".join(self._unsent)
             self._unsent.clear()
-            self._sent_at = self._moved_at = time.monotonic()
+            self._sent_at = self._moved_at = self._context.now()
             self._send(upstream, token, unsent)
             if not self._is_over and not self.is_request_complete and not upstream.is_write_paused:
                 self._client.resume_reading()
@@ -296,15 +288,15 @@ class Exchange:
         wait = context.route.wait_for_token
         # A second time only where the token has run out while the connection was opened.
         for _ in range(2):
-            begun_at = time.monotonic()
+            begun_at = self._context.now()
             if context.tokens.peek() is None:
                 await context.tokens.acquire(wait)
-            wait = max(0.0, wait - (time.monotonic() - begun_at))
+            wait = max(0.0, wait - (self._context.now() - begun_at))
             upstream = await self._find_connection()
             token = context.tokens.peek()
             if token is not None:
                 return token, upstream
-            context.pool.release(upstream, time.monotonic(), None)
+            context.pool.release(upstream, self._context.now(), None)
         raise TokenUnavailableError(
             credential=context.route.credential,
             reason="the access token expired before the request could be sent",
@@ -315,7 +307,7 @@ class Exchange:
         context = self._context
         while True:
             # After a stale connection: the other idle ones may be as stale as it was.
-            upstream = None if self._wants_new_connection else context.pool.take(time.monotonic())
+            upstream = None if self._wants_new_connection else context.pool.take(self._context.now())
             if upstream is None:
                 upstream = await context.pool.acquire()
             if not upstream.is_closed:
@@ -349,7 +341,7 @@ class Exchange:
         )
 
     def _counted_down(self) -> bytes:
-        # For TRACE and OPTIONS; the rest may ignore Max-Forwards, and it passes as it came (RFC 9110 §7.6.2).
+        # For OPTIONS; other methods may ignore Max-Forwards, and it passes as it came (RFC 9110 §7.6.2).
         limit = self._head.meaning.max_forwards
         return self._head.forwarded if limit is None else count_down(self._head.forwarded, limit)
 
@@ -392,7 +384,7 @@ class Exchange:
         except RequestError as error:
             self.refuse(error)
             return b""
-        self._moved_at = time.monotonic()
+        self._moved_at = self._context.now()
         if self._upstream is None:
             # Some bytes were under way when reading was paused.
             self._unsent.append(outgoing)
@@ -432,7 +424,7 @@ class Exchange:
 
     def on_client_drained(self) -> None:
         """Read the response again."""
-        self._moved_at = time.monotonic()
+        self._moved_at = self._context.now()
         if self._upstream is not None:
             self._upstream.transport.resume_reading()
 
@@ -443,7 +435,7 @@ class Exchange:
 
     def on_upstream_drained(self) -> None:
         """Read the request again."""
-        self._moved_at = time.monotonic()
+        self._moved_at = self._context.now()
         self._client.resume_reading()
 
     def on_client_lost(self) -> None:
@@ -458,7 +450,7 @@ class Exchange:
 
     def on_upstream_data(self, data: bytes) -> None:
         """Take bytes of the response."""
-        self._moved_at = time.monotonic()
+        self._moved_at = self._context.now()
         if self._response_head is not None:
             self._take_response_body(data)
             return
@@ -509,7 +501,12 @@ class Exchange:
         self._upstream_duration = self._moved_at - self._sent_at
         upgrade = b"Upgrade: " + (head.meaning.upgrade or asked) + b"\r\n"
         self._client.write(head.passed + b"Connection: Upgrade\r\n" + upgrade + b"\r\n")
-        tunnel = Tunnel(client=self._client, upstream=upstream, idle_timeout=self._context.route.timeouts.idle)
+        tunnel = Tunnel(
+            client=self._client,
+            upstream=upstream,
+            idle_timeout=self._context.route.timeouts.idle,
+            now=self._context.now,
+        )
         tunnel.on_closed = self._tunnel_closed
         upstream.user = tunnel
         self._client.begin_tunnel(tunnel)
@@ -797,7 +794,7 @@ class Exchange:
                 self._status,
                 self._request_bytes,
                 self._response_bytes,
-                time.monotonic() - self._started_at,
+                self._context.now() - self._started_at,
                 self._upstream_duration,
                 self._failure,
                 self._started_at_wall,
@@ -805,7 +802,7 @@ class Exchange:
         )
 
     def check_time(self, now: float) -> None:
-        """End what has stood still for longer than it may; `now` as of `time.monotonic`, in seconds."""
+        """End what has stood still for longer than it may; `now` by the context's clock, in seconds."""
         if self._upstream is None:
             # The token, the place in the pool and the connection have time limits of their own.
             return

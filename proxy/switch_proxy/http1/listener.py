@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-import time
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, Final
 
@@ -44,7 +43,7 @@ class Listener:
         egress_proxy: EgressProxy | None = None,
     ) -> None:
         self._route = route
-        connector = Connector(route=route, egress_proxy=egress_proxy)
+        connector = Connector(route=route, egress_proxy=egress_proxy, now=clock.now)
         self._context = RouteContext(route=route, tokens=tokens, observer=observer, connector=connector, clock=clock)
         self._clients: set[ClientConnection] = set()
         self._server: asyncio.Server | None = None
@@ -89,7 +88,11 @@ class Listener:
     def _look_at_the_clock(self) -> None:
         # First, for the time limits must go on even where one look fails.
         self._tick_handle = asyncio.get_running_loop().call_later(self._tick, self._look_at_the_clock)
-        now = time.monotonic()
+        self.check_time()
+
+    def check_time(self) -> None:
+        """End what has stood still for longer than it may."""
+        now = self._context.now()
         for client in list(self._clients):
             client.check_time(now)
         self._context.pool.expire(now)

@@ -25,7 +25,7 @@ class PoolExhaustedError(Exception):
 
 
 class Pool:
-    """The connections of one route. Times are `time.monotonic`'s, in seconds."""
+    """The connections of one route. Times are the listener's clock's, in seconds."""
 
     __slots__ = (
         "_idle",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -40,6 +39,7 @@ class Tunnel:
         "_idle_timeout",
         "_is_over",
         "_moved_at",
+        "_now",
         "_upstream",
         "_upstream_ended",
         "bytes_down",
@@ -47,11 +47,14 @@ class Tunnel:
         "on_closed",
     )
 
-    def __init__(self, *, client: TunnelClient, upstream: UpstreamConnection, idle_timeout: float) -> None:
+    def __init__(
+        self, *, client: TunnelClient, upstream: UpstreamConnection, idle_timeout: float, now: Callable[[], float]
+    ) -> None:
+        self._now = now
         self._client = client
         self._upstream = upstream
         self._idle_timeout = idle_timeout
-        self._moved_at = time.monotonic()
+        self._moved_at = self._now()
         self._client_ended = False
         self._upstream_ended = False
         self._is_over = False
@@ -61,13 +64,13 @@ class Tunnel:
 
     def on_client_data(self, data: bytes) -> None:
         """Pass bytes to the upstream."""
-        self._moved_at = time.monotonic()
+        self._moved_at = self._now()
         self.bytes_up += len(data)
         self._upstream.transport.write(data)
 
     def on_upstream_data(self, data: bytes) -> None:
         """Pass bytes to the client."""
-        self._moved_at = time.monotonic()
+        self._moved_at = self._now()
         self.bytes_down += len(data)
         self._client.write(data)
 
@@ -114,7 +117,7 @@ class Tunnel:
         self._client.resume_reading()
 
     def check_time(self, now: float) -> None:
-        """End a tunnel in which nothing has moved for too long; `now` as of `time.monotonic`, in seconds."""
+        """End a tunnel in which nothing has moved for too long; `now` by the same clock, in seconds."""
         if now - self._moved_at > self._idle_timeout:
             self._close()
 

@@ -37,7 +37,7 @@ class UpstreamConnection(asyncio.Protocol):
     A connection in the pool's care.
 
     `on_closed` is told once, when it is gone; `error` then says why, where it did not end in order. `user` is None while
-    it is idle. `idle_until` (`time.monotonic`, seconds) is when the pool gives it up.
+    it is idle. `idle_until` (by the listener's clock, in seconds) is when the pool gives it up.
     """
 
     __slots__ = (

@@ -396,7 +396,7 @@ def test_what_is_agreed_for_the_next_hop_is_named_in_one_connection_line() -> No
     ],
 )
 def test_the_hop_limit_is_read_and_passed(lines: list[bytes], max_forwards: int | None) -> None:
-    """RFC 9110 §7.6.2: it counts for TRACE and OPTIONS; for other methods it may be ignored, so it passes unchanged."""
+    """RFC 9110 §7.6.2: it counts for OPTIONS (TRACE is refused); for other methods it may be ignored, so it passes unchanged."""
     head = parse(*lines)
     assert (head.meaning.max_forwards, head.forwarded) == (max_forwards, b"".join(line + b"\r\n" for line in lines))
 

@@ -529,21 +529,19 @@ async def test_an_idle_connection_is_closed_without_a_word(start_world: StartWor
 
 async def test_a_connection_that_works_is_not_idle(start_world: StartWorld) -> None:
     """The limits on heads and idle connections do not count while an answer is awaited."""
-    world = await start_world(timeouts=TimeoutSettings(keep_alive=0.1, request_head=0.1))
+    world = await start_world(timeouts=TimeoutSettings(keep_alive=5, request_head=5))
     client, server, _ = await world.begin(get())
-    for _ in range(2):
-        await asyncio.sleep(0.1)
+    world.pass_time(10)
     await server.send(OK)
     assert (await client.receive_response()).body == b"hi"
 
 
 async def test_the_limit_on_the_next_head_begins_with_its_first_byte(start_world: StartWorld) -> None:
-    world = await start_world(timeouts=TimeoutSettings(request_head=0.15))
+    world = await start_world(timeouts=TimeoutSettings(request_head=5))
     client, server, _ = await world.begin(get())
     await server.send(OK)
     await client.receive_response()
-    for _ in range(2):
-        await asyncio.sleep(0.1)
+    world.pass_time(10)
     await client.send(b"GET / HT")
     await client.send(b"TP/1.1\r\nHost: x\r\n\r\n")
     assert (await server.receive_head()).start == b"GET / HTTP/1.1"

@@ -12,7 +12,7 @@ from switch_proxy.core.errors import ListenError
 from switch_proxy.http1.listener import Listener
 from tests.shell.http1.raw_client import connect
 from tests.shell.http1.test_broken_upstreams import kind
-from tests.shell.http1.world import Records, StaticTokens, SteadyClock
+from tests.shell.http1.world import Records, SkippingClock, StaticTokens
 
 if TYPE_CHECKING:
     from tests.shell.http1.conftest import StartWorld
@@ -30,7 +30,7 @@ async def test_an_address_that_is_taken_is_an_error_that_names_route_and_address
         upstream=Origin(scheme="http", host="127.0.0.1", port=1),
         credential="switch",
     )
-    listener = Listener(route=route, tokens=StaticTokens(None), observer=Records(), clock=SteadyClock())
+    listener = Listener(route=route, tokens=StaticTokens(None), observer=Records(), clock=SkippingClock())
     with pytest.raises(ListenError, match=rf"route 'second' cannot listen on 127\.0\.0\.1:{port}: .*in use"):
         await listener.start()
 

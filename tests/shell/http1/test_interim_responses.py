@@ -11,6 +11,7 @@ import pytest
 from switch_proxy.core.config.models import TimeoutSettings
 from tests.shell.http1.raw_peer import working
 from tests.shell.http1.test_broken_upstreams import kind
+from tests.shell.http1.world import until
 
 if TYPE_CHECKING:
     from tests.shell.http1.conftest import StartWorld
@@ -223,9 +224,8 @@ async def test_an_upstream_that_refuses_a_body_and_closes_without_reading_it_has
         assert (response.status, response.body) == (413, b"no")
 
 
-async def test_a_slow_client_gets_an_early_response_in_full(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_slow_client_gets_an_early_response_in_full(world: World) -> None:
     """RFC 9112 §9.6: the time to linger begins when the last byte of the response has left."""
-    monkeypatch.setattr("switch_proxy.http1.client_connection._LINGER", 0.01)
     client = await world.narrow_client()
     await client.send(b"PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nhello")
     server = await world.upstream.accept()
@@ -233,8 +233,13 @@ async def test_a_slow_client_gets_an_early_response_in_full(world: World, monkey
     body = bytes(100_000)
     await server.send(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n" + body[:50_000], body[50_000:])
     await world.record()
-    # Longer than a tick of the listener's, so that it has looked at the time.
-    for _ in range(3):
-        await asyncio.sleep(0.1)
+    (connection,) = world.listener._clients
+    world.pass_time(10)
     assert len((await client.receive_response()).body) == len(body)
+    await until(lambda: not connection.write_buffer_size(), lambda: "the last bytes have not left")
+    # One look finds that they have left, and the next is within the time that begins then.
+    world.listener.check_time()
+    world.listener.check_time()
+    assert not connection.transport.is_closing()
+    world.pass_time(10)
     assert await client.receive_to_end() == b""

@@ -226,12 +226,12 @@ async def test_server_sent_events_arrive_event_by_event(world: World, head: byte
 
 async def test_a_stream_that_is_silent_for_less_than_the_idle_limit_goes_on(start_world: StartWorld) -> None:
     """There is no limit on the whole."""
-    world = await start_world(timeouts=TimeoutSettings(idle=0.3, response_head=0.1))
+    world = await start_world(timeouts=TimeoutSettings(idle=30, response_head=10))
     client, server, _ = await world.begin(GET)
     await server.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
     await client.receive_head()
     for _ in range(8):
-        await asyncio.sleep(0.05)
+        world.pass_time(20)
         await server.send(b"1\r\n.\r\n")
         assert await client.receive_chunk() == b"."
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from switch_proxy.clock import SystemClock
 from switch_proxy.core.config.models import Address, Origin, RouteSettings
 from switch_proxy.core.errors import TokenUnavailableError
 from switch_proxy.http1.listener import Listener
@@ -32,11 +33,19 @@ WALL: Final = 1762185104.667
 DATE: Final = b"Mon, 03 Nov 2025 15:51:44 GMT"
 
 
-class SteadyClock:
-    """A clock that stands still."""
+class SkippingClock:
+    """A clock whose date stands still and whose durations are real, but for the time that a test skips."""
+
+    def __init__(self) -> None:
+        self._skipped = 0.0
+        self._system = SystemClock()
+
+    def skip(self, seconds: float) -> None:
+        """Let this much time have passed."""
+        self._skipped += seconds
 
     def now(self) -> float:
-        return 1000.0
+        return self._system.now() + self._skipped
 
     def wall(self) -> float:
         return WALL
@@ -108,6 +117,7 @@ class World:
     listener: Listener
     tokens: StaticTokens
     records: Records
+    clock: SkippingClock
     unexpected: list[dict[str, Any]]
     """What went to the loop's exception handler; must be empty in the end."""
     clients: list[RawClient] = field(default_factory=list)
@@ -134,6 +144,11 @@ class World:
         await client.send(request)
         server = await self.upstream.accept()
         return client, server, await server.receive_head()
+
+    def pass_time(self, seconds: float) -> None:
+        """Let the listener find that this much time has passed."""
+        self.clock.skip(seconds)
+        self.listener.check_time()
 
     async def until(self, predicate: Callable[[RouteSnapshot], bool]) -> None:
         """Wait until the listener's snapshot is as it should be."""
@@ -218,10 +233,10 @@ async def running_world(
         credential="switch",
         **settings,
     )
-    tokens, records = StaticTokens(token), Records()
-    listener = Listener(route=route, tokens=tokens, observer=records, clock=SteadyClock(), egress_proxy=egress_proxy)
+    tokens, records, clock = StaticTokens(token), Records(), SkippingClock()
+    listener = Listener(route=route, tokens=tokens, observer=records, clock=clock, egress_proxy=egress_proxy)
     await listener.start()
-    world = World(upstream, listener, tokens, records, unexpected)
+    world = World(upstream, listener, tokens, records, clock, unexpected)
     try:
         yield world
     finally:

@@ -698,8 +698,6 @@ class RouteSettings:
     allow_plaintext: Annotated[
         bool, Key(rule=SWITCH, text="Whether upstream may be http:// on a host that is not loopback.")
     ] = False
-    # The answer to TRACE holds the head of the request, with the token in it (RFC 9110 §9.3.8).
-    allow_trace: Annotated[bool, Key(rule=SWITCH, text="Whether TRACE is forwarded.")] = False
     # RFC 9110 §7.6.3 asks for the line; the word tells nothing of the pod.
     via: Annotated[str | None, Key(rule=PSEUDONYM, text="The proxy's name in Via lines; off for no such line.")] = (
         "switch-proxy"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-IDEMPOTENT_METHODS: Final = frozenset({b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE", b"TRACE"})
+IDEMPOTENT_METHODS: Final = frozenset({b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE"})
 
 
 def may_repeat(*, method: bytes, body_is_whole: bool) -> bool:
