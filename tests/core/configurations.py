@@ -111,15 +111,48 @@ _routes = st.fixed_dictionaries(
 )
 
 
+_listener_options = st.fixed_dictionaries(
+    {},
+    optional={
+        "timeouts": st.dictionaries(st.sampled_from(["idle", "request_head", "keep_alive"]), _seconds),
+        "limits": st.fixed_dictionaries({}, optional={"head": st.integers(8192, 2**20)}),
+    },
+)
+_hosts = st.sampled_from([None, "a.example", "A.example", "[::1]", "10.0.0.1"])
+
+
+def _shared(route: dict[str, Any], listener: str, path: str, host: str | None) -> dict[str, Any]:
+    """Return a route that shares a listener: without the keys that the listener has."""
+    client_side = {"timeouts": {"request_head", "keep_alive"}, "limits": {"head", "field_lines"}}
+    sections = {
+        section: {key: value for key, value in route.get(section, {}).items() if key not in keys}
+        for section, keys in client_side.items()
+    }
+    return {
+        **route,
+        **sections,
+        "listener": listener,
+        "match": {"path": path, "host": host},
+        "strip_prefix": host is None,
+    }
+
+
 @st.composite
 def configurations(draw: st.DrawFn) -> dict[str, Any]:
     """Draw plain values that make settings."""
     credentials = draw(st.dictionaries(_names, _credentials(), min_size=1, max_size=3))
     routes = draw(st.lists(_routes, min_size=1, max_size=3, unique_by=lambda route: str(route["name"])))
     for index, route in enumerate(routes):
-        route["listen"] = draw(st.sampled_from([f"127.0.0.1:{8080 + index}", "[::1]:0", f"localhost:{9000 + index}"]))
         route["credential"] = draw(st.sampled_from(sorted(credentials)))
+        if draw(st.booleans()):
+            routes[index] = _shared(route, "shared-by-routes", f"/{'a%2Db/' * index}x", draw(_hosts))
+        else:
+            route["listen"] = draw(
+                st.sampled_from([f"127.0.0.1:{8080 + index}", "[::1]:0", f"localhost:{9000 + index}"])
+            )
     data: dict[str, Any] = {"credentials": credentials, "routes": routes}
+    if any("listener" in route for route in routes):
+        data["listeners"] = {"shared-by-routes": {"listen": "127.0.0.1:7000", **draw(_listener_options)}}
     data["admin"] = {"listen": draw(st.sampled_from(["127.0.0.1:9901", None, "[::1]:1"]))}
     data["log"] = {
         "level": draw(st.sampled_from(["debug", "error"])),

@@ -12,8 +12,13 @@ from switch_proxy.core.config.models import (
     AdminSettings,
     CredentialSettings,
     LimitSettings,
+    ListenerLimitSettings,
+    ListenerSettings,
+    ListenerTimeoutSettings,
     LogSettings,
+    MatchSettings,
     Origin,
+    PathPrefix,
     PoolSettings,
     RouteSettings,
     SecretSource,
@@ -29,7 +34,11 @@ _MODELS = [
     AdminSettings,
     CredentialSettings,
     LimitSettings,
+    ListenerLimitSettings,
+    ListenerSettings,
+    ListenerTimeoutSettings,
     LogSettings,
+    MatchSettings,
     PoolSettings,
     RouteSettings,
     SecretSource,
@@ -57,6 +66,11 @@ def _route(**changes: Any) -> RouteSettings:
         "credential": "switch",
     }
     return RouteSettings(**{**values, **changes})
+
+
+def _shared(*routes: RouteSettings) -> Settings:
+    listener = ListenerSettings(listen=Address(host="127.0.0.1", port=0))
+    return Settings(credentials={"switch": _credential()}, listeners={"local": listener}, routes=routes)
 
 
 def test_settings_of_what_is_required_alone_have_the_documented_defaults() -> None:
@@ -170,6 +184,26 @@ def test_every_default_obeys_its_own_rule(model: type[Any]) -> None:
             "is taken by admin.listen",
             id="admin's address",
         ),
+        pytest.param(lambda: _route(listen=None), "of listen is missing", id="neither listen nor listener"),
+        pytest.param(lambda: _route(listener="local"), "stands beside listen", id="listen and listener"),
+        pytest.param(
+            lambda: _route(strip_prefix=True), "has no prefix to take off", id="prefix to strip without a path"
+        ),
+        pytest.param(lambda: MatchSettings(host="a.example:80"), "of host has a port", id="host with a port"),
+        pytest.param(
+            lambda: _shared(_route(listen=None, listener="local", timeouts=TimeoutSettings(request_head=5))),
+            "routes.0.timeouts.request_head is needed before",
+            id="listener's key on a route that shares one",
+        ),
+        pytest.param(
+            lambda: _shared(_route(listen=None, listener="local"), _route(name="b", listen=None, listener="local")),
+            "routes.1.match matches the same requests as routes[0]",
+            id="two routes that match the same",
+        ),
+        pytest.param(lambda: _shared(_route()), "listeners.local is used by no route", id="listener of no route"),
+        pytest.param(
+            lambda: _shared(_route(listen=None, listener="locl")), 'did you mean "local"?', id="unknown listener"
+        ),
     ],
 )
 def test_settings_that_break_a_rule_cannot_be_made_in_code_either(make: Any, complaint: str) -> None:
@@ -204,6 +238,13 @@ def test_settings_that_break_a_rule_cannot_be_made_in_code_either(make: Any, com
                 admin=AdminSettings(listen=None),
             ),
             id="any free port twice, and admin's port while admin is off",
+        ),
+        pytest.param(
+            lambda: _shared(
+                _route(listen=None, listener="local"),
+                _route(name="b", listen=None, listener="local", match=MatchSettings(path=PathPrefix(segments=("b",)))),
+            ),
+            id="two routes on one listener",
         ),
     ],
 )

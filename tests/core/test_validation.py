@@ -147,7 +147,7 @@ def test_empty_text_of_an_optional_key_is_none_at_all() -> None:
         ),
         pytest.param(
             _data(frobnicate=1),
-            ["frobnicate: is not a key here; those that are: credentials, routes, admin, log, shutdown"],
+            ["frobnicate: is not a key here; those that are: credentials, listeners, routes, admin, log, shutdown"],
             id="key like no other",
         ),
         pytest.param(

@@ -154,7 +154,7 @@ def test_only_the_pod_itself_reaches_a_sidecar_and_the_app_is_told_where(example
         assert proxy.container["restartPolicy"] == "Always"
         (app,) = proxy.pod["containers"]
         routes = [route.listen for route in proxy.settings.routes]
-        assert all(listen.is_loopback for listen in routes)
+        assert all(listen is not None and listen.is_loopback for listen in routes)
         assert [variable["value"] for variable in app["env"]] == [f"http://{listen}" for listen in routes]
 
 
@@ -222,6 +222,7 @@ class TestGateway:
         clients = built["NetworkPolicy/switch-gateway-clients"]["spec"]
         (proxy,) = proxies(K8S / "examples" / "gateway")
         (route,) = proxy.settings.routes
+        assert route.listen is not None
         (listen, _) = inside["ingress"]
         assert listen["from"] == [{"podSelector": clients["podSelector"]}]
         assert [port["port"] for port in listen["ports"]] == [route.listen.port]

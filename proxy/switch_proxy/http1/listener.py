@@ -60,6 +60,8 @@ class Listener:
         """Bind and accept. Raises ListenError."""
         loop = asyncio.get_running_loop()
         listen = self._route.listen
+        if listen is None:
+            raise RuntimeError("a route without an address of its own cannot listen")
         try:
             self._server = await loop.create_server(
                 lambda: ClientConnection(self._context, clients=self._clients, on_closed=self._client_closed),

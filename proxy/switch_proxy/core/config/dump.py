@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from switch_proxy.core.addresses import Address, Origin
+from switch_proxy.core.config.models import LISTENER_KEYS, RouteSettings
 from switch_proxy.core.config.rules import fields_of
+from switch_proxy.core.path_prefix import PathPrefix
 
 
 def plain_settings(model: Any) -> dict[str, object]:
     """Return a model of core/config/models.py as keys with plain values, from which core/config/validation.py makes the same again."""
-    return {field.name: _plain(getattr(model, field.name)) for field in fields_of(type(model))}
+    values = {field.name: _plain(getattr(model, field.name)) for field in fields_of(type(model))}
+    if isinstance(model, RouteSettings) and model.listener is not None:
+        # They are refused there, because its listener has them.
+        for section, key in LISTENER_KEYS:
+            holder = values if section is None else values[section]
+            cast("dict[str, object]", holder).pop(key)
+    return values
 
 
 def plain_value(value: object) -> object:
@@ -20,7 +28,7 @@ def plain_value(value: object) -> object:
 
 def _plain(value: object) -> object:
     match value:
-        case Address() | Origin():
+        case Address() | Origin() | PathPrefix():
             return str(value)
         case None | bool() | int() | float() | str():
             return value

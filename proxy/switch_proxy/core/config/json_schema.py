@@ -55,7 +55,8 @@ def _value(field: Field) -> dict[str, Any]:
     if field.is_table:
         table: dict[str, Any] = {"type": "object", "additionalProperties": single}
         if field.key.names is not None and field.holds_models:
-            table |= {"propertyNames": field.key.names.json, "minProperties": 1}
+            table["propertyNames"] = field.key.names.json
+            table |= {"minProperties": 1} if field.is_required else {"type": ["object", "null"]}
         return table
     if field.model is not None and not field.is_required:
         single["type"] = ["object", "null"]

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Final, Literal, TypeAlias, get_args
 from switch_proxy.core.addresses import ADMIN_ADDRESS, Address, Origin, parse_endpoint
 from switch_proxy.core.config.rules import (
     ADDRESS,
+    ADDRESS_OR_OFF,
     FIELD_NAME,
     FIELD_VALUE,
     HOST,
@@ -22,9 +23,12 @@ from switch_proxy.core.config.rules import (
     NAME,
     OPTIONAL_ADDRESS,
     OPTIONAL_ENDPOINT,
+    OPTIONAL_NAME,
     OPTIONAL_TEXT,
     ORIGIN,
+    PATH_PREFIX,
     PSEUDONYM,
+    REQUEST_HOST,
     RESOURCE,
     SCOPE,
     SWITCH,
@@ -36,6 +40,7 @@ from switch_proxy.core.config.rules import (
     Key,
     count,
     duration,
+    fields_of,
     hold_to_rules,
     is_name,
     one_of,
@@ -44,6 +49,7 @@ from switch_proxy.core.config.rules import (
     size,
 )
 from switch_proxy.core.errors import InvalidValueError
+from switch_proxy.core.path_prefix import PathPrefix
 
 __all__ = [
     "Address",
@@ -52,8 +58,13 @@ __all__ = [
     "AuthMethod",
     "CredentialSettings",
     "LimitSettings",
+    "ListenerLimitSettings",
+    "ListenerSettings",
+    "ListenerTimeoutSettings",
     "LogSettings",
+    "MatchSettings",
     "Origin",
+    "PathPrefix",
     "PoolSettings",
     "PrivateKeySettings",
     "RouteSettings",
@@ -139,53 +150,166 @@ def _open_to_others(values: Mapping[str, Any], *, why: str) -> Iterator[Fault]:
         yield Fault(key="listen", complaint=complaint, may_be_shown=True)
 
 
+def _head_below_its_first_line(values: Mapping[str, Any]) -> Iterator[Fault]:
+    request_line = values.get("request_line", 0)
+    if values.get("head", request_line) < request_line:
+        complaint = f"is less than request_line, which is part of it; write {request_line} or more"
+        yield Fault(key="head", complaint=complaint, may_be_shown=True)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Conflict:
-    """Two parts of a configuration that do not fit together, said of the `value` at one of them, with a `complaint`."""
+    """
+    Two parts of a configuration that do not fit together, said of the `value` at one of them, with a `complaint`.
+
+    With `is_about_key` the complaint is about the key at the path, not about its value.
+    """
 
     path: tuple[str | int, ...]
     value: str
     complaint: str
+    is_about_key: bool = False
+
+
+LISTENER_KEYS: Final = (
+    (None, "allow_remote_clients"),
+    ("timeouts", "request_head"),
+    ("timeouts", "keep_alive"),
+    ("limits", "request_line"),
+    ("limits", "head"),
+    ("limits", "field_lines"),
+)
+"""Keys (section, name) of a route that are needed before the route of a request is known: they belong to its listener."""
 
 
 def find_conflicts(data: Mapping[str, Any]) -> Iterator[Conflict]:
-    """Find parts that do not fit together; what is unusable in itself is passed over, for that is said elsewhere."""
+    """Find parts that do not fit together; what is unusable in itself is passed over, because that is said elsewhere."""
+    yield from _find_name_conflicts(data)
+    yield from _find_address_conflicts(data)
     credentials = _mapping(data.get("credentials"))
+    for index, route in _routes(data):
+        credential = route.get("credential")
+        if is_name(credential) and credentials and credential not in credentials:
+            complaint = _unknown_name(credential, credentials, kind="credential")
+            yield Conflict(path=("routes", index, "credential"), value=credential, complaint=complaint)
+    yield from _find_listener_conflicts(data)
+
+
+def _find_name_conflicts(data: Mapping[str, Any]) -> Iterator[Conflict]:
     names: dict[str, int] = {}
+    with_own_listener: dict[str, int] = {}
+    for index, route in _routes(data):
+        name = route.get("name")
+        if not is_name(name):
+            continue
+        first = names.setdefault(name, index)
+        if not route.get("listener"):
+            with_own_listener.setdefault(name, index)
+        if name == ADMIN_LISTENER:
+            complaint = "is what the log calls the admin listener; give the route another name"
+            yield Conflict(path=("routes", index, "name"), value=name, complaint=complaint)
+        elif first != index:
+            complaint = f"is the name of routes[{first}] already; give each route a name of its own"
+            yield Conflict(path=("routes", index, "name"), value=name, complaint=complaint)
+    for name in _mapping(data.get("listeners")):
+        if name == ADMIN_LISTENER:
+            complaint = "is what the log calls the admin listener; give this one another name"
+        elif name in with_own_listener:
+            complaint = (
+                f"is the name of routes[{with_own_listener[name]}], whose own listener is called by it; give this one "
+                "another name"
+            )
+        else:
+            continue
+        yield Conflict(path=("listeners", name), value=name, complaint=complaint, is_about_key=True)
+
+
+def _find_address_conflicts(data: Mapping[str, Any]) -> Iterator[Conflict]:
     taken: list[tuple[str, Address]] = []
     admin = data.get("admin")
     if admin is None or isinstance(admin, Mapping):
         taken += _usable_address("admin.listen", _mapping(admin).get("listen", ADMIN_ADDRESS))
-    for index, entry in enumerate(_sequence(data.get("routes"))):
-        route = _mapping(entry)
-        name, credential = route.get("name"), route.get("credential")
-        if is_name(name):
-            first = names.setdefault(name, index)
-            if name == ADMIN_LISTENER:
-                complaint = "is what the log calls the admin listener; give the route another name"
-                yield Conflict(path=("routes", index, "name"), value=name, complaint=complaint)
-            elif first != index:
-                complaint = f"is the name of routes[{first}] already; give each route a name of its own"
-                yield Conflict(path=("routes", index, "name"), value=name, complaint=complaint)
-        for place, address in _usable_address(f"routes[{index}].listen", route.get("listen")):
-            clash = next((where for where, other in taken if address.clashes_with(other)), None)
+    listeners: list[tuple[tuple[str | int, ...], str, object]] = [
+        (("listeners", name, "listen"), f"listeners.{name}.listen", _mapping(listener).get("listen"))
+        for name, listener in _mapping(data.get("listeners")).items()
+    ]
+    listeners += [
+        (("routes", index, "listen"), f"routes[{index}].listen", route.get("listen")) for index, route in _routes(data)
+    ]
+    for path, name, listen in listeners:
+        for place, address in _usable_address(name, listen):
+            clash = next((other_place for other_place, other in taken if address.clashes_with(other)), None)
             if clash is not None:
                 complaint = f"is taken by {clash}; give each listener a port of its own"
-                yield Conflict(path=("routes", index, "listen"), value=str(address), complaint=complaint)
+                yield Conflict(path=path, value=str(address), complaint=complaint)
             taken.append((place, address))
-        if is_name(credential) and credentials and credential not in credentials:
-            complaint = _unknown_credential(credential, credentials)
-            yield Conflict(path=("routes", index, "credential"), value=credential, complaint=complaint)
 
 
-def _unknown_credential(name: str, known: Mapping[str, object]) -> str:
+def _find_listener_conflicts(data: Mapping[str, Any]) -> Iterator[Conflict]:
+    listeners = _mapping(data.get("listeners"))
+    used: set[str] = set()
+    matched: dict[tuple[str, object, object], int] = {}
+    for index, route in _routes(data):
+        listener = route.get("listener")
+        if not is_name(listener):
+            continue
+        used.add(listener)
+        if listener not in listeners:
+            complaint = _unknown_name(listener, listeners, kind="listener")
+            yield Conflict(path=("routes", index, "listener"), value=listener, complaint=complaint)
+            continue
+        for section, key in LISTENER_KEYS:
+            if key in (route if section is None else _mapping(route.get(section))):
+                path = ("routes", index, key) if section is None else ("routes", index, section, key)
+                complaint = (
+                    "is needed before the route of a request is known, so it belongs to the listener; write it under "
+                    f"listeners.{'.'.join(part for part in (listener, section) if part)}"
+                )
+                yield Conflict(path=path, value=key, complaint=complaint, is_about_key=True)
+        match = _usable_match(route.get("match"))
+        first = index if match is None else matched.setdefault((listener, *match), index)
+        if first != index:
+            complaint = (
+                f"matches the same requests as routes[{first}], on the same listener; give one of them another path or "
+                "host in match"
+            )
+            path = ("routes", index, "match") if "match" in route else ("routes", index, "listener")
+            yield Conflict(path=path, value="match", complaint=complaint, is_about_key=True)
+    for name in listeners:
+        if is_name(name) and name not in used:
+            complaint = f"is used by no route; write listener: {name} in one, or take it out"
+            yield Conflict(path=("listeners", name), value=name, complaint=complaint, is_about_key=True)
+
+
+def _usable_match(match: object) -> tuple[object, object] | None:
+    """Return what tells whether two matches are the same, None if this one is unusable in itself."""
+    if match is not None and not isinstance(match, Mapping):
+        return None
+    values = _mapping(match)
+    try:
+        path, host = PATH_PREFIX.parse(values.get("path")), REQUEST_HOST.parse(values.get("host"))
+    except InvalidValueError:
+        return None
+    return (path if path is not None else PathPrefix(segments=())), host
+
+
+def _unknown_name(name: str, known: Mapping[str, object], *, kind: str) -> str:
     # Imported here: only for a mistake, which a start without one need not pay for.
     from difflib import get_close_matches  # noqa: PLC0415
 
     names = [candidate for candidate in known if is_name(candidate)]
     if close := get_close_matches(name, names, n=1):
-        return f'names no credential; did you mean "{close[0]}"?'
-    return f"names no credential; write one of those in credentials ({', '.join(names)}), or add it there"
+        return f'names no {kind}; did you mean "{close[0]}"?'
+    if not names:
+        return (
+            f"names no {kind}, and there is no {kind}s section; write it at the top level, as in docs/configuration.md"
+        )
+    return f"names no {kind}; write one of those in {kind}s ({', '.join(names)}), or add it there"
+
+
+def _routes(data: Mapping[str, Any]) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    for index, entry in enumerate(_sequence(data.get("routes"))):
+        yield index, _mapping(entry)
 
 
 def _usable_address(place: str, value: object) -> list[tuple[str, Address]]:
@@ -562,6 +686,115 @@ def _unused(key: str, method: str, methods: Sequence[str]) -> Fault:
     return Fault(key=key, complaint=complaint)
 
 
+# The keys of a client's side: a listener has them, and a route that listens for itself.
+
+# Against clients that send a head byte by byte; servers of Go and Node are of this order.
+_RequestHeadTimeout = Annotated[float, Key(rule=TIMEOUT, text="From the first to the last byte of a request's head.")]
+# nginx's keepalive_timeout: longer than most clients' own, so that it is the client that closes.
+_KeepAliveTimeout = Annotated[
+    float, Key(rule=TIMEOUT, text="How long a client's connection may be idle between two requests.")
+]
+# RFC 9112 §3 asks for 8000 at least; nginx's and Apache's limit.
+_RequestLineLimit = Annotated[
+    int, Key(rule=size(256), text="Bytes of the request line; a longer one is answered with 414.")
+]
+# Envoy's is 60 KiB, Go's 1 MiB: no real head reaches it, and a connection may cost it.
+_HeadLimit = Annotated[
+    int,
+    Key(rule=size(256), text="Bytes of a whole head; a larger one is answered with 431, and in a response with 502."),
+]
+# Envoy's is 100; some more, for what proxies on the way add.
+_FieldLinesLimit = Annotated[
+    int, Key(rule=count(1, 10_000), text="Lines of a head; more are answered with 431, and in a response with 502.")
+]
+# Whoever reaches the listener uses the credential.
+_AllowRemoteClients = Annotated[
+    bool, Key(rule=SWITCH, text="Whether listen may be an address that others than this pod can reach.")
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListenerTimeoutSettings:
+    """How long a client may take, on a listener that several routes share."""
+
+    # The same as for a body, which this is the end of.
+    idle: Annotated[
+        float, Key(rule=TIMEOUT, text="How long a client may read nothing of the last bytes of a response.")
+    ] = 300.0
+    request_head: _RequestHeadTimeout = 10.0
+    keep_alive: _KeepAliveTimeout = 75.0
+
+    def __post_init__(self) -> None:
+        hold_to_rules(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListenerLimitSettings:
+    """How large the head of a request or a response may be, on a listener that several routes share."""
+
+    request_line: _RequestLineLimit = 8192
+    head: _HeadLimit = 65536
+    field_lines: _FieldLinesLimit = 128
+
+    def __post_init__(self) -> None:
+        hold_to_rules(self)
+
+    @staticmethod
+    def find_faults(values: Mapping[str, Any]) -> Iterator[Fault]:
+        """Find a head that has no room for its first line."""
+        yield from _head_below_its_first_line(values)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListenerSettings:
+    """A listener for apps that routes share: they are told apart by path and host (`routes[N].match`)."""
+
+    listen: Annotated[
+        Address,
+        Key(
+            rule=ADDRESS,
+            text="Where apps send their plain HTTP: host:port, loopback. Port 0 lets the system choose.",
+            example="127.0.0.1:8080",
+        ),
+    ]
+    allow_remote_clients: _AllowRemoteClients = False
+    timeouts: Annotated[ListenerTimeoutSettings, Key(text="How long a client may take.")] = ListenerTimeoutSettings()
+    limits: Annotated[ListenerLimitSettings, Key(text="How large a head may be.")] = ListenerLimitSettings()
+
+    def __post_init__(self) -> None:
+        hold_to_rules(self)
+
+    @staticmethod
+    def find_faults(values: Mapping[str, Any]) -> Iterator[Fault]:
+        """Find a listener that is open to others."""
+        yield from _open_to_others(values, why="whoever reaches it can use the credentials of its routes")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MatchSettings:
+    """Which requests of a listener a route is for; of several that match, the longest path wins."""
+
+    path: Annotated[
+        PathPrefix | None,
+        Key(
+            rule=PATH_PREFIX,
+            text="The path that a request's begins with, compared by whole segments; left out, any path.",
+            example="/switch/",
+        ),
+    ] = None
+    host: Annotated[
+        str | None,
+        Key(
+            rule=REQUEST_HOST,
+            text="The host of the request, in any case, without its port; left out, any host.",
+            example="switch-api.pod.local",
+        ),
+    ] = None
+
+    def __post_init__(self) -> None:
+        hold_to_rules(self)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TimeoutSettings:
     """How long each step of an exchange may take. There is no limit on the whole, so streams may last."""
@@ -576,14 +809,8 @@ class TimeoutSettings:
     ] = 60.0
     # Envoy's stream_idle_timeout: server-sent events with a heartbeat pass.
     idle: Annotated[float, Key(rule=TIMEOUT, text="Between two bytes of a body, in either direction.")] = 300.0
-    # Against clients that send a head byte by byte; servers of Go and Node are of this order.
-    request_head: Annotated[float, Key(rule=TIMEOUT, text="From the first to the last byte of a request's head.")] = (
-        10.0
-    )
-    # nginx's keepalive_timeout: longer than most clients' own, so that it is the client that closes.
-    keep_alive: Annotated[
-        float, Key(rule=TIMEOUT, text="How long a client's connection may be idle between two requests.")
-    ] = 75.0
+    request_head: _RequestHeadTimeout = 10.0
+    keep_alive: _KeepAliveTimeout = 75.0
 
     def __post_init__(self) -> None:
         hold_to_rules(self)
@@ -593,21 +820,9 @@ class TimeoutSettings:
 class LimitSettings:
     """How large the head of a request or a response may be, and what is kept of a body."""
 
-    # RFC 9112 §3 asks for 8000 at least; nginx's and Apache's limit.
-    request_line: Annotated[
-        int, Key(rule=size(256), text="Bytes of the request line; a longer one is answered with 414.")
-    ] = 8192
-    # Envoy's is 60 KiB, Go's 1 MiB: no real head reaches it, and a connection may cost it.
-    head: Annotated[
-        int,
-        Key(
-            rule=size(256), text="Bytes of a whole head; a larger one is answered with 431, and in a response with 502."
-        ),
-    ] = 65536
-    # Envoy's is 100; some more, for what proxies on the way add.
-    field_lines: Annotated[
-        int, Key(rule=count(1, 10_000), text="Lines of a head; more are answered with 431, and in a response with 502.")
-    ] = 128
+    request_line: _RequestLineLimit = 8192
+    head: _HeadLimit = 65536
+    field_lines: _FieldLinesLimit = 128
     # Holds what an API of readings is sent, and costs a connection no more than a head does.
     kept_body: Annotated[
         int,
@@ -624,10 +839,7 @@ class LimitSettings:
     @staticmethod
     def find_faults(values: Mapping[str, Any]) -> Iterator[Fault]:
         """Find a head that has no room for its first line."""
-        request_line = values.get("request_line", 0)
-        if values.get("head", request_line) < request_line:
-            complaint = f"is less than request_line, which is part of it; write {request_line} or more"
-            yield Fault(key="head", complaint=complaint, may_be_shown=True)
+        yield from _head_below_its_first_line(values)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -661,17 +873,30 @@ class PoolSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RouteSettings:
-    """One listener for apps, and the one upstream it forwards to."""
+    """One upstream, and which requests are forwarded to it: all of its own listener, or some of one that routes share."""
 
     name: Annotated[str, Key(rule=NAME, text="What logs and metrics call the route.", example="switch-api")]
     listen: Annotated[
-        Address,
+        Address | None,
         Key(
-            rule=ADDRESS,
-            text="Where apps send their plain HTTP: host:port, loopback. Port 0 lets the system choose.",
+            rule=OPTIONAL_ADDRESS,
+            text="Where apps send their plain HTTP: host:port, loopback. Port 0 lets the system choose. Or listener.",
             example="127.0.0.1:8080",
         ),
-    ]
+    ] = None
+    listener: Annotated[
+        str | None,
+        Key(
+            rule=OPTIONAL_NAME,
+            text="The listener (one of listeners) whose requests it takes, in place of listen.",
+            example="local",
+        ),
+    ] = None
+    match: Annotated[MatchSettings, Key(text="Which requests of the listener the route is for.")] = MatchSettings()
+    # What the app sends is what the API gets, unless somebody says otherwise.
+    strip_prefix: Annotated[
+        bool, Key(rule=SWITCH, text="Whether match.path is taken off the path before it is forwarded.")
+    ] = False
     upstream: Annotated[
         Origin,
         Key(
@@ -690,10 +915,7 @@ class RouteSettings:
             rule=WAIT, text="How long a request may wait for a token where there is none; then it is answered with 503."
         ),
     ] = 5.0
-    # Whoever reaches the listener uses the credential.
-    allow_remote_clients: Annotated[
-        bool, Key(rule=SWITCH, text="Whether listen may be an address that others than this pod can reach.")
-    ] = False
+    allow_remote_clients: _AllowRemoteClients = False
     # With it, the access token may cross the network readable to all.
     allow_plaintext: Annotated[
         bool, Key(rule=SWITCH, text="Whether upstream may be http:// on a host that is not loopback.")
@@ -712,7 +934,17 @@ class RouteSettings:
 
     @staticmethod
     def find_faults(values: Mapping[str, Any]) -> Iterator[Fault]:
-        """Find an upstream in plaintext, and a listener that is open to others."""
+        """Find two listeners or none, a prefix to strip that is not there, plaintext, and a listener open to others."""
+        given = [name for name in ("listen", "listener") if values.get(name, "") is not None]
+        if not given:
+            complaint = "is missing; write listen: 127.0.0.1:8080, or listener: NAME for one of those in listeners"
+            yield Fault(key="listen", complaint=complaint, is_about_absence=True)
+        elif len(given) > 1:
+            complaint = "stands beside listen, and a route has one listener; keep one of them"
+            yield Fault(key="listener", complaint=complaint, may_be_shown=True)
+        if values.get("strip_prefix") and "match" in values and values["match"].path is None:
+            complaint = "has no prefix to take off; write match: {path: /prefix/} beside it, or take it out"
+            yield Fault(key="strip_prefix", complaint=complaint, may_be_shown=True)
         if "upstream" in values:
             yield from _plaintext("upstream", values["upstream"], values, why="the access token goes there")
         yield from _open_to_others(values, why="whoever reaches it can use the credential")
@@ -725,7 +957,7 @@ class AdminSettings:
     listen: Annotated[
         Address | None,
         Key(
-            rule=OPTIONAL_ADDRESS,
+            rule=ADDRESS_OR_OFF,
             text="Where /livez, /readyz and /metrics are served: host:port, loopback; off for nowhere.",
             example="127.0.0.1:9901",
         ),
@@ -794,14 +1026,40 @@ class Settings:
     """The whole configuration of one proxy."""
 
     credentials: Annotated[dict[str, CredentialSettings], Key(names=NAME, text="The credentials, by name.")]
-    routes: Annotated[tuple[RouteSettings, ...], Key(text="The routes: a listener each.")]
+    listeners: Annotated[
+        dict[str, ListenerSettings], Key(names=NAME, text="The listeners that several routes share, by name.")
+    ] = field(default_factory=dict)
+    routes: Annotated[tuple[RouteSettings, ...], Key(text="The routes: where requests come in, and where they go.")]
     admin: Annotated[AdminSettings, Key(text="The listener for probes and metrics.")] = AdminSettings()
     log: Annotated[LogSettings, Key(text="What is written to standard output, and how.")] = LogSettings()
     shutdown: Annotated[ShutdownSettings, Key(text="What happens between SIGTERM and the end.")] = ShutdownSettings()
 
     def __post_init__(self) -> None:
         hold_to_rules(self)
-        routes = [{"name": r.name, "listen": r.listen, "credential": r.credential} for r in self.routes]
-        admin = {"listen": self.admin.listen}
-        for conflict in find_conflicts({"credentials": self.credentials, "routes": routes, "admin": admin}):
-            raise InvalidValueError(f"{conflict.value!r} {conflict.complaint}")
+        listeners = {name: {"listen": listener.listen} for name, listener in self.listeners.items()}
+        data = {
+            "credentials": self.credentials,
+            "listeners": listeners,
+            "routes": [_as_written(route) for route in self.routes],
+            "admin": {"listen": self.admin.listen},
+        }
+        for conflict in find_conflicts(data):
+            subject = ".".join(map(str, conflict.path)) if conflict.is_about_key else repr(conflict.value)
+            raise InvalidValueError(f"{subject} {conflict.complaint}")
+
+
+def _as_written(route: RouteSettings) -> dict[str, object]:
+    """Return what of a route conflicts are found in; of the listener's keys, those that are not at their defaults."""
+    written: dict[str, Any] = {
+        "name": route.name,
+        "listen": route.listen,
+        "listener": route.listener,
+        "match": {"path": route.match.path, "host": route.match.host},
+        "credential": route.credential,
+    }
+    for section, key in LISTENER_KEYS:
+        holder = route if section is None else getattr(route, section)
+        value = getattr(holder, key)
+        if value != next(field.default for field in fields_of(type(holder)) if field.name == key):
+            (written if section is None else written.setdefault(section, {}))[key] = value
+    return written

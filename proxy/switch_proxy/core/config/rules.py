@@ -22,6 +22,7 @@ from switch_proxy.core.config.units import (
     parse_switch,
 )
 from switch_proxy.core.errors import InvalidValueError
+from switch_proxy.core.path_prefix import PathPrefix, parse_path_prefix
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -118,7 +119,7 @@ def hold_to_rules(instance: Any) -> None:
         try:
             if field.key.before is not None:
                 field.key.before(value)
-            if field.holds_models and not value:
+            if field.holds_models and field.is_required and not value:
                 raise InvalidValueError("is empty; give at least one")
             for name, item in _items(field, value):
                 if field.key.names is not None:
@@ -233,6 +234,31 @@ def _address(value: object) -> Address:
     if isinstance(value, int) and not isinstance(value, bool):
         raise InvalidValueError("is not host:port; write one such as 127.0.0.1:8080", may_be_shown=True)
     return parse_address(parse_text(value))
+
+
+def _address_or_none(value: object) -> Address | None:
+    return None if value is None or value == "" else _address(value)
+
+
+def _name_or_none(value: object) -> str | None:
+    return None if value is None or value == "" else parse_name(value)
+
+
+def _path_prefix_or_none(value: object) -> PathPrefix | None:
+    if isinstance(value, PathPrefix):
+        return value
+    text = _text_or_none(value)
+    return None if text is None else parse_path_prefix(text)
+
+
+def _request_host_or_none(value: object) -> str | None:
+    text = _text_or_none(value)
+    if text is None:
+        return None
+    if re.search(r"(\]|^[^:]*):[0-9]*$", text):
+        raise InvalidValueError("has a port; leave it out, because hosts are compared without ports", may_be_shown=True)
+    host = text[1:-1] if text.startswith("[") and text.endswith("]") else text
+    return parse_host(host).removesuffix(".")
 
 
 def _origin(value: object) -> Origin:
@@ -373,8 +399,12 @@ VARIABLE: Final = _rule(_variable, {"type": "string", "pattern": f"^({_VARIABLE.
 SCOPE: Final = _rule(_scope, _STRING, _NULL)
 PSEUDONYM: Final = _rule(_pseudonym, _STRING, _NULL, _OFF)
 HOST: Final = _rule(_host_or_none, _STRING, _NULL)
+REQUEST_HOST: Final = _rule(_request_host_or_none, _STRING, _NULL)
+OPTIONAL_NAME: Final = _rule(_name_or_none, {"type": "string", "pattern": f"^({_NAME.pattern})?$"}, _NULL)
+PATH_PREFIX: Final = _rule(_path_prefix_or_none, {"type": "string", "pattern": "^/[^?#;]*$"}, _NULL)
 ADDRESS: Final = _rule(_address, _ADDRESS)
-OPTIONAL_ADDRESS: Final = _rule(parse_address_or_off, _ADDRESS, _NULL, _OFF)
+OPTIONAL_ADDRESS: Final = _rule(_address_or_none, _ADDRESS, _NULL)
+ADDRESS_OR_OFF: Final = _rule(parse_address_or_off, _ADDRESS, _NULL, _OFF)
 ORIGIN: Final = _rule(_origin, _URL)
 OPTIONAL_ENDPOINT: Final = _rule(_endpoint_or_none, _URL, _NULL)
 ISSUER: Final = _rule(_issuer, _URL, _NULL)

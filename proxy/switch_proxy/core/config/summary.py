@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from switch_proxy.core.addresses import parse_endpoint
 from switch_proxy.core.config.dump import plain_value
+from switch_proxy.core.config.models import MatchSettings
 from switch_proxy.core.config.rules import fields_of
 from switch_proxy.core.config.units import format_duration
 from switch_proxy.core.jwt_claims import audiences, read_claims, scopes
@@ -27,6 +28,9 @@ _TOLD = frozenset(
     {
         "name",
         "listen",
+        "listener",
+        "match",
+        "strip_prefix",
         "upstream",
         "credential",
         "token_url",
@@ -45,6 +49,12 @@ _TOLD = frozenset(
 
 def summarize(settings: Settings) -> Iterator[str]:
     """Return the lines that tell what the proxy will do; neither secrets nor queries of URLs are in them."""
+    for listener_name, listener in settings.listeners.items():
+        yield f"listener {listener_name}"
+        yield _line("listens on", _reach(listener.listen))
+        yield _line("has the routes", ", ".join(r.name for r in settings.routes if r.listener == listener_name))
+        yield from _not_by_default(listener)
+        yield ""
     for route in settings.routes:
         yield f"route {route.name}"
         yield from _route(route)
@@ -100,7 +110,11 @@ def _words(texts: Iterable[object]) -> str:
 
 
 def _route(route: RouteSettings) -> Iterator[str]:
-    yield _line("listens on", _reach(route.listen))
+    yield _line("listens on", f"listener {route.listener}" if route.listen is None else _reach(route.listen))
+    if route.match != MatchSettings():
+        host = "any host" if route.match.host is None else f"host {route.match.host}"
+        path = "any path" if route.match.path is None else f"path {route.match.path}"
+        yield _line("takes", f"{path}, {host}{', and strips the path' if route.strip_prefix else ''}")
     yield _line("forwards to", f"{route.upstream}{'' if route.upstream.scheme == 'https' else ' (in plaintext)'}")
     yield _line("with tokens of", f"credential {route.credential}")
     yield from _not_by_default(route)

@@ -43,6 +43,9 @@ def read_settings(data: Mapping[str, Any], expanded: Mapping[Path, tuple[str, ..
     reader = _Reader(expanded)
     # First what is wrong between parts, for settings are only made of what fits.
     for conflict in find_conflicts(data):
+        if conflict.is_about_key:
+            reader.findings.append(Finding(path=conflict.path, text=conflict.complaint, is_about_key=True))
+            continue
         reader.complain(conflict.path, conflict.value, InvalidValueError(conflict.complaint, may_be_shown=True))
     has_conflicts = bool(reader.findings)
     settings = reader.model(Settings, data, (), may_be_made=not has_conflicts)
@@ -119,7 +122,7 @@ class _Reader:
                 Finding(path=path, text="must be names with what they name, one a line, indented below it")
             )
             return _UNUSABLE
-        if not value and field.holds_models:
+        if not value and field.holds_models and field.is_required:
             self.findings.append(Finding(path=path, text="is empty; write at least one, as in config.example.yaml"))
             return _UNUSABLE
         table = {}

@@ -1,0 +1,59 @@
+"""
+The path that a route of a shared listener answers for: whole segments, in one canonical form.
+
+Two paths are the same if their segments are, after RFC 3986 §6.2.2: percent-encoded unreserved characters are decoded,
+other escapes are in upper case. Letters keep their case, and a slash at the end means nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+from switch_proxy.core.errors import InvalidValueError
+
+_PATH: Final = re.compile(r"(?:[A-Za-z0-9\-._~!$&'()*+,=:@/]|%[0-9A-Fa-f]{2})*")
+_ESCAPE: Final = re.compile(r"%([0-9A-Fa-f]{2})")
+_UNRESERVED: Final = re.compile(r"[A-Za-z0-9\-._~]")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PathPrefix:
+    """The segments that the path of a request must begin with; none at all match every path."""
+
+    segments: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return "/" + "".join(f"{segment}/" for segment in self.segments)
+
+
+def parse_path_prefix(text: str) -> PathPrefix:
+    """Return the prefix that a path means. Raises InvalidValueError if servers could disagree about its segments."""
+    if not text.startswith("/"):
+        raise InvalidValueError("does not begin with a slash; write a path such as /switch/", may_be_shown=True)
+    for character, name in (("?", "query"), ("#", "fragment")):
+        if character in text:
+            raise InvalidValueError(f"has a {name} (from the {character}); write a path alone, such as /switch/")
+    if ";" in text or "%3b" in text.lower():
+        raise InvalidValueError(
+            "has a semicolon, which servers read in different ways; write a path without", may_be_shown=True
+        )
+    if re.search(r"%2f|%5c|\\", text, re.IGNORECASE):
+        raise InvalidValueError(
+            "has a backslash or an encoded slash, which servers read in different ways; write a path without",
+            may_be_shown=True,
+        )
+    if _PATH.fullmatch(text) is None:
+        raise InvalidValueError("has a character that a path may not have; percent-encode it (RFC 3986 §2.1)")
+    segments = [_ESCAPE.sub(_normalize, segment) for segment in text.strip("/").split("/")] if text != "/" else []
+    if "//" in text:
+        raise InvalidValueError("has an empty segment (//); write one slash in its place", may_be_shown=True)
+    if any(segment in {".", ".."} for segment in segments):
+        raise InvalidValueError("has a . or .. segment; write the path that is meant", may_be_shown=True)
+    return PathPrefix(segments=tuple(segments))
+
+
+def _normalize(escape: re.Match[str]) -> str:
+    character = chr(int(escape[1], 16))
+    return character if _UNRESERVED.fullmatch(character) else escape[0].upper()
