@@ -33,6 +33,7 @@ from switch_proxy.core.addresses import Address
 from switch_proxy.core.config.models import ADMIN_LISTENER
 from switch_proxy.core.egress import find_egress_proxy
 from switch_proxy.core.health import HealthSnapshot, ListenerHealth, judge_readiness
+from switch_proxy.core.route_events import TlsBroken, TlsReloaded, TlsRestored
 from switch_proxy.http1.listener import Listener
 from switch_proxy.logs.credentials import CredentialLog
 from switch_proxy.logs.log import Log
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
     from switch_proxy.core.credential_events import CredentialEvent
     from switch_proxy.core.egress import EgressProxy
     from switch_proxy.core.health import Verdict
+    from switch_proxy.core.route_events import RouteEvent
 
 
 class Application:
@@ -148,6 +150,8 @@ class Application:
         async with asyncio.TaskGroup() as tasks:
             for name, manager in self._managers.items():
                 tasks.create_task(_run_for_good(manager), name=f"credential {name}")
+            for name, listener in self._listeners.items():
+                tasks.create_task(listener.follow_tls_files(self.on_route_event), name=f"TLS files of route {name}")
 
     async def failure(self) -> BaseException:
         """Wait until a task has died, which none may, and return what of."""
@@ -204,6 +208,14 @@ class Application:
         # Not before the credential's manager has done what belongs to the event.
         asyncio.get_running_loop().call_soon(self._look_at_health)
 
+    def on_route_event(self, event: RouteEvent) -> None:
+        """Log what has happened to a route."""
+        match event:
+            case TlsBroken():
+                self._events.warning(event.name, route=event.route, source=event.source, error=event.error)
+            case TlsReloaded() | TlsRestored():
+                self._events.info(event.name, route=event.route, source=event.source)
+
     def judge_readiness(self) -> Verdict:
         """Return whether the proxy is ready, with the reasons, as /readyz tells it."""
         return judge_readiness(self._look_at_health())
@@ -214,7 +226,10 @@ class Application:
             now=self._clock.now(),
             wall=self._clock.wall(),
             credentials=tuple(manager.status() for manager in self._managers.values()),
-            listeners=tuple(ListenerHealth(name=name, address=self._written_address(name)) for name in self._listeners),
+            listeners=tuple(
+                ListenerHealth(name=name, address=self._written_address(name), tls_error=listener.snapshot().tls_error)
+                for name, listener in self._listeners.items()
+            ),
             started_at=self._started_at,
             draining_since=self._draining_since,
         )

@@ -142,6 +142,13 @@ class Telemetry:
         yield _metric("gauge", "ready", "Whether /readyz answers 200.", (), [((), is_ready)])
         yield from self._collect_exchanges()
         yield from _collect_parts("route", _ROUTE_METRICS, state.routes)
+        yield _metric(
+            "gauge",
+            "route_tls_usable",
+            "Whether the TLS files towards the upstream can be used; the last good ones stay in use.",
+            ("route",),
+            (((route.name,), route.tls_error is None) for route in state.routes),
+        )
         yield from _collect_credentials(state.health)
         text = "Lines of the log that could not be written."
         yield _metric("counter", "log_lines_dropped", text, (), [((), state.log_lines_dropped)])

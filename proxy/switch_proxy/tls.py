@@ -1,44 +1,114 @@
 """
 TLS of the connections that the proxy opens, to APIs and to token endpoints alike: always verified, TLS 1.2 or later.
+
+The files of a `tls` section become a context or an error that names the file. They may be replaced while the proxy
+runs; the context of the last good files stays in use while the new ones cannot be used.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import ssl
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from switch_proxy.core.errors import TlsFilesError
+from switch_proxy.core.secret import MAX_SECRET, Secret, find_text_fault
+from switch_proxy.watched_files import FileUnreadableError, WatchedFile, name_of, read_file
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from switch_proxy.clock import Clock
     from switch_proxy.core.config.models import TlsSettings
 
+LARGEST_CA_FILE: Final = 1024 * 1024
+"""Bytes: all public authorities together have some 220 KiB."""
 
-def prepare(context: ssl.SSLContext, settings: TlsSettings, *, owner: str) -> None:
-    """
-    Make a client's context ready to connect with: what it trusts, and the certificate that it shows.
-
-    `owner` is whose settings these are, for the error. Raises TlsFilesError.
-    """
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_alpn_protocols(["http/1.1"])
-    if settings.ca_file is None:
-        context.load_default_certs(ssl.Purpose.SERVER_AUTH)
-    load_files(context, settings, owner=owner)
+Context = TypeVar("Context", bound=ssl.SSLContext)
 
 
-def load_files(context: ssl.SSLContext, settings: TlsSettings, *, owner: str) -> None:
-    """Load the files that are named, and nothing else. Raises TlsFilesError."""
-    path = settings.ca_file
-    try:
-        if path is not None:
-            context.load_verify_locations(cafile=path)
-        path = settings.client_certificate_file
-        if path is not None:
-            # Without a password of its own, OpenSSL would ask the terminal for that of an encrypted key.
-            context.load_cert_chain(path, settings.client_key_file, password="")
-    except OSError as error:
-        raise TlsFilesError(owner=owner, path=path or "", reason=reason_of(error)) from None
+class TlsFiles(Generic[Context]):
+    """The files of one `tls` section, and the context made of the last ones that could be used."""
+
+    def __init__(self, settings: TlsSettings, *, owner: str, new_context: Callable[[], Context]) -> None:
+        """Take the settings and, for errors, whose they are; nothing is read yet."""
+        self._settings = settings
+        self._owner = owner
+        self._new_context = new_context
+        self._last_good: tuple[Secret, Context] | None = None
+        names = (settings.client_certificate_file, settings.client_key_file, settings.ca_file)
+        self._paths = tuple(path for path in names if path is not None)
+
+    @property
+    def context(self) -> Context:
+        """Return the context of the last good files, without reading them again."""
+        if self._last_good is None:
+            raise RuntimeError("the TLS files have not been read yet")
+        return self._last_good[1]
+
+    def read(self) -> Secret:
+        """
+        Read the files, make a context if they have changed, and return their content.
+
+        Blocks: for a thread. Raises TlsFilesError; the context before stays in use.
+        """
+        content = self._read_content()
+        if self._last_good is None or content != self._last_good[0]:
+            context = self._new_context()
+            context.minimum_version = ssl.TLSVersion.TLSv1_2
+            context.set_alpn_protocols(["http/1.1"])
+            if self._settings.ca_file is None:
+                context.load_default_certs(ssl.Purpose.SERVER_AUTH)
+            self._load_into(context)
+            self._last_good = content, context
+        return content
+
+    def renew_context(self) -> Context:
+        """Return the context of the files as they are now, or else of the last good ones. Raises as `read` does."""
+        try:
+            self.read()
+        except TlsFilesError:
+            # Files of one rotation may come one after the other; who watches them reports the error.
+            if self._last_good is None:
+                raise
+        return self.context
+
+    def watch(self, clock: Clock) -> WatchedFile | None:
+        """Return the files as one that is watched; None if the section names none."""
+        return WatchedFile(path=self._paths[0], clock=clock, read=self.read) if self._paths else None
+
+    def _read_content(self) -> Secret:
+        """Return certificate and key as they are, and a digest of the authorities, which are large and no secret."""
+        texts = []
+        for path in self._paths:
+            is_large = path == self._settings.ca_file
+            try:
+                raw = read_file(path, longest=LARGEST_CA_FILE if is_large else MAX_SECRET)
+            except FileUnreadableError as error:
+                problem: str | None = error.problem
+            else:
+                problem = None if is_large else find_text_fault(raw)
+                texts.append(hashlib.sha256(raw).hexdigest() if is_large else raw.decode("utf-8", "replace"))
+            if problem is not None:
+                raise TlsFilesError(owner=self._owner, source=name_of(path), problem=problem)
+        return Secret("\n".join(texts))
+
+    def _load_into(self, context: ssl.SSLContext) -> None:
+        settings = self._settings
+        path = settings.ca_file or ""
+        try:
+            if settings.ca_file is not None:
+                context.load_verify_locations(cafile=path)
+            if settings.client_certificate_file is not None:
+                path = settings.client_certificate_file
+                # Without a password of its own, OpenSSL would ask the terminal for that of an encrypted key.
+                context.load_cert_chain(path, settings.client_key_file, password="")
+        except OSError as error:
+            problem = f"cannot be loaded: {reason_of(error)}"
+        else:
+            return
+        raise TlsFilesError(owner=self._owner, source=name_of(path), problem=problem)
 
 
 def reason_of(error: OSError) -> str:

@@ -136,8 +136,8 @@ async def test_an_admin_port_that_is_taken_ends_it_likewise(
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        pytest.param(None, "No such file or directory", id="missing"),
-        pytest.param("no certificate", "no certificate or crl found", id="not PEM"),
+        pytest.param(None, "does not exist", id="missing"),
+        pytest.param("no certificate", "cannot be loaded: no certificate or crl found", id="not PEM"),
     ],
 )
 async def test_a_file_of_tls_that_cannot_be_used_ends_it_with_one_clear_line_and_exit_code_1(
@@ -151,7 +151,7 @@ async def test_a_file_of_tls_that_cannot_be_used_ends_it_with_one_clear_line_and
         assert await proxy.exit_code() == 1
     (event,) = proxy.events
     assert (event["event"], event["level"]) == ("proxy.start_failed", "error")
-    assert event["reason"] == f"the TLS files of route 'switch-api' cannot be used: {path}: {reason}"
+    assert event["reason"] == f"the TLS files of route 'switch-api' cannot be used: the file {path} {reason}"
     assert proxy.errors == ""
     assert not auth.requests
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import socket
 from contextlib import asynccontextmanager
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import pytest
+import trustme
 
 from switch_proxy import process
 from switch_proxy.app import Application, running
@@ -24,6 +26,7 @@ from switch_proxy.core.config.models import (
     SecretSource,
     Settings,
     ShutdownSettings,
+    TlsSettings,
 )
 from switch_proxy.core.errors import ListenError
 from switch_proxy.demo import faults
@@ -281,6 +284,38 @@ async def test_in_the_end_readiness_is_red_before_anything_else_and_admin_answer
     assert (await get(f"{admin}/readyz"))[0] == 503
     assert (await get(served + METERS))[0] == 200
     await stopping
+
+
+class HastyClock(SystemClock):
+    """A clock on which nobody sleeps long, so that files are read often."""
+
+    async def sleep_until(self, at: float) -> None:
+        await asyncio.sleep(min(0.02, at - self.now()))
+
+
+async def test_tls_files_of_a_route_that_break_are_told_everywhere_until_they_are_mended(
+    api: FakeSwitchAPI, settings: Settings, told: Told, tmp_path: Path
+) -> None:
+    path = tmp_path / "ca.pem"
+    good = trustme.CA().cert_pem.bytes()
+    path.write_bytes(good)
+    upstream = dataclasses.replace(parse_origin(api.url), scheme="https")
+    with_tls = RouteSettings(
+        name="switch-api", listen=ANY_PORT, upstream=upstream, credential="switch", tls=TlsSettings(ca_file=str(path))
+    )
+    async with started(changed(settings, routes=(with_tls,)), told, clock=HastyClock()) as application:
+        path.write_bytes(b"")
+        broken = await told.wait_for("tls.broken")
+        assert (broken["level"], broken["route"]) == ("warning", "switch-api")
+        assert broken["error"] in (await get(url(application, "admin") + "/readyz"))[1]
+        metrics = (await get(url(application, "admin") + "/metrics"))[1]
+        assert 'switch_proxy_route_tls_usable{route="switch-api"} 0.0' in metrics
+        path.write_bytes(good)
+        await told.wait_for("tls.restored")
+        metrics = (await get(url(application, "admin") + "/metrics"))[1]
+        assert 'switch_proxy_route_tls_usable{route="switch-api"} 1.0' in metrics
+        path.write_bytes(trustme.CA().cert_pem.bytes())
+        assert (await told.wait_for("tls.reloaded"))["source"] == f"the file {path}"
 
 
 class DyingClock(SystemClock):

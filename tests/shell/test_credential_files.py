@@ -22,7 +22,8 @@ from switch_proxy.core.config.models import (
 )
 from switch_proxy.core.errors import SecretUnavailableError
 from switch_proxy.core.secret import Broken, Changed, Outcome, Restored, Secret, Unchanged
-from switch_proxy.tokens.sources import POLL_INTERVAL, CombinedCredentials, FileSecret, credentials_from
+from switch_proxy.tokens.sources import CombinedCredentials, credentials_from
+from switch_proxy.watched_files import POLL_INTERVAL, WatchedFile
 from tests.manual_clock import ManualClock, until
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ async def test_a_private_key_is_taken_up_when_it_can_sign(tmp_path: Path) -> Non
     """Another key is a change; what is no key leaves the last good one in use."""
     path, keys = tmp_path / "key.pem", [_key(), _key()]
     source = _source(auth_method="private_key_jwt", private_key=PrivateKeySettings(file=str(path)))
-    assert isinstance(source, FileSecret)
+    assert isinstance(source, WatchedFile)
     outcomes: list[Outcome] = []
     for content in (keys[0], keys[0], "half of it", keys[1]):
         path.write_text(content)
@@ -140,7 +141,7 @@ async def test_tls_files_that_cannot_be_used_are_told_by_name(tmp_path: Path, co
     first, second = await source.load(), await source.wait_for_change()
     assert first == Changed(secret=Secret("new"))
     assert isinstance(second, Broken)
-    assert second.error.startswith(f"no TLS files: the file {path} ")
+    assert second.error.startswith(f"the TLS files of the credential cannot be used: the file {path} ")
 
 
 # --- two secrets ---------------------------------------------------------------------------------------------------
@@ -222,4 +223,4 @@ async def test_what_is_wrong_with_one_file_does_not_hold_up_the_other(tmp_path: 
         told,
         Restored(),
     ]
-    assert repr(source) == f"<CombinedCredentials <FileSecret {paths[0]}>, <FileSecret {paths[1]}>>"
+    assert repr(source) == f"<CombinedCredentials <WatchedFile {paths[0]}>, <WatchedFile {paths[1]}>>"

@@ -15,7 +15,8 @@ from joserfc.jwk import ECKey
 from switch_proxy.core.config.models import AssertionSource, CredentialSettings, PrivateKeySettings, TlsSettings
 from switch_proxy.tokens.client import TokenClient
 from switch_proxy.tokens.manager import TokenManager
-from switch_proxy.tokens.sources import POLL_INTERVAL, credentials_from
+from switch_proxy.tokens.sources import credentials_from
+from switch_proxy.watched_files import POLL_INTERVAL
 from tests.authorization_server import RealAuthorizationServer, RegisteredClient
 from tests.manual_clock import ManualClock, until
 

@@ -12,7 +12,8 @@ from blockbuster import blockbuster_ctx
 from switch_proxy.core.config.models import SecretSource
 from switch_proxy.core.errors import SecretUnavailableError
 from switch_proxy.core.secret import Broken, Changed, Outcome, Restored, Secret, Unchanged
-from switch_proxy.tokens.sources import POLL_INTERVAL, EnvironmentSecret, FileSecret, _read, secret_from
+from switch_proxy.tokens.sources import EnvironmentSecret, _read, client_secret_file, secret_from
+from switch_proxy.watched_files import POLL_INTERVAL
 from tests.manual_clock import ManualClock, until
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ class Watch:
 
     def __init__(self, path: Path) -> None:
         self.clock = ManualClock()
-        self.secret = FileSecret(path=str(path), clock=self.clock)
+        self.secret = client_secret_file(str(path), clock=self.clock)
         self.outcomes: list[Outcome] = []
 
     async def run(self) -> None:
@@ -154,7 +155,7 @@ async def test_a_rewrite_without_a_trace_is_seen(watched: tuple[KubernetesVolume
 
 
 async def test_a_file_that_was_not_there_at_first_is_found(tmp_path: Path) -> None:
-    secret = FileSecret(path=str(tmp_path / "late"), clock=ManualClock())
+    secret = client_secret_file(str(tmp_path / "late"), clock=ManualClock())
     outcome = await secret.load()
     assert outcome == Broken(
         error=f"no client secret: the file {tmp_path / 'late'} does not exist", has_last_good=False
@@ -168,11 +169,11 @@ async def test_a_file_that_was_not_there_at_first_is_found(tmp_path: Path) -> No
 
 def test_a_secret_that_has_not_been_read_is_none() -> None:
     with pytest.raises(SecretUnavailableError, match="the file /x has not been read yet"):
-        FileSecret(path="/x", clock=ManualClock()).current()
+        client_secret_file("/x", clock=ManualClock()).current()
 
 
 async def _fault_of(path: object) -> str:
-    outcome = await FileSecret(path=str(path), clock=ManualClock()).load()
+    outcome = await client_secret_file(str(path), clock=ManualClock()).load()
     assert isinstance(outcome, Broken)
     return outcome.error
 
@@ -226,7 +227,7 @@ async def test_a_huge_file_is_not_read_whole(tmp_path: Path) -> None:
 async def test_reading_does_not_block_the_loop(tmp_path: Path) -> None:
     """A volume that hangs must not hold up requests."""
     (tmp_path / "secret").write_bytes(b"value")
-    secret = FileSecret(path=str(tmp_path / "secret"), clock=ManualClock())
+    secret = client_secret_file(str(tmp_path / "secret"), clock=ManualClock())
     with blockbuster_ctx():
         assert await secret.load() == Changed(secret=Secret("value"))
 
@@ -274,5 +275,5 @@ async def test_a_variable_does_not_change() -> None:
 
 def test_the_source_is_made_from_the_configuration() -> None:
     clock = ManualClock()
-    assert repr(secret_from(SecretSource(file="/x"), environ={}, clock=clock)) == "<FileSecret /x>"
+    assert repr(secret_from(SecretSource(file="/x"), environ={}, clock=clock)) == "<WatchedFile /x>"
     assert repr(secret_from(SecretSource(env="S"), environ={"S": "value"}, clock=clock)) == "<EnvironmentSecret S>"

@@ -637,7 +637,7 @@ async def test_a_file_of_authorities_that_is_missing_is_told_and_looked_for_agai
         with pytest.raises(TokenEndpointUnavailableError) as caught:
             await client.fetch(Secret(SECRET))
         assert caught.value.reason == (
-            f"the TLS files of the credential cannot be used: {path}: No such file or directory"
+            f"the TLS files of the credential cannot be used: the file {path} does not exist"
         )
         path.parent.mkdir()
         (tmp_path / "ca.pem").rename(path)

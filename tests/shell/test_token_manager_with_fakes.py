@@ -14,7 +14,7 @@ from switch_proxy.demo.auth_server import FakeAuthorizationServer
 from switch_proxy.demo.faults import HTML_PAGE, Close, Fault, Reset, Status, TokenFault, TokenField, WithoutTokenField
 from switch_proxy.tokens.client import TokenClient
 from switch_proxy.tokens.manager import TokenManager
-from switch_proxy.tokens.sources import CombinedCredentials, FileSecret
+from switch_proxy.tokens.sources import CombinedCredentials, client_secret_file
 from tests.manual_clock import ManualClock, until
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from switch_proxy.core.credential_events import CredentialEvent
+    from switch_proxy.watched_files import WatchedFile
 
 POLL_INTERVAL: Final = 30.0
 """Seconds; longer than the real one, for each look at the file takes a thread and real time."""
@@ -83,10 +84,10 @@ async def _running(tmp_path: Path, *, has_file: bool = True, has_previous: bool 
             client_secret=SecretSource(file=str(tmp_path / "client_secret")),
             audience="https://api.switchmarket.se",
         )
-        secrets: FileSecret | CombinedCredentials
-        secrets = FileSecret(path=str(tmp_path / "client_secret"), clock=clock, poll_interval=POLL_INTERVAL)
+        secrets: WatchedFile | CombinedCredentials
+        secrets = client_secret_file(str(tmp_path / "client_secret"), clock=clock, poll_interval=POLL_INTERVAL)
         if has_previous:
-            previous = FileSecret(path=str(tmp_path / "previous_client_secret"), clock=clock)
+            previous = client_secret_file(str(tmp_path / "previous_client_secret"), clock=clock)
             secrets = CombinedCredentials(main=secrets, previous=previous, clock=clock, poll_interval=POLL_INTERVAL)
         async with TokenClient(settings=settings, clock=clock) as client:
             manager = TokenManager(

@@ -81,12 +81,10 @@ class ListenError(SwitchProxyError):
 
 
 class TlsFilesError(SwitchProxyError):
-    """A file of a `tls` section cannot be used: `path`, and `reason` in the system's or OpenSSL's words."""
+    """A file of a `tls` section cannot be used; `problem` is a predicate: "does not exist"."""
 
-    def __init__(self, *, owner: str, path: str, reason: str) -> None:
-        super().__init__(f"the TLS files of {owner} cannot be used: {path}: {reason}")
-        self.path = path
-        self.reason = reason
+    def __init__(self, *, owner: str, source: str, problem: str) -> None:
+        super().__init__(f"the TLS files of {owner} cannot be used: {source} {problem}")
 
 
 class SecretUnavailableError(SwitchProxyError):

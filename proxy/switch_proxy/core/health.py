@@ -21,10 +21,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListenerHealth:
-    """One listener; `address` is the one bound, None where it is not."""
+    """
+    One listener and the route behind it.
+
+    `address` is the one bound, None if there is none. `tls_error` says why the route's TLS files cannot be used now,
+    None if they can; the last good ones stay in use.
+    """
 
     name: str
     address: str | None
+    tls_error: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +104,10 @@ def _checks(snapshot: HealthSnapshot) -> Iterator[Check]:
         if listener.address is None:
             yield Check(name=name, is_ok=False, reason="does not accept connections")
         else:
-            yield Check(name=name, is_ok=True, reason=f"accepts connections on {listener.address}")
+            reason = f"accepts connections on {listener.address}"
+            if listener.tls_error is not None:
+                reason += f", but {listener.tls_error}; the last good ones stay in use"
+            yield Check(name=name, is_ok=True, reason=reason)
     if snapshot.draining_since is not None:
         reason = "the proxy is shutting down; requests in flight are finished, new ones belong elsewhere"
         yield Check(name="shutdown", is_ok=False, reason=reason, since=snapshot.draining_since)

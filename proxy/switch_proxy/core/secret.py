@@ -115,6 +115,12 @@ class SourceState:
     last_good: Secret | None = None
     error: str | None = None
 
+    def current(self, source: str) -> Secret:
+        """Return the last good secret. Raises SecretUnavailableError, which names the `source`, if there never was one."""
+        if self.last_good is not None:
+            return self.last_good
+        raise SecretUnavailableError(self.error or f"{source} has not been read yet")
+
 
 def take_reading(state: SourceState, reading: Secret | str) -> tuple[SourceState, Outcome]:
     """
@@ -162,7 +168,7 @@ def parse_pem(raw: bytes, *, source: str, kind: str) -> Secret:
 
     `kind` is what it is meant to be, for the error. Raises SecretUnavailableError.
     """
-    fault = _find_fault(raw)
+    fault = find_text_fault(raw)
     if fault is not None:
         raise SecretUnavailableError(f"no {kind}: {source} {fault}")
     return Secret(raw.decode("utf-8"))
@@ -173,7 +179,7 @@ def _parse_line(raw: bytes, *, source: str, kind: str) -> Secret:
         if raw.endswith(newline):
             raw = raw.removesuffix(newline)
             break
-    fault = _find_fault(raw) or _find_fault_of_line(raw, kind)
+    fault = find_text_fault(raw) or _find_fault_of_line(raw, kind)
     if fault is not None:
         raise SecretUnavailableError(f"no {kind}: {source} {fault}")
     return Secret(raw.decode("utf-8"))
@@ -187,7 +193,8 @@ def _find_fault_of_line(raw: bytes, kind: str) -> str | None:
     return None
 
 
-def _find_fault(raw: bytes) -> str | None:
+def find_text_fault(raw: bytes) -> str | None:
+    """Return why bytes are not a text that may be a secret, as a predicate; None if they are."""
     if len(raw) > MAX_SECRET:
         return f"holds more than {MAX_SECRET // 1024} KiB"
     if raw.startswith((b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")):

@@ -5,19 +5,23 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from switch_proxy import tls
 from switch_proxy.core.errors import UpstreamConnectError
 from switch_proxy.core.http.problems import Problem
+from switch_proxy.core.route_events import TlsBroken, TlsReloaded, TlsRestored
 from switch_proxy.http1.connect_proxy import open_tunnel
 from switch_proxy.http1.upstream_connection import UpstreamConnection
+from switch_proxy.tls import TlsFiles
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from switch_proxy.clock import Clock
     from switch_proxy.core.config.models import RouteSettings
     from switch_proxy.core.egress import EgressProxy
+    from switch_proxy.core.route_events import RouteEvent
 
 _HAPPY_EYEBALLS_DELAY: Final = 0.25
 """Seconds before the next address is tried beside the first (RFC 8305 §5 recommends 250 ms)."""
@@ -44,7 +48,7 @@ class Connector:
     """Opens connections to one route's upstream. Every failure is an UpstreamConnectError that says what to look at."""
 
     def __init__(self, *, route: RouteSettings, egress_proxy: EgressProxy | None, now: Callable[[], float]) -> None:
-        """Prepare; nothing is opened yet. Raises TlsFilesError."""
+        """Take the route's settings; nothing is read or opened yet."""
         self._route = route
         self._egress_proxy = egress_proxy
         self._now = now
@@ -52,9 +56,46 @@ class Connector:
         self._place = f"{upstream.host}:{upstream.port}"
         self._server_name = route.tls.server_name or upstream.host
         self._tls: ResumingContext | None = None
+        self._tls_files: TlsFiles[ResumingContext] | None = None
         if upstream.scheme == "https":
-            self._tls = ResumingContext(ssl.PROTOCOL_TLS_CLIENT)
-            tls.prepare(self._tls, route.tls, owner=f"route {route.name!r}")
+            self._tls_files = TlsFiles(
+                route.tls,
+                owner=f"route {route.name!r}",
+                new_context=partial(ResumingContext, ssl.PROTOCOL_TLS_CLIENT),
+            )
+        self.tls_error: str | None = None
+        """Why the TLS files cannot be used now; the last good ones stay in use."""
+
+    async def prepare_tls(self) -> None:
+        """Read the TLS files for the first time; to be done before `open`. Raises TlsFilesError."""
+        if self._tls_files is not None:
+            # In a thread: reading the system's certificates takes some 20 ms, and a volume may hang.
+            await asyncio.to_thread(self._tls_files.read)
+            self._tls = self._tls_files.context
+
+    async def follow_tls_files(
+        self, *, clock: Clock, on_changed: Callable[[], None], observe: Callable[[RouteEvent], None]
+    ) -> None:
+        """
+        Use changed TLS files for new connections, until cancelled; return at once if the route names none.
+
+        `on_changed` is to drop the connections of the files before. Sessions go with the context that they belong to.
+        """
+        if self._tls_files is None or (watched := self._tls_files.watch(clock)) is None:
+            return
+        files = self._tls_files
+        await watched.load()
+        while True:
+            known, self.tls_error = self.tls_error, watched.state.error
+            if files.context is not self._tls:
+                self._tls = files.context
+                on_changed()
+                observe(TlsReloaded(route=self._route.name, source=watched.source))
+            elif self.tls_error is not None and self.tls_error != known:
+                observe(TlsBroken(route=self._route.name, source=watched.source, error=self.tls_error))
+            elif self.tls_error is None and known is not None:
+                observe(TlsRestored(route=self._route.name, source=watched.source))
+            await watched.wait_for_change()
 
     async def open(self) -> UpstreamConnection:
         """Open one connection. Raises UpstreamConnectError."""
@@ -148,7 +189,8 @@ class Connector:
         if self._tls is not None:
             tls_object = connection.transport.get_extra_info("ssl_object")
             session = tls_object.session if tls_object is not None else None
-            if session is not None and session.has_ticket:
+            # A session belongs to the context, and so to the TLS files, that it was made with.
+            if session is not None and session.has_ticket and tls_object.context is self._tls:
                 self._tls.session = session
 
 

@@ -15,10 +15,13 @@ from switch_proxy.http1.context import ExchangeObserver, RouteContext, TokenProv
 from switch_proxy.http1.snapshot import RouteSnapshot
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from switch_proxy.clock import Clock
     from switch_proxy.core.addresses import Address
     from switch_proxy.core.config.models import RouteSettings
     from switch_proxy.core.egress import EgressProxy
+    from switch_proxy.core.route_events import RouteEvent
 
 _LONGEST_TICK: Final = 0.25
 """
@@ -57,7 +60,8 @@ class Listener:
         return f"<Listener {self._route.name} clients={len(self._clients)} {self._context.pool!r}>"
 
     async def start(self) -> None:
-        """Bind and accept. Raises ListenError."""
+        """Bind and accept. Raises ListenError, TlsFilesError."""
+        await self._context.connector.prepare_tls()
         loop = asyncio.get_running_loop()
         listen = self._route.listen
         if listen is None:
@@ -143,6 +147,13 @@ class Listener:
             client.abort()
         self._context.pool.close_idle()
 
+    async def follow_tls_files(self, observe: Callable[[RouteEvent], None]) -> None:
+        """Use changed TLS files towards the upstream, until cancelled."""
+        context = self._context
+        await context.connector.follow_tls_files(
+            clock=context.clock, on_changed=lambda: context.pool.retire(context.now()), observe=observe
+        )
+
     def snapshot(self) -> RouteSnapshot:
         """Return what the route is doing now."""
         context = self._context
@@ -160,6 +171,7 @@ class Listener:
             token_refusals=context.token_refusals,
             replays=context.replays,
             scope_refusals=context.scope_refusals,
+            tls_error=context.connector.tls_error,
         )
 
 

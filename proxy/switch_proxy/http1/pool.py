@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from math import inf
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ class Pool:
     __slots__ = (
         "_idle",
         "_open",
+        "_retired_at",
         "_settings",
         "_total",
         "_waiters",
@@ -41,6 +43,7 @@ class Pool:
         self._settings = settings
         self._open = opener
         self._idle: list[UpstreamConnection] = []
+        self._retired_at = -inf
         self._total = 0
         """Connections that exist or are being opened."""
         self._waiters: deque[asyncio.Future[UpstreamConnection | None]] = deque()
@@ -147,6 +150,9 @@ class Pool:
         if connection.has_seen_eof or connection.created_at + settings.lifetime <= now:
             connection.close()
             return
+        if connection.created_at <= self._retired_at:
+            connection.close()
+            return
         keep = settings.idle if idle_timeout is None else min(settings.idle, idle_timeout)
         if keep <= 0:
             connection.close()
@@ -184,6 +190,11 @@ class Pool:
         """Close the idle connections that have outlived their time."""
         for connection in [each for each in self._idle if each.idle_until <= now]:
             connection.close()
+
+    def retire(self, now: float) -> None:
+        """Use no connection again that was opened until `now`: close the idle ones, and busy ones when released."""
+        self._retired_at = now
+        self.close_idle()
 
     def close_idle(self) -> None:
         """Close every idle connection."""

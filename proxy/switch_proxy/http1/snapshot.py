@@ -21,3 +21,5 @@ class RouteSnapshot:
     token_refusals: int
     replays: int
     scope_refusals: int
+    tls_error: str | None = None
+    """Why the TLS files cannot be used now; None if they can, or there are none."""

@@ -8,18 +8,17 @@ and what an answer means is core/oauth.py's business, when to ask core/lifecycle
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import secrets
 import socket
 import ssl
+from functools import partial
 from math import inf
-from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
 import aiohttp
 from yarl import URL
 
-from switch_proxy import __version__, tls
+from switch_proxy import __version__
 from switch_proxy.core.config.models import SIGNING_METHODS, TLS_METHODS
 from switch_proxy.core.discovery import METADATA_LIFETIME, metadata_urls, no_metadata, parse_metadata
 from switch_proxy.core.egress import find_egress_proxy
@@ -33,13 +32,14 @@ from switch_proxy.core.errors import (
 )
 from switch_proxy.core.oauth import MAX_BODY, TokenRequest, TokenResponse, build_request, parse_response
 from switch_proxy.core.secret import Secret
+from switch_proxy.tls import TlsFiles, reason_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from types import TracebackType
 
     from switch_proxy.clock import Clock
-    from switch_proxy.core.config.models import CredentialSettings, TlsSettings
+    from switch_proxy.core.config.models import CredentialSettings
     from switch_proxy.core.egress import EgressProxy
     from switch_proxy.core.tokens import TokenGrant
 
@@ -64,8 +64,9 @@ class TokenClient:
         self._found_at = inf if settings.token_url is not None else -inf
         self.egress_proxy: EgressProxy | None = self._find_egress_proxy(self._url)
         self._session: aiohttp.ClientSession | None = None
-        self._tls: ssl.SSLContext | None = None
-        self._tls_digest: bytes | None = None
+        self._tls = TlsFiles(
+            settings.tls, owner="the credential", new_context=partial(ssl.SSLContext, ssl.PROTOCOL_TLS_CLIENT)
+        )
 
     async def fetch(self, secret: Secret) -> TokenGrant:
         """
@@ -158,7 +159,7 @@ class TokenClient:
         context: ssl.SSLContext | bool = True
         if url.scheme == "https":
             # In a thread: reading the system's certificates takes some 20 ms.
-            context = await asyncio.to_thread(self._tls_context)
+            context = await asyncio.to_thread(self._tls.renew_context)
         self.egress_proxy = egress = self._find_egress_proxy(url)
         secret = None if egress is None else egress.authorization
         async with session.request(
@@ -184,24 +185,6 @@ class TokenClient:
                 body=body,
                 is_complete=is_complete,
             )
-
-    def _tls_context(self) -> ssl.SSLContext:
-        """
-        Return the context of the files as they are now, or of the last that could be used.
-
-        Raises TlsFilesError where there never was one.
-        """
-        digest = _digest_files(self._settings.tls)
-        if self._tls is None or digest != self._tls_digest:
-            try:
-                context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-                tls.prepare(context, self._settings.tls, owner="the credential")
-                self._tls, self._tls_digest = context, digest
-            except TlsFilesError:
-                # Files of one rotation may come one after the other; their watch tells what is wrong with them.
-                if self._tls is None:
-                    raise
-        return self._tls
 
     def _open_session(self) -> aiohttp.ClientSession:
         if self._session is None:
@@ -279,18 +262,6 @@ def _describe_connection(error: OSError, place: str) -> str:
             return f"the connection to {place} broke: {_reason(error)}"
 
 
-def _digest_files(settings: TlsSettings) -> bytes:
-    """Return what tells one state of the TLS files from another; a file that cannot be read counts as empty."""
-    digest = hashlib.sha256()
-    for path in (settings.ca_file, settings.client_certificate_file, settings.client_key_file):
-        if path is not None:
-            try:
-                digest.update(hashlib.sha256(Path(path).read_bytes()).digest())
-            except OSError:
-                digest.update(b"-")
-    return digest.digest()
-
-
 async def _read_body(response: aiohttp.ClientResponse) -> tuple[bytes, bool]:
     """Return the body and True, or as much of it as may be, and False."""
     body = bytearray()
@@ -307,4 +278,4 @@ def _reason(error: OSError) -> str:
         case socket.gaierror(strerror=str(reason)):
             return reason
         case _:
-            return tls.reason_of(error)
+            return reason_of(error)

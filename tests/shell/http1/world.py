@@ -39,10 +39,15 @@ class SkippingClock:
     def __init__(self) -> None:
         self._skipped = 0.0
         self._system = SystemClock()
+        self._has_skipped = asyncio.Event()
+        self.sleepers = 0
 
     def skip(self, seconds: float) -> None:
         """Let this much time have passed."""
         self._skipped += seconds
+        self._has_skipped.set()
+        self._has_skipped = asyncio.Event()
+        self.sleepers = 0
 
     def now(self) -> float:
         return self._system.now() + self._skipped
@@ -51,8 +56,13 @@ class SkippingClock:
         return WALL
 
     async def sleep_until(self, at: float) -> None:
-        """Wait for ever: the data plane does not sleep by this clock."""
-        await asyncio.get_running_loop().create_future()
+        """Return once a test has skipped to `at`."""
+        self.sleepers += 1
+        try:
+            while self.now() < at:
+                await self._has_skipped.wait()
+        finally:
+            self.sleepers -= 1
 
 
 class StaticTokens:

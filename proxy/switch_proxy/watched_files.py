@@ -1,0 +1,114 @@
+"""
+Files that may be replaced at any time, or hang, or be no files at all: secrets, keys, certificates.
+
+A file is read anew every few seconds and its content compared. Nothing else is as sure: Kubernetes swaps a symlink two
+folders up, others rename or write in place, within one tick of the clock and without a change of size. It is read in a
+thread, because the event loop must not wait for a volume that hangs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import stat
+from typing import TYPE_CHECKING, Final
+
+from switch_proxy.core.errors import SecretUnavailableError, TlsFilesError
+from switch_proxy.core.secret import Outcome, Secret, SourceState, Unchanged, take_reading
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from switch_proxy.clock import Clock
+
+POLL_INTERVAL: Final = 5.0
+"""Seconds between two readings. A kubelet takes a minute or more to bring a change, so this adds little to it."""
+
+
+class FileUnreadableError(Exception):
+    """A file cannot be read; `problem` is a predicate: "does not exist"."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(problem)
+        self.problem = problem
+
+
+class WatchedFile:
+    """The content of a file that may be replaced at any time, or of several that belong together."""
+
+    def __init__(
+        self, *, path: str, clock: Clock, read: Callable[[], Secret], poll_interval: float = POLL_INTERVAL
+    ) -> None:
+        """
+        Take the file's path, for messages, and what reads it.
+
+        `read` runs in a thread. It raises SecretUnavailableError or TlsFilesError if the content cannot be used.
+        """
+        self.source = name_of(path)
+        self.awaits = f"another content of {self.source}"
+        self.state = SourceState()
+        self._path = path
+        self._clock = clock
+        self._poll_interval = poll_interval
+        self._read = read
+        self._reading = asyncio.Lock()
+
+    def current(self) -> Secret:
+        """Return the last good content. Raises SecretUnavailableError if there never was one."""
+        return self.state.current(self.source)
+
+    def previous(self) -> Secret | None:
+        """Return None: there is no other secret to try."""
+
+    async def load(self) -> Outcome:
+        """Read the file now and return the outcome."""
+        # One reading at a time, so that an older one cannot come in last.
+        async with self._reading:
+            try:
+                reading: Secret | str = await asyncio.to_thread(self._read)
+            except (SecretUnavailableError, TlsFilesError) as error:
+                reading = str(error)
+            except Exception as error:  # noqa: BLE001 - who watches must go on; the text may hold anything
+                reading = f"{self.source} was not read: unexpected {type(error).__name__}"
+            self.state, outcome = take_reading(self.state, reading)
+        return outcome
+
+    async def wait_for_change(self) -> Outcome:
+        """Return the first outcome that is not Unchanged."""
+        while True:
+            await self._clock.sleep_until(self._clock.now() + self._poll_interval)
+            outcome = await self.load()
+            if not isinstance(outcome, Unchanged):
+                return outcome
+
+    def __repr__(self) -> str:
+        return f"<WatchedFile {_printable(self._path)}>"
+
+
+def read_file(path: str, *, longest: int) -> bytes:
+    """Return a file's bytes, at most one more than `longest`. Raises FileUnreadableError."""
+    try:
+        # Do not wait for the other end of a pipe.
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        with open(descriptor, "rb") as file:  # noqa: PTH123 - of a descriptor
+            if stat.S_ISREG(os.fstat(descriptor).st_mode):
+                return file.read(longest + 1)
+            problem = "is not a regular file"
+    except FileNotFoundError:
+        problem = "does not exist"
+    except PermissionError:
+        problem = f"may not be read by this process (user {os.geteuid()}, group {os.getegid()})"
+    except OSError as error:
+        problem = f"cannot be read: {error.strerror or type(error).__name__}"
+    except ValueError:
+        problem = "is no path: it has a NUL in it"
+    raise FileUnreadableError(problem)
+
+
+def name_of(path: str) -> str:
+    """Return how messages name a file."""
+    return f"the file {_printable(path)}"
+
+
+def _printable(path: str) -> str:
+    return path.encode("utf-8", "backslashreplace").decode("utf-8")
