@@ -16,7 +16,7 @@ from collections.abc import Callable
 from aiohttp.base_protocol import BaseProtocol
 from aiohttp.http_parser import HttpRequestParser, HttpResponseParser
 
-from switch_proxy.core.http.fields import HOP_BY_HOP
+from switch_proxy.core.http.header_rules import HOP_BY_HOP
 from switch_proxy.core.http.request import RequestParser
 from switch_proxy.core.http.response import ResponseParser
 

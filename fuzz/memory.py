@@ -16,10 +16,12 @@ from fuzz import wire
 from switch_proxy.core.config.models import Address, Origin, RouteSettings
 from switch_proxy.core.errors import UpstreamConnectError
 from switch_proxy.core.http.problems import Problem
+from switch_proxy.core.http.response import ResponseParser
 from switch_proxy.core.secret import Secret
 from switch_proxy.core.tokens import TokenGrant, issue
 from switch_proxy.http1.client_connection import ClientConnection
 from switch_proxy.http1.context import RouteContext
+from switch_proxy.http1.upstream_codec import UpstreamCodec
 from switch_proxy.http1.upstream_connection import UpstreamConnection
 
 if TYPE_CHECKING:
@@ -184,6 +186,7 @@ class MemoryWorld:
         self.records: list[ExchangeRecord] = []
         self.channels: list[_Channel] = []
         self.closed_clients = 0
+        self._response_parser = ResponseParser(max_field_lines=100)
         route = RouteSettings(
             name="fuzz",
             listen=Address(host="127.0.0.1", port=0),
@@ -228,7 +231,9 @@ class MemoryWorld:
         await asyncio.sleep(0)
         if self._refuses:
             raise UpstreamConnectError(Problem.UPSTREAM_REFUSED, "localhost refused the connection")
-        connection = UpstreamConnection(now=self.context.now())
+        connection = UpstreamConnection(
+            codec=UpstreamCodec(parser=self._response_parser, max_head=65536), now=self.context.now()
+        )
         transport = MemoryTransport(connection)
         connection.connection_made(transport)
         self.channels.append(_Channel(connection=connection, transport=transport))

@@ -8,15 +8,13 @@ being answered (RFC 9112 §9.3.2), the end of the client's side, and the ways to
 from __future__ import annotations
 
 import asyncio
-import re
 import socket
 import struct
-from typing import TYPE_CHECKING, Final, Protocol, cast
+from typing import TYPE_CHECKING, Final, cast
 
 from switch_proxy.core.errors import RequestError
-from switch_proxy.core.http.grammar import END_BYTES
 from switch_proxy.core.http.problems import Problem, render_problem
-from switch_proxy.core.http.request import find_head_fault, head_too_large
+from switch_proxy.http1.client_codec import ClientCodec
 from switch_proxy.http1.exchange import Exchange
 from switch_proxy.http1.peer_liveness import has_departed
 
@@ -24,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from switch_proxy.http1.context import RouteContext
-    from switch_proxy.http1.tunnel import Tunnel
+    from switch_proxy.http1.peers import ClientUser, TunnelSide
 
 _LINGER: Final = 2.0
 """Seconds to go on reading after a last answer, so that the client can read it before the connection resets; nginx
@@ -36,36 +34,14 @@ _LINGER_BYTES: Final = 16 * 1024 * 1024
 _PIPELINE_BYTES: Final = 65536
 """Bytes of further requests that are read while one is answered; then the client waits."""
 
-_EMPTY_LINES: Final = re.compile(rb"(?:\r\n)+")
-
 _RESET: Final = struct.pack("ii", 1, 0)
 """SO_LINGER of zero seconds: close with a reset."""
-
-
-class ServerSide(Protocol):
-    """Who works for a client connection at the moment: an exchange or a tunnel."""
-
-    def on_client_full(self) -> None:
-        """Learn that the client takes no more bytes for now."""
-
-    def on_client_drained(self) -> None:
-        """Learn that the client takes bytes again."""
-
-    def on_client_lost(self) -> None:
-        """Learn that the client is gone."""
-
-    def check_time(self, now: float) -> None:
-        """End what has stood still for too long."""
-
-    def end_at_once(self) -> None:
-        """End because the proxy stops."""
 
 
 class ClientConnection(asyncio.Protocol):
     """A connection that a client opened."""
 
     __slots__ = (
-        "_buffer",
         "_buffer_size_seen",
         "_clients",
         "_context",
@@ -78,9 +54,9 @@ class ClientConnection(asyncio.Protocol):
         "_linger_bytes",
         "_linger_until",
         "_on_closed",
-        "_seen",
         "_tunnel",
         "_waiting_since",
+        "codec",
         "is_write_paused",
         "transport",
     )
@@ -91,9 +67,8 @@ class ClientConnection(asyncio.Protocol):
         self._on_closed = on_closed
         self.transport: asyncio.Transport = cast("asyncio.Transport", None)
         self._exchange: Exchange | None = None
-        self._tunnel: Tunnel | None = None
-        self._buffer = b""
-        """What has arrived and is not yet a request's: part of a head, or requests that wait their turn."""
+        self._tunnel: TunnelSide | None = None
+        self.codec = ClientCodec(parser=context.request_parser, limits=context.route.limits)
         self._waiting_since = 0.0
         """By the context's clock, in seconds: since when a head is awaited."""
         self._is_working = False
@@ -104,8 +79,6 @@ class ClientConnection(asyncio.Protocol):
         self._linger_until: float | None = None
         self._linger_bytes = 0
         self._buffer_size_seen = 0
-        self._seen = 0
-        """Bytes of the buffer in which no end of a head has been found."""
         self.is_write_paused = False
 
     @property
@@ -122,7 +95,8 @@ class ClientConnection(asyncio.Protocol):
         self._clients.add(self)
 
     def data_received(self, data: bytes) -> None:
-        """Give the bytes to the exchange under way, as far as they are its own; look for requests in the rest."""
+        """Give the exchange under way what is its request's body; look for requests in the rest."""
+        codec = self.codec
         exchange = self._exchange
         if exchange is None:
             if self._tunnel is not None:
@@ -131,30 +105,27 @@ class ClientConnection(asyncio.Protocol):
             if self._is_closing:
                 self._linger_on(data)
                 return
-            if self._buffer:
-                data = self._buffer + data
-            elif not data.startswith(b"\r"):
+            had_begun = codec.has_begun_head
+            codec.receive(data)
+            self._process_buffer()
+            if self._exchange is None and not had_begun and codec.has_begun_head:
                 # The time for a head begins with its first byte; empty lines before it are none.
                 self._waiting_since = self._context.now()
-            self._buffer = data
-            self._work()
+        else:
+            codec.receive(data)
+            if not codec.is_request_complete:
+                try:
+                    pieces = codec.read_body()
+                except RequestError as error:
+                    exchange.refuse(error)
+                    return
+                exchange.on_client_body(pieces)
+        if codec.unread:
             self._stop_pipelining()
-            return
-        if not exchange.is_request_complete:
-            data = exchange.on_client_data(data)
-            if not data:
-                return
-            if self._exchange is not exchange:
-                # It ended in that very call, and what came behind it is the next request.
-                self._buffer += data
-                self._work()
-                return
-        self._buffer += data
-        self._stop_pipelining()
 
     def _stop_pipelining(self) -> None:
-        """Read no further requests where many wait already, for their turn or for the client to read its answers."""
-        if len(self._buffer) > _PIPELINE_BYTES and (self._exchange is not None or self.is_write_paused):
+        """Read no further requests if many wait already, for their turn or for the client to read its responses."""
+        if self.codec.unread > _PIPELINE_BYTES and (self._exchange is not None or self.is_write_paused):
             self.pause_reading()
 
     def eof_received(self) -> bool:
@@ -166,7 +137,7 @@ class ClientConnection(asyncio.Protocol):
         if exchange is None or self._is_closing:
             # Requests that wait until the client has read the answers before them are still answered.
             return not self._is_closing and self.is_write_paused
-        if not exchange.is_request_complete or has_departed(self.transport):
+        if not self.codec.is_request_complete or has_departed(self.transport):
             exchange.on_client_lost()
             return False
         return True
@@ -196,24 +167,24 @@ class ClientConnection(asyncio.Protocol):
         user = self._user()
         if user is not None:
             user.on_client_drained()
-        elif self._buffer or self._has_client_ended:
-            self._work()
+        elif self.codec.unread or self._has_client_ended:
+            self._process_buffer()
             if self._exchange is None:
                 self.resume_reading()
 
-    def _user(self) -> ServerSide | None:
+    def _user(self) -> ClientUser | None:
         return self._exchange or self._tunnel
 
     # Requests, one after the other.
 
-    def _work(self) -> None:
+    def _process_buffer(self) -> None:
         """Begin the next exchange, as long as the one before is over when the call returns."""
         if self._is_working:
             # An exchange ended within `start` below; the loop there goes on.
             return
         self._is_working = True
         try:
-            while self._buffer and self._exchange is None and not self._is_closing and not self.is_write_paused:
+            while self.codec.unread and self._exchange is None and not self._is_closing and not self.is_write_paused:
                 if not self._begin_exchange():
                     break
         finally:
@@ -222,48 +193,19 @@ class ClientConnection(asyncio.Protocol):
             self._close()
 
     def _begin_exchange(self) -> bool:
-        """Begin one exchange where a whole head is there; say whether one was found."""
-        buffer = self._buffer
-        seen = self._seen
-        limits = self._context.route.limits
-        head_end = buffer.find(b"\r\n\r\n", seen - END_BYTES if seen > END_BYTES else 0)
+        """Begin one exchange if a whole head is there; say whether one was found."""
+        codec = self.codec
         try:
-            if buffer.startswith(b"\r\n"):
-                self._pass_over_empty_lines()
-                return True
-            if head_end < 0:
-                fault = find_head_fault(buffer, max_request_line=limits.request_line, max_head=limits.head, seen=seen)
-                if fault is not None:
-                    raise fault
-                self._seen = len(buffer)
-                return False
-            self._seen = 0
-            if head_end > limits.head:
-                raise head_too_large(limits.head)
-            head = self._context.request_parser.parse(buffer[:head_end])
+            head = codec.read_head()
         except RequestError as error:
             self._refuse(error)
             return False
-        self._buffer = b""
-        self._has_had_requests = True
-        exchange = Exchange(self._context, self, head, self._context.now())
-        self._exchange = exchange
-        try:
-            rest = exchange.start(buffer[head_end + 4 :])
-        except RequestError as error:
-            exchange.refuse(error)
+        if head is None:
             return False
-        self._buffer = rest
+        self._has_had_requests = True
+        exchange = self._exchange = Exchange(self._context, self, head, self._context.now())
+        exchange.start()
         return True
-
-    def _pass_over_empty_lines(self) -> None:
-        """Pass over empty lines before a request line (RFC 9112 §2.2); they do not prolong the time to send one."""
-        empty_lines = _EMPTY_LINES.match(self._buffer)
-        if empty_lines is not None:
-            self._buffer = self._buffer[empty_lines.end() :]
-        self._seen = 0
-        if self._buffer not in {b"", b"\r"}:
-            self._waiting_since = self._context.now()
 
     def _refuse(self, error: RequestError) -> None:
         """Answer bytes that are no request; nothing after them can be trusted (RFC 9112 §11.2)."""
@@ -314,11 +256,11 @@ class ClientConnection(asyncio.Protocol):
         """Return how many bytes wait to be sent to the client."""
         return self.transport.get_write_buffer_size()
 
-    def begin_tunnel(self, tunnel: Tunnel) -> None:
+    def begin_tunnel(self, tunnel: TunnelSide) -> None:
         """Hand the connection over to a tunnel, for good; what came early is the tunnel's."""
         self._exchange = None
         self._tunnel = tunnel
-        early, self._buffer = self._buffer, b""
+        early = self.codec.take_unread()
         self.resume_reading()
         if early:
             tunnel.on_client_data(early)
@@ -327,12 +269,13 @@ class ClientConnection(asyncio.Protocol):
 
     def exchange_ended(self, *, is_reusable: bool) -> None:
         """Go on to the next request, or close in order."""
-        exchange, self._exchange = self._exchange, None
+        self._exchange = None
         self._tunnel = None
         if self._is_closing:
             return
-        if not is_reusable or (self._context.is_draining and not self._buffer):
-            is_read_up = exchange is None or (exchange.is_request_complete and not self._buffer)
+        unread = self.codec.unread
+        if not is_reusable or (self._context.is_draining and not unread):
+            is_read_up = self.codec.is_request_complete and not unread
             if self._has_client_ended or (is_read_up and not self._is_reading_paused):
                 self._close()
             else:
@@ -341,13 +284,13 @@ class ClientConnection(asyncio.Protocol):
         self._waiting_since = self._context.now()
         if self._is_reading_paused:
             self.resume_reading()
-        if (self._buffer and not self.is_write_paused) or self._has_client_ended:
-            self._work()
+        if (unread and not self.is_write_paused) or self._has_client_ended:
+            self._process_buffer()
 
     def break_off(self, *, hard: bool) -> None:
         """Close in the middle of a message; `hard` resets the connection, where a plain end would look complete."""
         self._exchange = None
-        self._buffer = b""
+        self.codec.take_unread()
         if self._is_closing:
             return
         self._is_closing = True
@@ -361,7 +304,7 @@ class ClientConnection(asyncio.Protocol):
     def _close(self) -> None:
         """Close once all is sent."""
         self._is_closing = True
-        self._buffer = b""
+        self.codec.take_unread()
         self.transport.close()
 
     def _reset(self) -> None:
@@ -380,7 +323,7 @@ class ClientConnection(asyncio.Protocol):
         if self._is_closing:
             return
         self._is_closing = True
-        self._buffer = b""
+        self.codec.take_unread()
         self._linger_until = self._context.now() + _LINGER
         self._waiting_since = self._context.now()
         if self._is_reading_paused:
@@ -421,7 +364,7 @@ class ClientConnection(asyncio.Protocol):
             return
         timeouts = self._context.route.timeouts
         waited = now - self._waiting_since
-        if self._buffer:
+        if self.codec.unread:
             if waited > timeouts.request_head:
                 self._answer_without_exchange(
                     Problem.REQUEST_TIMEOUT,

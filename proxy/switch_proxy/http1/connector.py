@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Final
 
 from switch_proxy.core.errors import UpstreamConnectError
 from switch_proxy.core.http.problems import Problem
+from switch_proxy.core.http.response import ResponseParser
 from switch_proxy.core.route_events import TlsBroken, TlsReloaded, TlsRestored
 from switch_proxy.http1.connect_proxy import open_tunnel
+from switch_proxy.http1.upstream_codec import UpstreamCodec
 from switch_proxy.http1.upstream_connection import UpstreamConnection
 from switch_proxy.tls import TlsFiles
 
@@ -52,6 +54,7 @@ class Connector:
         self._route = route
         self._egress_proxy = egress_proxy
         self._now = now
+        self._response_parser = ResponseParser(max_field_lines=route.limits.field_lines)
         upstream = route.upstream
         self._place = f"{upstream.host}:{upstream.port}"
         self._server_name = route.tls.server_name or upstream.host
@@ -114,7 +117,7 @@ class Connector:
                 Problem.UPSTREAM_CONNECT_TIMEOUT, f"{self._place} did not accept a connection {within}"
             ) from None
         loop = asyncio.get_running_loop()
-        connection = UpstreamConnection(now=self._now())
+        connection = UpstreamConnection(codec=self._new_codec(), now=self._now())
         try:
             if self._tls is None:
                 await loop.create_connection(lambda: connection, sock=connected)
@@ -183,6 +186,9 @@ class Connector:
                 Problem.UPSTREAM_TLS,
                 f"{self._place} closed the connection during the TLS handshake: {_reason(error)}",
             ) from None
+
+    def _new_codec(self) -> UpstreamCodec:
+        return UpstreamCodec(parser=self._response_parser, max_head=self._route.limits.head)
 
     def remember_session(self, connection: UpstreamConnection) -> None:
         """Keep a connection's TLS session for the next handshake (RFC 8446 §2.2); tickets come after the first bytes."""

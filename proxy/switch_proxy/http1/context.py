@@ -4,43 +4,19 @@ from __future__ import annotations
 
 import os
 from email.utils import formatdate
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from switch_proxy.core.exchange_record import ExchangeRecord
+from switch_proxy.core.http.header_rules import RouteHeaders
 from switch_proxy.core.http.request import RequestParser
-from switch_proxy.core.http.response import ResponseParser
 from switch_proxy.http1.pool import Pool
 
 if TYPE_CHECKING:
     from switch_proxy.clock import Clock
     from switch_proxy.core.config.models import RouteSettings
     from switch_proxy.core.http.problems import Problem
-    from switch_proxy.core.tokens import AccessToken
     from switch_proxy.http1.connector import Connector
-
-
-class TokenProvider(Protocol):
-    """Where the data plane gets its tokens from; it never fetches one itself."""
-
-    def peek(self) -> AccessToken | None:
-        """Return the token that is usable now, or None; no I/O."""
-
-    async def acquire(self, timeout: float, *, newer_than: int = 0) -> AccessToken:  # noqa: ASYNC109 - told in the error
-        """
-        Wait at most `timeout` seconds for the fetch in flight, of a token of a generation after `newer_than`.
-
-        Raises TokenUnavailableError: at once where no such fetch is under way.
-        """
-
-    def reject(self, generation: int) -> None:
-        """Say that the upstream refused the token of this generation with 401."""
-
-
-class ExchangeObserver(Protocol):
-    """Who is told of each finished exchange: called on the hot path, so it must be quick and must not raise."""
-
-    def exchange_finished(self, record: ExchangeRecord) -> None:
-        """Take note of one finished exchange."""
+    from switch_proxy.http1.peers import ExchangeObserver, TokenProvider
 
 
 class RouteContext:
@@ -54,24 +30,22 @@ class RouteContext:
         "base_path",
         "clock",
         "connector",
-        "host_line",
+        "headers",
         "is_draining",
         "is_leaving",
-        "kept_body",
         "next_hop",
         "now",
         "observer",
         "pool",
         "proxy_name",
+        "replay_buffer",
         "replays",
         "request_parser",
-        "response_parser",
         "retries",
         "route",
         "scope_refusals",
         "token_refusals",
         "tokens",
-        "via_lines",
         "wall",
     )
 
@@ -95,23 +69,18 @@ class RouteContext:
         self.request_parser = RequestParser(
             max_request_line=route.limits.request_line, max_field_lines=route.limits.field_lines
         )
-        self.response_parser = ResponseParser(max_field_lines=route.limits.field_lines)
         self.is_leaving = False
         self.is_draining = False
         self.retries = 0
         self.replays = 0
         self.token_refusals = 0
         self.scope_refusals = 0
-        self.kept_body = route.limits.kept_body
+        self.replay_buffer = route.limits.kept_body
         upstream = route.upstream
         self.next_hop = upstream.host_header
         self.proxy_name = route.via or "switch-proxy"
-        # The upstream's Host comes first among the lines (RFC 9110 §7.2), so it shares a piece with the request line.
-        self.host_line = b" HTTP/1.1\r\nHost: " + upstream.host_header.encode("ascii") + b"\r\n"
         self.base_path = upstream.base_path.encode("ascii").rstrip(b"/")
-        via = route.via.encode("ascii") if route.via else None
-        # The protocol in Via is the one received (RFC 9110 §7.6.3), so there is a line for each minor version.
-        self.via_lines = tuple(b"" if via is None else b"Via: 1.%d %s\r\n" % (minor, via) for minor in (0, 1))
+        self.headers = RouteHeaders(host=upstream.host_header, via=route.via)
         self._request_id_prefix = os.urandom(6).hex().encode("ascii")
         self._requests = 0
         self._date_second = 0

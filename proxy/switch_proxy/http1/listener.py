@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from switch_proxy.core.errors import ListenError
 from switch_proxy.http1.client_connection import ClientConnection
 from switch_proxy.http1.connector import Connector
-from switch_proxy.http1.context import ExchangeObserver, RouteContext, TokenProvider
+from switch_proxy.http1.context import RouteContext
 from switch_proxy.http1.snapshot import RouteSnapshot
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from switch_proxy.core.config.models import RouteSettings
     from switch_proxy.core.egress import EgressProxy
     from switch_proxy.core.route_events import RouteEvent
+    from switch_proxy.http1.peers import ExchangeObserver, TokenProvider
 
 _LONGEST_TICK: Final = 0.25
 """

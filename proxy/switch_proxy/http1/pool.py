@@ -95,11 +95,11 @@ class Pool:
         try:
             connection = await self._open()
         except BaseException:
-            self._give_up_place()
+            self._release_slot()
             raise
         self.connects += 1
         if connection.is_closed:
-            self._give_up_place()
+            self._release_slot()
         else:
             connection.on_closed = self._closed
         return connection
@@ -133,7 +133,7 @@ class Pool:
             return
         connection = waiter.result()
         if connection is None:
-            self._give_up_place()
+            self._release_slot()
         elif not connection.is_closed and not self._hand_over(connection):
             self._idle.append(connection)
 
@@ -147,7 +147,7 @@ class Pool:
         settings = self._settings
         if connection.is_closed:
             return
-        if connection.has_seen_eof or connection.created_at + settings.lifetime <= now:
+        if connection.created_at + settings.lifetime <= now:
             connection.close()
             return
         if connection.created_at <= self._retired_at:
@@ -171,7 +171,7 @@ class Pool:
                 return True
         return False
 
-    def _give_up_place(self) -> None:
+    def _release_slot(self) -> None:
         """Let go of a place; the first who waits gets it, to open a connection of its own."""
         while self._waiters:
             waiter = self._waiters.popleft()
@@ -184,7 +184,7 @@ class Pool:
         """Learn that a connection is gone, whoever closed it."""
         if connection in self._idle:
             self._idle.remove(connection)
-        self._give_up_place()
+        self._release_slot()
 
     def expire(self, now: float) -> None:
         """Close the idle connections that have outlived their time."""

@@ -2,32 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from switch_proxy.http1.peers import Client
     from switch_proxy.http1.upstream_connection import UpstreamConnection
-
-
-class TunnelClient(Protocol):
-    """The client connection, as far as a tunnel uses it."""
-
-    @property
-    def is_write_paused(self) -> bool:
-        """Say whether the client takes no bytes for now."""
-
-    def write(self, data: bytes) -> None:
-        """Send bytes to the client."""
-
-    def write_eof(self) -> None:
-        """Say that no more bytes will be sent to the client."""
-
-    def pause_reading(self) -> None:
-        """Stop taking bytes from the client."""
-
-    def resume_reading(self) -> None:
-        """Take bytes from the client again."""
 
 
 class Tunnel:
@@ -40,15 +21,21 @@ class Tunnel:
         "_is_over",
         "_moved_at",
         "_now",
+        "_on_closed",
         "_upstream",
         "_upstream_ended",
         "bytes_down",
         "bytes_up",
-        "on_closed",
     )
 
     def __init__(
-        self, *, client: TunnelClient, upstream: UpstreamConnection, idle_timeout: float, now: Callable[[], float]
+        self,
+        *,
+        client: Client,
+        upstream: UpstreamConnection,
+        idle_timeout: float,
+        now: Callable[[], float],
+        on_closed: Callable[[Tunnel], None],
     ) -> None:
         self._now = now
         self._client = client
@@ -60,7 +47,7 @@ class Tunnel:
         self._is_over = False
         self.bytes_up = 0
         self.bytes_down = 0
-        self.on_closed: Callable[[Tunnel], None] | None = None
+        self._on_closed = on_closed
 
     def on_client_data(self, data: bytes) -> None:
         """Pass bytes to the upstream."""
@@ -131,5 +118,4 @@ class Tunnel:
         self._is_over = True
         # Bytes of a side that has ended in order are still worth sending; those of one that has gone are not.
         self._upstream.close(flush=flush)
-        if self.on_closed is not None:
-            self.on_closed(self)
+        self._on_closed(self)

@@ -3,33 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Final, Protocol, cast
+import select
+from typing import TYPE_CHECKING, Final, cast
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from switch_proxy.http1.peers import UpstreamUser
+    from switch_proxy.http1.upstream_codec import UpstreamCodec
+
 
 _LAST_WORDS: Final = 1.0
 """Seconds in which an upstream must take the last bytes of a tunnel; nobody waits for them any more."""
-
-
-class UpstreamUser(Protocol):
-    """Who an upstream connection works for at the moment: an exchange or a tunnel."""
-
-    def on_upstream_data(self, data: bytes) -> None:
-        """Take bytes from the upstream."""
-
-    def on_upstream_eof(self) -> None:
-        """Learn that the upstream has ended its side in order."""
-
-    def on_upstream_lost(self, error: Exception | None) -> None:
-        """Learn that the connection is gone, without an orderly end where `on_upstream_eof` did not come before."""
-
-    def on_upstream_full(self) -> None:
-        """Learn that the upstream takes no more bytes for now."""
-
-    def on_upstream_drained(self) -> None:
-        """Learn that the upstream takes bytes again."""
 
 
 class UpstreamConnection(asyncio.Protocol):
@@ -41,9 +26,9 @@ class UpstreamConnection(asyncio.Protocol):
     """
 
     __slots__ = (
+        "codec",
         "created_at",
         "error",
-        "has_seen_eof",
         "idle_until",
         "is_closed",
         "is_write_paused",
@@ -53,7 +38,8 @@ class UpstreamConnection(asyncio.Protocol):
         "user",
     )
 
-    def __init__(self, *, now: float) -> None:
+    def __init__(self, *, codec: UpstreamCodec, now: float) -> None:
+        self.codec = codec
         self.on_closed: Callable[[UpstreamConnection], None] | None = None
         self.created_at = now
         self.idle_until = now
@@ -62,7 +48,6 @@ class UpstreamConnection(asyncio.Protocol):
         self.user: UpstreamUser | None = None
         self.request_count = 0
         self.is_closed = False
-        self.has_seen_eof = False
         self.is_write_paused = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -78,8 +63,7 @@ class UpstreamConnection(asyncio.Protocol):
             user.on_upstream_data(data)
 
     def eof_received(self) -> bool:
-        """Note the orderly end; the transport then closes itself, unless a tunnel still writes."""
-        self.has_seen_eof = True
+        """Pass the orderly end on; the transport then closes itself, unless a tunnel still writes."""
         user = self.user
         if user is None:
             self.close()
@@ -109,6 +93,15 @@ class UpstreamConnection(asyncio.Protocol):
         self.is_write_paused = False
         if self.user is not None:
             self.user.on_upstream_drained()
+
+    def has_unread_input(self) -> bool:
+        """Tell whether the upstream has sent something, or has ended, that the event loop has not read yet."""
+        raw_socket = self.transport.get_extra_info("socket")
+        if raw_socket is None or raw_socket.fileno() < 0:
+            return False
+        poller = select.poll()
+        poller.register(raw_socket, select.POLLIN)
+        return bool(poller.poll(0))
 
     def close(self, *, flush: bool = False) -> None:
         """Close for good; `flush` first sends what is not yet sent, a tunnel's last words, as far as that takes no time."""

@@ -7,8 +7,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from switch_proxy.core.http.fields import (
-    HOP_BY_HOP,
-    NOT_IN_TRAILERS,
     FieldLine,
     FieldSyntaxError,
     LineMemory,
@@ -16,6 +14,7 @@ from switch_proxy.core.http.fields import (
     parse_field_lines,
     trailer_lines,
 )
+from switch_proxy.core.http.header_rules import HOP_BY_HOP, NOT_IN_TRAILERS
 
 SIGNIFICANT = frozenset({b"host", b"connection"})
 

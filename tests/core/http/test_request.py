@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from switch_proxy.core.errors import RequestError
-from switch_proxy.core.http.request import RequestHead, RequestParser, count_down, find_head_fault, head_too_large
+from switch_proxy.core.http.header_rules import count_down
+from switch_proxy.core.http.request import RequestHead, RequestParser, find_head_fault, head_too_large
 
 HOST = b"Host: localhost\r\n"
 

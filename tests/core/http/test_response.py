@@ -94,14 +94,6 @@ def test_an_answer_without_a_good_status_line_is_refused(line: bytes) -> None:
         new_parser().parse(line + b"\r\nA: b")
 
 
-@pytest.mark.parametrize(
-    ("status", "is_interim"), [(100, True), (103, True), (199, True), (200, False), (304, False), (999, False)]
-)
-def test_a_response_below_200_is_interim(status: int, *, is_interim: bool) -> None:
-    """RFC 9110 §15.2."""
-    assert parse(status=status).is_interim is is_interim
-
-
 # The field section.
 
 

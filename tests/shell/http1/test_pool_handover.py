@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from switch_proxy.core.config.models import PoolSettings
+from switch_proxy.core.http.response import ResponseParser
 from switch_proxy.http1.pool import Pool, PoolExhaustedError
+from switch_proxy.http1.upstream_codec import UpstreamCodec
 from switch_proxy.http1.upstream_connection import UpstreamConnection
 from tests.shell.http1.raw_peer import turn
 from tests.shell.http1.raw_upstream import RawUpstream
@@ -30,7 +32,9 @@ class Opening:
 
     async def open(self) -> UpstreamConnection:
         await self.may_go_on.wait()
-        connection = UpstreamConnection(now=0.0)
+        connection = UpstreamConnection(
+            codec=UpstreamCodec(parser=ResponseParser(max_field_lines=100), max_head=65536), now=0.0
+        )
         await asyncio.get_running_loop().create_connection(lambda: connection, "127.0.0.1", self._upstream.port)
         self.opened.append(connection)
         return connection

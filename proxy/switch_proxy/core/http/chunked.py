@@ -7,10 +7,13 @@ never leaves this process.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from switch_proxy.core.http.fields import FieldSyntaxError, parse_field_lines, trailer_lines
 from switch_proxy.core.http.grammar import CHUNK_LINE, END_BYTES, has_bare_line_feed
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _LINE_END: Final = b"\r\n"
 
@@ -142,7 +145,7 @@ def _check_partial_line(partial: bytes) -> None:
         raise ChunkSyntaxError("a chunk's size line is malformed")
 
 
-def encode_chunk(pieces: list[bytes]) -> bytes:
+def encode_chunk(pieces: Sequence[bytes]) -> bytes:
     """Return the pieces as one chunk; they must not all be empty, for an empty chunk would end the body."""
     size = sum(map(len, pieces))
     return b"".join((b"%x\r\n" % size, *pieces, b"\r\n"))

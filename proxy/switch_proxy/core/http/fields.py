@@ -1,8 +1,8 @@
 """
 A field section (the lines between start line and body) as a list of checked lines, and the lists inside values.
 
-It knows which lines are well formed (RFC 9110 §5, RFC 9112 §5) and which belong to one hop only (RFC 9110 §7.6.1);
-what they mean for a request or a response is for `request.py` and `response.py`.
+It knows which lines are well formed (RFC 9110 §5, RFC 9112 §5). What they mean for a request or a response is decided in
+`request.py` and `response.py`, which of them pass in `header_rules.py`.
 """
 
 from __future__ import annotations
@@ -11,56 +11,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from switch_proxy.core.http.grammar import FIELD_LINE
+from switch_proxy.core.http.header_rules import dropped_from_trailers
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-HOP_BY_HOP: Final = frozenset(
-    {
-        b"connection",
-        b"keep-alive",
-        b"proxy-connection",
-        b"te",
-        b"transfer-encoding",
-        b"upgrade",
-        # Not in §7.6.1's list, but meant for the next hop alone (RFC 9110 §11.7); Go's ReverseProxy drops them too.
-        b"proxy-authenticate",
-        b"proxy-authentication-info",
-        b"proxy-authorization",
-    }
-)
-
-NOT_IN_TRAILERS: Final = HOP_BY_HOP | frozenset(
-    {
-        b"age",
-        b"authorization",
-        b"cache-control",
-        b"content-encoding",
-        b"content-length",
-        b"content-range",
-        b"content-type",
-        b"cookie",
-        b"date",
-        b"expect",
-        b"expires",
-        b"host",
-        b"if-match",
-        b"if-modified-since",
-        b"if-none-match",
-        b"if-range",
-        b"if-unmodified-since",
-        b"location",
-        b"max-forwards",
-        b"pragma",
-        b"range",
-        b"retry-after",
-        b"set-cookie",
-        b"trailer",
-        b"vary",
-        b"www-authenticate",
-    }
-)
-"""Framing, routing, authentication and content fields must not come after the content (RFC 9110 §6.5.1)."""
 
 
 class FieldSyntaxError(ValueError):
@@ -209,5 +163,5 @@ def trailer_lines(lines: Sequence[FieldLine], *, dropped: frozenset[bytes] = fro
     `dropped` are the names that the head's Connection has named besides: they are for one hop, in the trailer section
     as in the head (RFC 9110 §7.6.1).
     """
-    left_out = NOT_IN_TRAILERS | dropped
+    left_out = dropped_from_trailers(dropped)
     return b"".join(line.raw + b"\r\n" for line in lines if line.name not in left_out)

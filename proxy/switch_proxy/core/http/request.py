@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from switch_proxy.core.errors import RequestError
-from switch_proxy.core.http.fields import HOP_BY_HOP, FieldSyntaxError, LineMemory, list_members, parse_field_lines
+from switch_proxy.core.http.fields import FieldSyntaxError, LineMemory, list_members, parse_field_lines
 from switch_proxy.core.http.grammar import (
     CONTENT_LENGTH,
     END_BYTES,
@@ -22,6 +22,12 @@ from switch_proxy.core.http.grammar import (
     REQUEST_TARGET,
     TOKEN,
     has_bare_line_feed,
+)
+from switch_proxy.core.http.header_rules import (
+    REQUEST_ID,
+    SIGNIFICANT_IN_REQUESTS,
+    added_to_request,
+    dropped_from_request,
 )
 
 if TYPE_CHECKING:
@@ -34,15 +40,6 @@ _REMEMBERED: Final = 256
 
 _LONGEST_REMEMBERED: Final = 2048
 """Bytes; longer sections are judged anew each time, so that a memory stays below a megabyte."""
-
-_REWRITTEN: Final = frozenset({b"host", b"authorization"})
-"""Lines that are written anew: the upstream's Host, and the bearer."""
-
-SIGNIFICANT: Final = HOP_BY_HOP | _REWRITTEN | {b"content-length", b"expect", b"max-forwards"}
-"""The names that mean something to the proxy; all other lines pass as they are, unless Connection names them."""
-
-_HANDLED_OPTIONS: Final = HOP_BY_HOP | {b"close", b"content-length"}
-"""Connection options that name no further line to drop. A client cannot have the framing dropped: it is judged."""
 
 
 @dataclass(slots=True)
@@ -103,7 +100,7 @@ class RequestParser:
     def __init__(self, *, max_request_line: int, max_field_lines: int) -> None:
         self._max_request_line = max_request_line
         self._max_field_lines = max_field_lines
-        self._lines = LineMemory(significant=SIGNIFICANT, noted=b"x-request-id")
+        self._lines = LineMemory(significant=SIGNIFICANT_IN_REQUESTS, noted=REQUEST_ID)
         # By minor version, which has a say in what a section means.
         self._sections: tuple[dict[bytes, RequestFields], dict[bytes, RequestFields]] = ({}, {})
         self._meanings: tuple[dict[bytes, RequestMeaning], dict[bytes, RequestMeaning]] = ({}, {})
@@ -150,10 +147,10 @@ class RequestParser:
                     meanings.clear()
                 meanings[key] = meaning
         request_id = None
-        if split.noted is not None and b"x-request-id" not in meaning.dropped:
+        if split.noted is not None and REQUEST_ID not in meaning.dropped:
             request_id = split.noted.partition(b":")[2].strip(b" \t") or None
         forwarded = self._lines.without(
-            split, meaning.dropped if request_id or split.noted is None else meaning.dropped | {b"x-request-id"}
+            split, meaning.dropped if request_id or split.noted is None else meaning.dropped | {REQUEST_ID}
         )
         fields = RequestFields(meaning, request_id, forwarded + meaning.added)
         if len(section) <= _LONGEST_REMEMBERED:
@@ -217,22 +214,7 @@ def judge_request(lines: Sequence[FieldLine], *, minor: int) -> RequestMeaning:
     # The wish for trailers can be granted: they are passed on where the framing allows.
     wants_trailers = minor == 1 and b"trailers" in list_members(values.get(b"te", ()))
 
-    dropped = HOP_BY_HOP | _REWRITTEN | (frozenset(connection) - _HANDLED_OPTIONS)
-    if minor == 0:
-        dropped |= {b"expect"}
-    added = []
-    if is_chunked:
-        added.append(b"Transfer-Encoding: chunked\r\n")
-    hops = []
-    if wants_trailers:
-        hops.append(b"TE")
-        added.append(b"TE: trailers\r\n")
-    if upgrade is not None:
-        hops.append(b"Upgrade")
-        added.append(b"Upgrade: " + upgrade + b"\r\n")
-    if hops:
-        added.append(b"Connection: " + b", ".join(hops) + b"\r\n")
-
+    dropped = dropped_from_request(connection, minor=minor)
     return RequestMeaning(
         has_host=b"host" in values,
         content_length=content_length,
@@ -243,7 +225,7 @@ def judge_request(lines: Sequence[FieldLine], *, minor: int) -> RequestMeaning:
         upgrade=upgrade,
         max_forwards=None if b"max-forwards" in dropped else _max_forwards(values),
         dropped=dropped,
-        added=b"".join(added),
+        added=added_to_request(is_chunked=is_chunked, wants_trailers=wants_trailers, upgrade=upgrade),
     )
 
 
@@ -296,13 +278,3 @@ def _max_forwards(values: dict[bytes, list[bytes]]) -> int | None:
     if limits is None or len(limits) != 1 or CONTENT_LENGTH.fullmatch(limits[0]) is None:
         return None
     return int(limits[0])
-
-
-def count_down(forwarded: bytes, max_forwards: int) -> bytes:
-    """Return the lines to send on with Max-Forwards lowered by this hop (RFC 9110 §7.6.2)."""
-    lines = forwarded.split(b"\r\n")
-    for index, line in enumerate(lines):
-        name, _, _ = line.partition(b":")
-        if name.lower() == b"max-forwards":
-            lines[index] = b"%s: %d" % (name, max_forwards - 1)
-    return b"\r\n".join(lines)

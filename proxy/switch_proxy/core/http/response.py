@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from switch_proxy.core.errors import ResponseError
-from switch_proxy.core.http.fields import HOP_BY_HOP, FieldSyntaxError, LineMemory, list_members, parse_field_lines
+from switch_proxy.core.http.fields import FieldSyntaxError, LineMemory, list_members, parse_field_lines
 from switch_proxy.core.http.grammar import CONTENT_LENGTH, END_BYTES, STATUS_LINE, has_bare_line_feed
+from switch_proxy.core.http.header_rules import DATE, SIGNIFICANT_IN_RESPONSES, dropped_from_response
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,10 +27,6 @@ _LONGEST_REMEMBERED: Final = 2048
 _NO_CONTENT: Final = 204
 _NOT_MODIFIED: Final = 304
 _FINAL: Final = 200
-
-SIGNIFICANT: Final = HOP_BY_HOP | {b"content-length"}
-
-_HANDLED_OPTIONS: Final = HOP_BY_HOP | {b"close", b"content-length"}
 
 _KEEP_ALIVE_TIMEOUT: Final = re.compile(rb"(?:^|[,;\s])timeout\s*=\s*([0-9]{1,6})")
 
@@ -87,18 +84,13 @@ class ResponseHead:
     """
     has_date: bool
 
-    @property
-    def is_interim(self) -> bool:
-        """Say whether a final response is still to come (RFC 9110 §15.2)."""
-        return self.status < _FINAL
-
 
 class ResponseParser:
     """Turns response heads into values; remembers the heads it has judged. One for each listener."""
 
     def __init__(self, *, max_field_lines: int) -> None:
         self._max_field_lines = max_field_lines
-        self._lines = LineMemory(significant=SIGNIFICANT, noted=b"date")
+        self._lines = LineMemory(significant=SIGNIFICANT_IN_RESPONSES, noted=DATE)
         self._heads: dict[bytes, ResponseHead] = {}
         self._meanings: dict[bytes, ResponseMeaning] = {}
 
@@ -136,7 +128,7 @@ class ResponseParser:
             meaning.framing,
             meaning.is_persistent,
             meaning.status_line + self._lines.without(split, meaning.dropped),
-            split.noted is not None and b"date" not in meaning.dropped,
+            split.noted is not None and DATE not in meaning.dropped,
         )
 
 
@@ -190,11 +182,7 @@ def judge_response(status_line: bytes, lines: Sequence[FieldLine]) -> ResponseMe
             raise ResponseError("in the upstream's answer, Content-Length and Transfer-Encoding stand side by side")
         if [value.lower() for value in values[b"transfer-encoding"]] != [b"chunked"]:
             raise ResponseError("the upstream's answer has a transfer coding other than chunked")
-    dropped = HOP_BY_HOP | (frozenset(connection) - _HANDLED_OPTIONS)
     is_persistent = b"close" not in connection and (minor == 1 or b"keep-alive" in connection)
-    if status == _NO_CONTENT or status < _FINAL:
-        # There must be no Content-Length here (RFC 9110 §8.6).
-        dropped |= {b"content-length"}
     if status == _NO_CONTENT and (has_transfer_encoding or content_length > 0):
         # The upstream may believe that a body follows; on this connection nothing more would be certain.
         is_persistent = False
@@ -209,7 +197,7 @@ def judge_response(status_line: bytes, lines: Sequence[FieldLine]) -> ResponseMe
         status_line=b"HTTP/1.1 " + match[2] + b" " + (match[3] or b"") + b"\r\n",
         upgrade=upgrade or None,
         keep_alive_timeout=_keep_alive_timeout(values),
-        dropped=dropped,
+        dropped=dropped_from_response(connection, status=status),
     )
 
 

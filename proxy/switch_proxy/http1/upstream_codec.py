@@ -1,0 +1,193 @@
+"""
+The upstream's side of HTTP/1.1: requests as bytes, and its bytes as the heads, bodies and ends of responses.
+
+One for each upstream connection, for one exchange at a time. It does no I/O: bytes are put in by `receive`, and taken out
+as `read_head` and `read_body` return them, in order.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from switch_proxy.core.errors import ResponseError
+from switch_proxy.core.http.chunked import ChunkedDecoder, ChunkSyntaxError, encode_chunk, last_chunk
+from switch_proxy.core.http.grammar import END_BYTES
+from switch_proxy.core.http.response import NO_BODY, find_response_head_fault
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from switch_proxy.core.http.request import RequestHead
+    from switch_proxy.core.http.response import ResponseHead, ResponseParser
+
+_FINAL: Final = 200
+
+
+class UpstreamCodec:
+    """Writes a request and reads its response; `encode_request` begins anew."""
+
+    __slots__ = (
+        "_buffer",
+        "_decoder",
+        "_is_for_head",
+        "_is_request_chunked",
+        "_left",
+        "_max_head",
+        "_parser",
+        "_seen",
+        "has_received",
+        "has_surplus",
+        "head",
+        "is_complete",
+        "trailers",
+    )
+
+    def __init__(self, *, parser: ResponseParser, max_head: int) -> None:
+        self._parser = parser
+        self._max_head = max_head
+        self._is_for_head = False
+        self._is_request_chunked = False
+        self._buffer = b""
+        """What has arrived and has not been read."""
+        self._seen = 0
+        """Bytes of the buffer in which no end of a head has been found."""
+        self._decoder: ChunkedDecoder | None = None
+        self._left = 0
+        """Bytes of body to come; below zero if it ends by its last chunk, or with the connection."""
+        self.has_received = False
+        """Whether anything has come back since the request was sent."""
+        self.head: ResponseHead | None = None
+        """The final response's head, once it is there."""
+        self.is_complete = False
+        """Whether the final response has been read to its end."""
+        self.has_surplus = False
+        """Whether bytes came behind that end, so that nothing on this connection can be trusted (RFC 9112 §9.2)."""
+        self.trailers = b""
+        """The response's trailer lines which may be forwarded, once it is complete."""
+
+    # The request.
+
+    def encode_request(
+        self, head: RequestHead, *, target: bytes, lines: Sequence[bytes], body: Sequence[bytes], trailers: bytes | None
+    ) -> bytes:
+        """
+        Return a request's head, and what there is of its body, in one piece.
+
+        `lines`: the field lines, each with its CRLF. `trailers`: trailer lines if the request ends here, else None.
+        """
+        method = head.method
+        self._is_for_head = method == b"HEAD"
+        self._buffer = self.trailers = b""
+        self._seen = 0
+        self._decoder = self.head = None
+        self.has_received = self.is_complete = self.has_surplus = False
+        pieces = [method, b" ", target, b" HTTP/1.1\r\n", *lines, b"\r\n"]
+        self._is_request_chunked = head.meaning.is_chunked
+        if self._is_request_chunked:
+            pieces.append(self.encode_body(body, trailers=trailers))
+        elif body:
+            pieces += body
+        return b"".join(pieces)
+
+    def encode_body(self, pieces: Sequence[bytes], *, trailers: bytes | None) -> bytes:
+        """Return more of the request's body, framed; `trailers` as for `encode_request`."""
+        if not self._is_request_chunked:
+            return b"".join(pieces)
+        chunk = encode_chunk(pieces) if pieces else b""
+        return chunk if trailers is None else chunk + last_chunk(trailers)
+
+    # The upstream's bytes.
+
+    def receive(self, data: bytes) -> None:
+        """Take bytes as they came from the upstream."""
+        self.has_received = True
+        self._buffer = self._buffer + data if self._buffer else data
+
+    @property
+    def has_partial_head(self) -> bool:
+        """Say whether a head has begun to arrive and has not ended."""
+        return self.head is None and bool(self._buffer)
+
+    def take_unread(self) -> bytes:
+        """Return the bytes that wait, and forget them: behind 101 they are those of another protocol."""
+        unread, self._buffer = self._buffer, b""
+        return unread
+
+    def read_head(self) -> ResponseHead | None:
+        """Return the next head, interim ones included; None while it has not arrived in full. Raises ResponseError."""
+        buffer = self._buffer
+        if not buffer:
+            return None
+        seen = self._seen
+        head_end = buffer.find(b"\r\n\r\n", seen - END_BYTES if seen > END_BYTES else 0)
+        if head_end < 0 or head_end > self._max_head:
+            fault = find_response_head_fault(buffer, max_head=self._max_head, seen=seen)
+            if fault is not None:
+                raise fault
+            self._seen = len(buffer)
+            return None
+        head = self._parser.parse(buffer[:head_end])
+        self._buffer = buffer[head_end + 4 :]
+        self._seen = 0
+        if head.status >= _FINAL:
+            self.head = head
+            framing = NO_BODY if self._is_for_head else head.framing
+            self._left = framing.length
+            if framing.is_chunked:
+                self._decoder = ChunkedDecoder(dropped=head.meaning.dropped)
+        return head
+
+    @property
+    def content_length(self) -> int:
+        """Return how many bytes of body are still to come, -1 if that is not known."""
+        return self._left
+
+    def read_body(self) -> list[bytes]:
+        """Return what has arrived of the response's body, in order, without its framing. Raises ResponseError."""
+        data, self._buffer = self._buffer, b""
+        decoder = self._decoder
+        if decoder is not None:
+            return self._read_chunks(decoder, data)
+        left = self._left
+        if left < 0:
+            return [data] if data else []
+        if len(data) > left:
+            self.has_surplus = True
+            data = data[:left]
+        self._left = left - len(data)
+        self.is_complete = self._left == 0
+        return [data] if data else []
+
+    def _read_chunks(self, decoder: ChunkedDecoder, data: bytes) -> list[bytes]:
+        try:
+            pieces = decoder.feed(data)
+        except ChunkSyntaxError as error:
+            raise ResponseError(f"in the chunked body of the upstream's answer, {error} (RFC 9112 §7.1)") from None
+        if decoder.is_complete:
+            self.is_complete = True
+            self.trailers = decoder.trailers
+            self.has_surplus = bool(decoder.rest)
+        return pieces
+
+    @property
+    def is_reusable(self) -> bool:
+        """Say whether the response leaves its connection clean for another request (RFC 9112 §9.3)."""
+        has_own_end = self._decoder is not None or self._left == 0
+        return (
+            self.is_complete
+            and has_own_end
+            and not self.has_surplus
+            and self.head is not None
+            and self.head.is_persistent
+        )
+
+    @property
+    def idle_timeout(self) -> float | None:
+        """Return how long the upstream says it keeps the connection, in seconds, less one so as to leave before it does."""
+        timeout = None if self.head is None else self.head.meaning.keep_alive_timeout
+        return None if timeout is None else timeout - 1.0
+
+    def receive_end(self) -> bool:
+        """Learn that the upstream has ended its side; say whether that completes the response (RFC 9112 §6.3)."""
+        self.is_complete = self.head is not None and self._decoder is None and self._left < 0
+        return self.is_complete
