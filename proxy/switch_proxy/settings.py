@@ -1,7 +1,7 @@
 """
 The I/O half of the configuration: a YAML file and the environment in, Settings or every problem at once out.
 
-Knows files and YAML's syntax; what a document means is core/config/yaml_tree.py's, what values may be core/config/models.py's.
+Knows files and YAML's syntax; what a document means is core/config/yaml_tree.py's, what values may be core/config/models/'s.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from switch_proxy.core.config.keys import fields_of
 from switch_proxy.core.config.models import (
     Address,
     AdminSettings,
@@ -27,7 +28,6 @@ from switch_proxy.core.config.models import (
     TimeoutSettings,
     TlsSettings,
 )
-from switch_proxy.core.config.rules import fields_of
 from switch_proxy.core.errors import InvalidValueError
 
 _MODELS = [

@@ -12,8 +12,8 @@ import pytest
 from switch_proxy.cli import ExitCode, make_parser
 from switch_proxy.core.addresses import Address
 from switch_proxy.core.config.json_schema import configuration_schema
+from switch_proxy.core.config.keys import Field, fields_of
 from switch_proxy.core.config.models import Settings
-from switch_proxy.core.config.rules import Field, fields_of
 from switch_proxy.core.config.units import parse_duration, parse_size
 from switch_proxy.settings import parse
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any, cast
 
 from switch_proxy.core.addresses import Address, Origin
-from switch_proxy.core.config.models import LISTENER_KEYS, RouteSettings
-from switch_proxy.core.config.rules import fields_of
+from switch_proxy.core.config.keys import fields_of
+from switch_proxy.core.config.models.route import LISTENER_KEYS, RouteSettings
 from switch_proxy.core.path_prefix import PathPrefix
 
 
 def plain_settings(model: Any) -> dict[str, object]:
-    """Return a model of core/config/models.py as keys with plain values, from which core/config/validation.py makes the same again."""
+    """Return a model of core/config/models/ as keys with plain values, from which core/config/validation.py makes the same again."""
     values = {field.name: _plain(getattr(model, field.name)) for field in fields_of(type(model))}
     if isinstance(model, RouteSettings) and model.listener is not None:
         # They are refused there, because its listener has them.

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any, Final
 
 from switch_proxy.core.config.dump import plain_value
+from switch_proxy.core.config.keys import Field, fields_of
 from switch_proxy.core.config.models import Settings
-from switch_proxy.core.config.rules import Field, fields_of
 
 _DIALECT: Final = "http://json-schema.org/draft-07/schema#"
 """The newest that all of the YAML language servers read in full."""

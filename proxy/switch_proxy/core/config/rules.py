@@ -1,18 +1,12 @@
-"""
-The rules that single values of a configuration are held to, and how a model says which rule is for which key.
-
-A model is a dataclass whose fields are annotated with a Key. Its parts are read by core/config/validation.py, described by
-core/config/json_schema.py, and held to their rules by `hold_to_rules` when one is made in code.
-"""
+"""The rules that single values of a configuration are held to: how each is read, and what an editor can check of it."""
 
 from __future__ import annotations
 
-import dataclasses
 import re
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, TypeGuard, cast, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Final, TypeGuard
 
 from switch_proxy.core.addresses import Address, Origin, parse_address, parse_endpoint, parse_host, parse_origin
+from switch_proxy.core.config.keys import Rule
 from switch_proxy.core.config.units import (
     format_duration,
     is_off,
@@ -25,128 +19,7 @@ from switch_proxy.core.errors import InvalidValueError
 from switch_proxy.core.path_prefix import PathPrefix, parse_path_prefix
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
-
-# --- how a model says what it holds --------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rule:
-    """
-    What one value may be.
-
-    `parse` returns the value in its final form, takes that form too, and raises InvalidValueError; `json` is what an
-    editor can check of it (JSON Schema).
-    """
-
-    parse: Callable[[object], object]
-    json: Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Key:
-    """
-    What is said of one key of a model: what it is for, and the rule of its value.
-
-    `rule` is None where the value is a model, or holds models. In a table it is the rule of each value, and `names` that
-    of the names. `before` looks at the value of a section before its keys are read and raises InvalidValueError.
-    `example` is a value as it is written in YAML.
-    """
-
-    text: str
-    rule: Rule | None = None
-    names: Rule | None = None
-    before: Callable[[object], None] | None = None
-    example: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Field:
-    """A key of a model, and what the annotation of its value says: the model it is or holds, a table, a list."""
-
-    name: str
-    key: Key
-    model: type[Any] | None
-    is_table: bool
-    is_list: bool
-    is_required: bool
-    default: Any
-
-    @property
-    def holds_models(self) -> bool:
-        """Tell whether the value is a table or a list of models."""
-        return self.model is not None and (self.is_table or self.is_list)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fault:
-    """
-    A key whose value does not go with its neighbours'; without `key`, the whole model is at fault.
-
-    `is_about_absence` tells that the key's value is missing; the complaint is then the whole of what is said.
-    """
-
-    key: str | None
-    complaint: str
-    may_be_shown: bool = False
-    is_about_absence: bool = False
-
-
-def fields_of(model: type[Any]) -> Iterator[Field]:
-    """Return the keys of a model in their order."""
-    for field in dataclasses.fields(model):
-        # config.py has its annotations evaluated, so this is an Annotated, not a text.
-        kind, key = get_args(field.type)[:2]
-        factory = field.default_factory
-        models = [] if key.rule else [part for part in (kind, *get_args(kind)) if dataclasses.is_dataclass(part)]
-        yield Field(
-            name=field.name,
-            key=key,
-            model=cast("type[Any] | None", next(iter(models), None)),
-            is_table=get_origin(kind) is dict,
-            is_list=get_origin(kind) is tuple,
-            is_required=field.default is dataclasses.MISSING and factory is dataclasses.MISSING,
-            default=field.default if factory is dataclasses.MISSING else factory(),
-        )
-
-
-def hold_to_rules(instance: Any) -> None:
-    """Check a model that was made in code. Raises InvalidValueError at the first value that breaks its rule."""
-    model = type(instance)
-    values = {field.name: getattr(instance, field.name) for field in fields_of(model)}
-    for field in fields_of(model):
-        value = values[field.name]
-        try:
-            if field.key.before is not None:
-                field.key.before(value)
-            if field.holds_models and field.is_required and not value:
-                raise InvalidValueError("is empty; give at least one")
-            for name, item in _items(field, value):
-                if field.key.names is not None:
-                    field.key.names.parse(name)
-                if field.key.rule is not None:
-                    field.key.rule.parse(item)
-        except InvalidValueError as error:
-            raise InvalidValueError(f"of {field.name} {error.complaint}") from None
-    for fault in find_faults(model, values):
-        raise InvalidValueError(f"of {fault.key or model.__name__} {fault.complaint}")
-
-
-def _items(field: Field, value: Any) -> Iterable[tuple[object, object]]:
-    if field.is_table:
-        return cast("Iterable[tuple[object, object]]", value.items())
-    if field.is_list:
-        return [(None, item) for item in value]
-    return [(None, value)]
-
-
-def find_faults(model: type[Any], values: Mapping[str, Any]) -> Iterable[Fault]:
-    """Return what is wrong between the values of a model's keys; a value that is invalid in itself is absent."""
-    finder: Callable[[Mapping[str, Any]], Iterable[Fault]] | None = getattr(model, "find_faults", None)
-    return () if finder is None else finder(values)
-
-
-# --- the rules of single values ------------------------------------------------------------------------------------
+    from collections.abc import Callable, Mapping
 
 _DAY: Final = 86400.0
 _MIB: Final = 1024 * 1024

@@ -1,7 +1,7 @@
 """
 From plain values to Settings, or to everything that is wrong with them at once, in words for the person who wrote them.
 
-Knows the models of core/config/models.py by what core/config/rules.py tells of them; knows nothing of files and lines. A value is
+Knows the models of core/config/models/ by what core/config/keys.py tells of them; knows nothing of files and lines. A value is
 shown in a finding only where it is of a kind that can be no secret, and never where it came out of the environment.
 """
 
@@ -13,8 +13,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from switch_proxy.core.config.findings import Finding, Path, render_path
-from switch_proxy.core.config.models import SECRET_VARIABLE, Settings, find_conflicts
-from switch_proxy.core.config.rules import Field, fields_of, find_faults
+from switch_proxy.core.config.keys import Field, fields_of, find_faults
+from switch_proxy.core.config.models import Settings
+from switch_proxy.core.config.models.client_authentication import SECRET_VARIABLE
+from switch_proxy.core.config.models.conflicts import find_conflicts
 from switch_proxy.core.errors import InvalidValueError, SwitchProxyError
 
 if TYPE_CHECKING:

@@ -1,0 +1,59 @@
+"""
+What can be configured: one model per section, its defaults with the reasons, and the rules between values.
+
+Knows nothing of files, YAML and the environment (proxy/switch_proxy/settings.py does). Each key is described here, once:
+core/config/validation.py reads by it, config.schema.json is made from it, docs/configuration.md is held to it. Models are
+plain frozen dataclasses: docs/decisions/0003-configuration-without-pydantic.md says why.
+"""
+
+from switch_proxy.core.addresses import Address, Origin
+from switch_proxy.core.config.models.admin import ADMIN_LISTENER, AdminSettings
+from switch_proxy.core.config.models.client_authentication import (
+    SECRET_METHODS,
+    SIGNING_METHODS,
+    TLS_METHODS,
+    AssertionSource,
+    AuthMethod,
+    PrivateKeySettings,
+    SecretSource,
+)
+from switch_proxy.core.config.models.credential import CredentialSettings
+from switch_proxy.core.config.models.limits import LimitSettings, ListenerLimitSettings
+from switch_proxy.core.config.models.listener import ListenerSettings
+from switch_proxy.core.config.models.log import LogSettings
+from switch_proxy.core.config.models.match import MatchSettings
+from switch_proxy.core.config.models.pool import PoolSettings
+from switch_proxy.core.config.models.route import RouteSettings
+from switch_proxy.core.config.models.settings import Settings
+from switch_proxy.core.config.models.shutdown import ShutdownSettings
+from switch_proxy.core.config.models.timeouts import ListenerTimeoutSettings, TimeoutSettings
+from switch_proxy.core.config.models.tls import TlsSettings
+from switch_proxy.core.path_prefix import PathPrefix
+
+__all__ = [
+    "ADMIN_LISTENER",
+    "SECRET_METHODS",
+    "SIGNING_METHODS",
+    "TLS_METHODS",
+    "Address",
+    "AdminSettings",
+    "AssertionSource",
+    "AuthMethod",
+    "CredentialSettings",
+    "LimitSettings",
+    "ListenerLimitSettings",
+    "ListenerSettings",
+    "ListenerTimeoutSettings",
+    "LogSettings",
+    "MatchSettings",
+    "Origin",
+    "PathPrefix",
+    "PoolSettings",
+    "PrivateKeySettings",
+    "RouteSettings",
+    "SecretSource",
+    "Settings",
+    "ShutdownSettings",
+    "TimeoutSettings",
+    "TlsSettings",
+]

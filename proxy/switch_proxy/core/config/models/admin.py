@@ -1,0 +1,41 @@
+"""`admin`: the listener for probes and metrics."""
+
+# No postponed evaluation of annotations here: core/config/keys.py reads them.
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Final
+
+from switch_proxy.core.addresses import ADMIN_ADDRESS, Address
+from switch_proxy.core.config.keys import Fault, Key, hold_to_rules
+from switch_proxy.core.config.models.exposure import find_open_listener
+from switch_proxy.core.config.rules import ADDRESS_OR_OFF, SWITCH
+
+ADMIN_LISTENER: Final = "admin"
+"""The admin listener's name among the routes' listeners, in the log and wherever they are listed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdminSettings:
+    """The listener for probes and metrics."""
+
+    listen: Annotated[
+        Address | None,
+        Key(
+            rule=ADDRESS_OR_OFF,
+            text="Where /livez, /readyz and /metrics are served: host:port, loopback; off for nowhere.",
+            example="127.0.0.1:9901",
+        ),
+    ] = ADMIN_ADDRESS
+    # A kubelet's probes and a scraper come from outside the pod: then it is set, on purpose.
+    allow_remote_clients: Annotated[
+        bool, Key(rule=SWITCH, text="Whether listen may be an address that others than this pod can reach.")
+    ] = False
+
+    def __post_init__(self) -> None:
+        hold_to_rules(self)
+
+    @staticmethod
+    def find_faults(values: Mapping[str, Any]) -> Iterator[Fault]:
+        """Find a listener that is open to others."""
+        yield from find_open_listener(values, why="whoever reaches it can read the proxy's state")

@@ -1,0 +1,172 @@
+"""What does not fit together between the sections of a configuration: names, addresses, matches."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from switch_proxy.core.addresses import ADMIN_ADDRESS, Address
+from switch_proxy.core.config.models.admin import ADMIN_LISTENER
+from switch_proxy.core.config.models.route import LISTENER_KEYS
+from switch_proxy.core.config.rules import PATH_PREFIX, REQUEST_HOST, is_name, parse_address_or_off
+from switch_proxy.core.errors import InvalidValueError
+from switch_proxy.core.path_prefix import PathPrefix
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conflict:
+    """
+    Two parts of a configuration that do not fit together, said of the `value` at one of them, with a `complaint`.
+
+    With `is_about_key` the complaint is about the key at the path, not about its value.
+    """
+
+    path: tuple[str | int, ...]
+    value: str
+    complaint: str
+    is_about_key: bool = False
+
+
+def find_conflicts(data: Mapping[str, Any]) -> Iterator[Conflict]:
+    """Find parts that do not fit together; what is unusable in itself is passed over, because that is said elsewhere."""
+    yield from _find_name_conflicts(data)
+    yield from _find_address_conflicts(data)
+    credentials = _mapping(data.get("credentials"))
+    for index, route in _routes(data):
+        credential = route.get("credential")
+        if is_name(credential) and credentials and credential not in credentials:
+            complaint = _unknown_name(credential, credentials, kind="credential")
+            yield Conflict(path=("routes", index, "credential"), value=credential, complaint=complaint)
+    yield from _find_listener_conflicts(data)
+
+
+def _find_name_conflicts(data: Mapping[str, Any]) -> Iterator[Conflict]:
+    names: dict[str, int] = {}
+    with_own_listener: dict[str, int] = {}
+    for index, route in _routes(data):
+        name = route.get("name")
+        if not is_name(name):
+            continue
+        first = names.setdefault(name, index)
+        if not route.get("listener"):
+            with_own_listener.setdefault(name, index)
+        if name == ADMIN_LISTENER:
+            complaint = "is what the log calls the admin listener; give the route another name"
+            yield Conflict(path=("routes", index, "name"), value=name, complaint=complaint)
+        elif first != index:
+            complaint = f"is the name of routes[{first}] already; give each route a name of its own"
+            yield Conflict(path=("routes", index, "name"), value=name, complaint=complaint)
+    for name in _mapping(data.get("listeners")):
+        if name == ADMIN_LISTENER:
+            complaint = "is what the log calls the admin listener; give this one another name"
+        elif name in with_own_listener:
+            complaint = (
+                f"is the name of routes[{with_own_listener[name]}], whose own listener is called by it; give this one "
+                "another name"
+            )
+        else:
+            continue
+        yield Conflict(path=("listeners", name), value=name, complaint=complaint, is_about_key=True)
+
+
+def _find_address_conflicts(data: Mapping[str, Any]) -> Iterator[Conflict]:
+    taken: list[tuple[str, Address]] = []
+    admin = data.get("admin")
+    if admin is None or isinstance(admin, Mapping):
+        taken += _usable_address("admin.listen", _mapping(admin).get("listen", ADMIN_ADDRESS))
+    listeners: list[tuple[tuple[str | int, ...], str, object]] = [
+        (("listeners", name, "listen"), f"listeners.{name}.listen", _mapping(listener).get("listen"))
+        for name, listener in _mapping(data.get("listeners")).items()
+    ]
+    listeners += [
+        (("routes", index, "listen"), f"routes[{index}].listen", route.get("listen")) for index, route in _routes(data)
+    ]
+    for path, name, listen in listeners:
+        for place, address in _usable_address(name, listen):
+            clash = next((other_place for other_place, other in taken if address.clashes_with(other)), None)
+            if clash is not None:
+                complaint = f"is taken by {clash}; give each listener a port of its own"
+                yield Conflict(path=path, value=str(address), complaint=complaint)
+            taken.append((place, address))
+
+
+def _find_listener_conflicts(data: Mapping[str, Any]) -> Iterator[Conflict]:
+    listeners = _mapping(data.get("listeners"))
+    used: set[str] = set()
+    matched: dict[tuple[str, object, object], int] = {}
+    for index, route in _routes(data):
+        listener = route.get("listener")
+        if not is_name(listener):
+            continue
+        used.add(listener)
+        if listener not in listeners:
+            complaint = _unknown_name(listener, listeners, kind="listener")
+            yield Conflict(path=("routes", index, "listener"), value=listener, complaint=complaint)
+            continue
+        for section, key in LISTENER_KEYS:
+            if key in (route if section is None else _mapping(route.get(section))):
+                path = ("routes", index, key) if section is None else ("routes", index, section, key)
+                complaint = (
+                    "is needed before the route of a request is known, so it belongs to the listener; write it under "
+                    f"listeners.{'.'.join(part for part in (listener, section) if part)}"
+                )
+                yield Conflict(path=path, value=key, complaint=complaint, is_about_key=True)
+        match = _usable_match(route.get("match"))
+        first = index if match is None else matched.setdefault((listener, *match), index)
+        if first != index:
+            complaint = (
+                f"matches the same requests as routes[{first}], on the same listener; give one of them another path or "
+                "host in match"
+            )
+            path = ("routes", index, "match") if "match" in route else ("routes", index, "listener")
+            yield Conflict(path=path, value="match", complaint=complaint, is_about_key=True)
+    for name in listeners:
+        if is_name(name) and name not in used:
+            complaint = f"is used by no route; write listener: {name} in one, or take it out"
+            yield Conflict(path=("listeners", name), value=name, complaint=complaint, is_about_key=True)
+
+
+def _usable_match(match: object) -> tuple[object, object] | None:
+    """Return what tells whether two matches are the same, None if this one is unusable in itself."""
+    if match is not None and not isinstance(match, Mapping):
+        return None
+    values = _mapping(match)
+    try:
+        path, host = PATH_PREFIX.parse(values.get("path")), REQUEST_HOST.parse(values.get("host"))
+    except InvalidValueError:
+        return None
+    return (path if path is not None else PathPrefix(segments=())), host
+
+
+def _unknown_name(name: str, known: Mapping[str, object], *, kind: str) -> str:
+    # Imported here: only for a mistake, which a start without one need not pay for.
+    from difflib import get_close_matches  # noqa: PLC0415
+
+    names = [candidate for candidate in known if is_name(candidate)]
+    if close := get_close_matches(name, names, n=1):
+        return f'names no {kind}; did you mean "{close[0]}"?'
+    if not names:
+        return (
+            f"names no {kind}, and there is no {kind}s section; write it at the top level, as in docs/configuration.md"
+        )
+    return f"names no {kind}; write one of those in {kind}s ({', '.join(names)}), or add it there"
+
+
+def _routes(data: Mapping[str, Any]) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    for index, entry in enumerate(_sequence(data.get("routes"))):
+        yield index, _mapping(entry)
+
+
+def _usable_address(place: str, value: object) -> list[tuple[str, Address]]:
+    try:
+        address = parse_address_or_off(value)
+    except InvalidValueError:
+        return []
+    return [] if address is None else [(place, address)]
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _sequence(value: object) -> Sequence[object]:
+    return value if isinstance(value, (list, tuple)) else ()

@@ -1,0 +1,223 @@
+"""`credentials.NAME`: one way to get access tokens."""
+
+# No postponed evaluation of annotations here: core/config/keys.py reads them.
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Final, get_args
+
+from switch_proxy.core.addresses import parse_endpoint
+from switch_proxy.core.config.keys import Fault, Key, hold_to_rules
+from switch_proxy.core.config.models.client_authentication import (
+    SECRET_FORMS,
+    TLS_METHODS,
+    AssertionSource,
+    AuthMethod,
+    PrivateKeySettings,
+    SecretSource,
+    find_authentication_faults,
+    refuse_assertion_in_the_clear,
+    refuse_key_in_the_clear,
+    refuse_secret_in_the_clear,
+)
+from switch_proxy.core.config.models.exposure import find_plaintext
+from switch_proxy.core.config.models.tls import TlsSettings
+from switch_proxy.core.config.rules import (
+    FIELD_NAME,
+    FIELD_VALUE,
+    ISSUER,
+    OPTIONAL_ENDPOINT,
+    OPTIONAL_TEXT,
+    RESOURCE,
+    SCOPE,
+    SWITCH,
+    TEXT,
+    TIMEOUT,
+    duration,
+    one_of,
+)
+
+_PARAMETERS_WITH_A_KEY: Final = frozenset({"audience", "client_id", "client_secret", "resource", "scope"})
+_PARAMETERS_OF_THE_PROXY: Final = frozenset({"grant_type", "client_assertion", "client_assertion_type"})
+
+_FIELDS_OF_THE_PROXY: Final = frozenset(
+    {
+        "accept",
+        "accept-encoding",
+        "authorization",
+        "connection",
+        "content-encoding",
+        "content-length",
+        "content-type",
+        "cookie",
+        "expect",
+        "host",
+        "keep-alive",
+        "proxy-authorization",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    }
+)
+"""Header fields of the token request, lower case: they frame it, or carry the client's authentication."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CredentialSettings:
+    """One way to get access tokens: a token endpoint, and who asks it (RFC 6749 §4.4)."""
+
+    token_url: Annotated[
+        str | None,
+        Key(
+            rule=OPTIONAL_ENDPOINT,
+            text="The token endpoint: https, without user and fragment. Or issuer.",
+            example="https://login.example.com/oauth/token",
+        ),
+    ] = None
+    issuer: Annotated[
+        str | None,
+        Key(
+            rule=ISSUER,
+            text="The authorization server's issuer identifier, by which its token endpoint is found (RFC 8414), in "
+            "place of token_url.",
+            example="https://login.example.com/",
+        ),
+    ] = None
+    client_id: Annotated[str, Key(rule=TEXT, text="The client application's id.", example="${SWITCH_CLIENT_ID}")]
+    # What the Switch API documents, and all servers know.
+    auth_method: Annotated[
+        AuthMethod,
+        Key(rule=one_of(*get_args(AuthMethod)), text="How the client authenticates at the token endpoint."),
+    ] = "client_secret_post"
+    client_secret: Annotated[
+        SecretSource | None,
+        Key(
+            before=refuse_secret_in_the_clear,
+            text="Where the client secret is read from; the secret itself is refused here.",
+            example="{file: /var/run/secrets/switch/client_secret}",
+        ),
+    ] = None
+    previous_client_secret: Annotated[
+        SecretSource | None,
+        Key(
+            before=refuse_secret_in_the_clear,
+            text="Where the client secret is read from that is tried once when the first is refused. May hold nothing.",
+            example="{file: /var/run/secrets/switch/previous_client_secret}",
+        ),
+    ] = None
+    private_key: Annotated[
+        PrivateKeySettings | None,
+        Key(before=refuse_key_in_the_clear, text="The key to sign with, for private_key_jwt."),
+    ] = None
+    client_assertion: Annotated[
+        AssertionSource | None,
+        Key(
+            before=refuse_assertion_in_the_clear,
+            text="The signed JWT to authenticate with, for client_assertion: a Kubernetes service account token, say.",
+        ),
+    ] = None
+    assertion_audience: Annotated[
+        str | None,
+        Key(
+            rule=OPTIONAL_TEXT,
+            text="The aud of the assertions that the proxy signs; left out, the issuer, or else token_url.",
+            example="https://login.example.com/",
+        ),
+    ] = None
+    audience: Annotated[
+        str | None,
+        Key(
+            rule=OPTIONAL_TEXT,
+            text="The audience parameter of the token request; Auth0-style servers need it.",
+            example="https://api.switchmarket.se",
+        ),
+    ] = None
+    scope: Annotated[
+        str | None,
+        Key(
+            rule=SCOPE,
+            text="The scope parameter of the token request, scope names with spaces between them (RFC 6749 §3.3).",
+            example="https://api.example.com/.default",
+        ),
+    ] = None
+    resource: Annotated[
+        tuple[str, ...],
+        Key(rule=RESOURCE, text="The resource parameters of the token request, one for each entry (RFC 8707)."),
+    ] = ()
+    extra_params: Annotated[
+        dict[str, str],
+        Key(
+            rule=TEXT,
+            names=TEXT,
+            text="Further parameters of the token request, name to text, for servers that want more.",
+            example="{organization: org-1}",
+        ),
+    ] = field(default_factory=dict)
+    extra_headers: Annotated[
+        dict[str, str],
+        Key(
+            rule=FIELD_VALUE,
+            names=FIELD_NAME,
+            text="Further header fields of the token request, name to text, for servers and gateways that want more.",
+            example="{X-Tenant: tenant-1}",
+        ),
+    ] = field(default_factory=dict)
+    # Duende AccessTokenManagement's: where it is wrong, it is so for a moment only.
+    default_lifetime: Annotated[
+        float, Key(rule=duration(1), text="How long a token is taken to last where the answer lacks expires_in.")
+    ] = 300.0
+    # Tokens are revoked by hand, so once a minute is often; an API that refuses all costs 60 token requests an hour.
+    min_forced_refresh_interval: Annotated[
+        float,
+        Key(rule=duration(1), text="The least time between two token requests that a 401 of the API may cause."),
+    ] = 60.0
+    # A fetch runs in the background, so it may be patient with a slow server.
+    timeout: Annotated[float, Key(rule=TIMEOUT, text="How long one token request may take, all told.")] = 10.0
+    # With it, the client secret may cross the network readable to all.
+    allow_plaintext: Annotated[
+        bool, Key(rule=SWITCH, text="Whether token_url or issuer may be http:// on a host that is not loopback.")
+    ] = False
+    tls: Annotated[TlsSettings, Key(text="TLS towards the token endpoint.")] = field(default_factory=TlsSettings)
+
+    def __post_init__(self) -> None:
+        hold_to_rules(self)
+
+    @staticmethod
+    def find_faults(values: Mapping[str, Any]) -> Iterator[Fault]:
+        """Find what authenticates missing or in vain, an endpoint in plaintext, parameters with a place of their own."""
+        yield from _find_endpoint_faults(values)
+        yield from find_authentication_faults(values)
+        for name in values.get("extra_headers", ()):
+            if name.lower() in _FIELDS_OF_THE_PROXY:
+                yield Fault(key="extra_headers", complaint=f"has {name}, which the proxy sets itself; leave it out")
+        for parameter in values.get("extra_params", ()):
+            if parameter == "client_secret":
+                complaint = f"has a client_secret, and a secret does not belong in this file; take it out and write {SECRET_FORMS}"
+            elif parameter in _PARAMETERS_WITH_A_KEY:
+                complaint = f"has {parameter}, which has a key of its own; write it beside extra_params"
+            elif parameter in _PARAMETERS_OF_THE_PROXY:
+                complaint = f"has {parameter}, which the proxy sets itself; leave it out"
+            else:
+                continue
+            yield Fault(key="extra_params", complaint=complaint)
+
+
+def _find_endpoint_faults(values: Mapping[str, Any]) -> Iterator[Fault]:
+    given = [name for name in ("token_url", "issuer") if values.get(name, "") is not None]
+    if not given:
+        complaint = (
+            "is missing; write token_url: https://login.example.com/oauth/token, or issuer: https://login.example.com"
+        )
+        yield Fault(key="token_url", complaint=complaint, is_about_absence=True)
+    elif len(given) > 1:
+        complaint = "stands beside token_url, and finds the same; keep one of them"
+        yield Fault(key="issuer", complaint=complaint)
+    for name in given:
+        if name in values:
+            origin = parse_endpoint(values[name])
+            yield from find_plaintext(name, origin, values, why="what authenticates the client goes there")
+            if origin.scheme != "https" and values.get("auth_method") in TLS_METHODS:
+                complaint = f"is not https, and {values['auth_method']} shows its certificate in TLS; write https://…"
+                yield Fault(key=name, complaint=complaint)

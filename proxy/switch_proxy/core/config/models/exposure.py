@@ -1,0 +1,34 @@
+"""What is exposed only if the configuration says so: listeners beyond the pod, and secrets in plaintext."""
+
+# No postponed evaluation of annotations here: core/config/keys.py reads them.
+
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any
+
+from switch_proxy.core.addresses import Origin
+from switch_proxy.core.config.keys import Fault, Key
+from switch_proxy.core.config.rules import SWITCH
+
+# Whoever reaches the listener uses the credential.
+AllowRemoteClients = Annotated[
+    bool, Key(rule=SWITCH, text="Whether listen may be an address that others than this pod can reach.")
+]
+
+
+def find_plaintext(key: str, origin: Origin, values: Mapping[str, Any], *, why: str) -> Iterator[Fault]:
+    """Find an origin in plaintext on a host that is not loopback; `why` says what is at stake."""
+    # An allow_plaintext that is invalid is absent from the values, and told of by itself.
+    if origin.scheme != "https" and not origin.is_loopback and values.get("allow_plaintext") is False:
+        complaint = f"is not https, and {why}; write https://… or set allow_plaintext: true beside it"
+        yield Fault(key=key, complaint=complaint)
+
+
+def find_open_listener(values: Mapping[str, Any], *, why: str) -> Iterator[Fault]:
+    """Find a `listen` that others than this pod can reach; `why` says what is at stake."""
+    address = values.get("listen")
+    if address is not None and not address.is_loopback and values.get("allow_remote_clients") is False:
+        complaint = (
+            f"can be reached from outside this pod, and {why}; write 127.0.0.1:{address.port} or set "
+            "allow_remote_clients: true beside it"
+        )
+        yield Fault(key="listen", complaint=complaint, may_be_shown=True)

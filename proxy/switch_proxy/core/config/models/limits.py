@@ -1,0 +1,74 @@
+"""`limits` of a route, and of a listener that routes share."""
+
+# No postponed evaluation of annotations here: core/config/keys.py reads them.
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from switch_proxy.core.config.keys import Fault, Key, hold_to_rules
+from switch_proxy.core.config.rules import count, size
+
+# RFC 9112 §3 asks for 8000 at least; nginx's and Apache's limit.
+_RequestLineLimit = Annotated[
+    int, Key(rule=size(256), text="Bytes of the request line; a longer one is answered with 414.")
+]
+# Envoy's is 60 KiB, Go's 1 MiB: no real head reaches it, and a connection may cost it.
+_HeadLimit = Annotated[
+    int,
+    Key(rule=size(256), text="Bytes of a whole head; a larger one is answered with 431, and in a response with 502."),
+]
+# Envoy's is 100; some more, for what proxies on the way add.
+_FieldLinesLimit = Annotated[
+    int, Key(rule=count(1, 10_000), text="Lines of a head; more are answered with 431, and in a response with 502.")
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListenerLimitSettings:
+    """How large the head of a request or a response may be, on a listener that several routes share."""
+
+    request_line: _RequestLineLimit = 8192
+    head: _HeadLimit = 65536
+    field_lines: _FieldLinesLimit = 128
+
+    def __post_init__(self) -> None:
+        hold_to_rules(self)
+
+    @staticmethod
+    def find_faults(values: Mapping[str, Any]) -> Iterator[Fault]:
+        """Find a head that has no room for its first line."""
+        yield from _find_small_head(values)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimitSettings:
+    """How large the head of a request or a response may be, and what is kept of a body."""
+
+    request_line: _RequestLineLimit = 8192
+    head: _HeadLimit = 65536
+    field_lines: _FieldLinesLimit = 128
+    # Holds what an API of readings is sent, and costs a connection no more than a head does.
+    kept_body: Annotated[
+        int,
+        Key(
+            rule=size(0),
+            text="Bytes of a request's body that are kept to send it once more: after a 401 with a newer token, or where "
+            "a pooled connection had been closed. A request with a larger body is sent once.",
+        ),
+    ] = 65536
+
+    def __post_init__(self) -> None:
+        hold_to_rules(self)
+
+    @staticmethod
+    def find_faults(values: Mapping[str, Any]) -> Iterator[Fault]:
+        """Find a head that has no room for its first line."""
+        yield from _find_small_head(values)
+
+
+def _find_small_head(values: Mapping[str, Any]) -> Iterator[Fault]:
+    request_line = values.get("request_line", 0)
+    if values.get("head", request_line) < request_line:
+        complaint = f"is less than request_line, which is part of it; write {request_line} or more"
+        yield Fault(key="head", complaint=complaint, may_be_shown=True)

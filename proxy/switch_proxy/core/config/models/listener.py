@@ -1,0 +1,43 @@
+"""`listeners.NAME`: an address that several routes share."""
+
+# No postponed evaluation of annotations here: core/config/keys.py reads them.
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+from switch_proxy.core.addresses import Address
+from switch_proxy.core.config.keys import Fault, Key, hold_to_rules
+from switch_proxy.core.config.models.exposure import AllowRemoteClients, find_open_listener
+from switch_proxy.core.config.models.limits import ListenerLimitSettings
+from switch_proxy.core.config.models.timeouts import ListenerTimeoutSettings
+from switch_proxy.core.config.rules import ADDRESS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListenerSettings:
+    """A listener for apps that routes share: they are told apart by path and host (`routes[N].match`)."""
+
+    listen: Annotated[
+        Address,
+        Key(
+            rule=ADDRESS,
+            text="Where apps send their plain HTTP: host:port, loopback. Port 0 lets the system choose.",
+            example="127.0.0.1:8080",
+        ),
+    ]
+    allow_remote_clients: AllowRemoteClients = False
+    timeouts: Annotated[ListenerTimeoutSettings, Key(text="How long a client may take.")] = field(
+        default_factory=ListenerTimeoutSettings
+    )
+    limits: Annotated[ListenerLimitSettings, Key(text="How large a head may be.")] = field(
+        default_factory=ListenerLimitSettings
+    )
+
+    def __post_init__(self) -> None:
+        hold_to_rules(self)
+
+    @staticmethod
+    def find_faults(values: Mapping[str, Any]) -> Iterator[Fault]:
+        """Find a listener that is open to others."""
+        yield from find_open_listener(values, why="whoever reaches it can use the credentials of its routes")

@@ -1,0 +1,110 @@
+"""`routes[N]`: where requests come in, and the one upstream that they go to."""
+
+# No postponed evaluation of annotations here: core/config/keys.py reads them.
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Final
+
+from switch_proxy.core.addresses import Address, Origin
+from switch_proxy.core.config.keys import Fault, Key, hold_to_rules
+from switch_proxy.core.config.models.exposure import AllowRemoteClients, find_open_listener, find_plaintext
+from switch_proxy.core.config.models.limits import LimitSettings
+from switch_proxy.core.config.models.match import MatchSettings
+from switch_proxy.core.config.models.pool import PoolSettings
+from switch_proxy.core.config.models.timeouts import TimeoutSettings
+from switch_proxy.core.config.models.tls import TlsSettings
+from switch_proxy.core.config.rules import NAME, OPTIONAL_ADDRESS, OPTIONAL_NAME, ORIGIN, PSEUDONYM, SWITCH, WAIT
+
+LISTENER_KEYS: Final = (
+    (None, "allow_remote_clients"),
+    ("timeouts", "request_head"),
+    ("timeouts", "keep_alive"),
+    ("limits", "request_line"),
+    ("limits", "head"),
+    ("limits", "field_lines"),
+)
+"""Keys (section, name) of a route that are needed before the route of a request is known: they belong to its listener."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RouteSettings:
+    """One upstream, and which requests are forwarded to it: all of its own listener, or some of one that routes share."""
+
+    name: Annotated[str, Key(rule=NAME, text="What logs and metrics call the route.", example="switch-api")]
+    listen: Annotated[
+        Address | None,
+        Key(
+            rule=OPTIONAL_ADDRESS,
+            text="Where apps send their plain HTTP: host:port, loopback. Port 0 lets the system choose. Or listener.",
+            example="127.0.0.1:8080",
+        ),
+    ] = None
+    listener: Annotated[
+        str | None,
+        Key(
+            rule=OPTIONAL_NAME,
+            text="The listener (one of listeners) whose requests it takes, in place of listen.",
+            example="local",
+        ),
+    ] = None
+    match: Annotated[MatchSettings, Key(text="Which requests of the listener the route is for.")] = field(
+        default_factory=MatchSettings
+    )
+    # What the app sends is what the API gets, unless somebody says otherwise.
+    strip_prefix: Annotated[
+        bool, Key(rule=SWITCH, text="Whether match.path is taken off the path before it is forwarded.")
+    ] = False
+    upstream: Annotated[
+        Origin,
+        Key(
+            rule=ORIGIN,
+            text="The API: https, host, port where needed, and a base path that is put before each request's own.",
+            example="https://api.switchmarket.se",
+        ),
+    ]
+    credential: Annotated[
+        str, Key(rule=NAME, text="The credential (one of credentials) whose tokens are sent.", example="switch")
+    ]
+    # Longer than a fetch and its first repetition mostly take, shorter than apps' own timeouts mostly are.
+    wait_for_token: Annotated[
+        float,
+        Key(
+            rule=WAIT, text="How long a request may wait for a token where there is none; then it is answered with 503."
+        ),
+    ] = 5.0
+    allow_remote_clients: AllowRemoteClients = False
+    # With it, the access token may cross the network readable to all.
+    allow_plaintext: Annotated[
+        bool, Key(rule=SWITCH, text="Whether upstream may be http:// on a host that is not loopback.")
+    ] = False
+    # RFC 9110 §7.6.3 asks for the line; the word tells nothing of the pod.
+    via: Annotated[str | None, Key(rule=PSEUDONYM, text="The proxy's name in Via lines; off for no such line.")] = (
+        "switch-proxy"
+    )
+    tls: Annotated[TlsSettings, Key(text="TLS towards the upstream.")] = field(default_factory=TlsSettings)
+    timeouts: Annotated[TimeoutSettings, Key(text="How long each step of an exchange may take.")] = field(
+        default_factory=TimeoutSettings
+    )
+    limits: Annotated[LimitSettings, Key(text="How large a head may be.")] = field(default_factory=LimitSettings)
+    pool: Annotated[PoolSettings, Key(text="The connections to the upstream.")] = field(default_factory=PoolSettings)
+
+    def __post_init__(self) -> None:
+        hold_to_rules(self)
+
+    @staticmethod
+    def find_faults(values: Mapping[str, Any]) -> Iterator[Fault]:
+        """Find two listeners or none, a prefix to strip that is not there, plaintext, and a listener open to others."""
+        given = [name for name in ("listen", "listener") if values.get(name, "") is not None]
+        if not given:
+            complaint = "is missing; write listen: 127.0.0.1:8080, or listener: NAME for one of those in listeners"
+            yield Fault(key="listen", complaint=complaint, is_about_absence=True)
+        elif len(given) > 1:
+            complaint = "stands beside listen, and a route has one listener; keep one of them"
+            yield Fault(key="listener", complaint=complaint, may_be_shown=True)
+        if values.get("strip_prefix") and "match" in values and values["match"].path is None:
+            complaint = "has no prefix to take off; write match: {path: /prefix/} beside it, or take it out"
+            yield Fault(key="strip_prefix", complaint=complaint, may_be_shown=True)
+        if "upstream" in values:
+            yield from find_plaintext("upstream", values["upstream"], values, why="the access token goes there")
+        yield from find_open_listener(values, why="whoever reaches it can use the credential")

@@ -1,0 +1,67 @@
+"""The whole configuration of one proxy."""
+
+# No postponed evaluation of annotations here: core/config/keys.py reads them.
+
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+from switch_proxy.core.config.keys import Key, fields_of, hold_to_rules
+from switch_proxy.core.config.models.admin import AdminSettings
+from switch_proxy.core.config.models.conflicts import find_conflicts
+from switch_proxy.core.config.models.credential import CredentialSettings
+from switch_proxy.core.config.models.listener import ListenerSettings
+from switch_proxy.core.config.models.log import LogSettings
+from switch_proxy.core.config.models.route import LISTENER_KEYS, RouteSettings
+from switch_proxy.core.config.models.shutdown import ShutdownSettings
+from switch_proxy.core.config.rules import NAME
+from switch_proxy.core.errors import InvalidValueError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The whole configuration of one proxy."""
+
+    credentials: Annotated[dict[str, CredentialSettings], Key(names=NAME, text="The credentials, by name.")]
+    listeners: Annotated[
+        dict[str, ListenerSettings], Key(names=NAME, text="The listeners that several routes share, by name.")
+    ] = field(default_factory=dict)
+    routes: Annotated[tuple[RouteSettings, ...], Key(text="The routes: where requests come in, and where they go.")]
+    admin: Annotated[AdminSettings, Key(text="The listener for probes and metrics.")] = field(
+        default_factory=AdminSettings
+    )
+    log: Annotated[LogSettings, Key(text="What is written to standard output, and how.")] = field(
+        default_factory=LogSettings
+    )
+    shutdown: Annotated[ShutdownSettings, Key(text="What happens between SIGTERM and the end.")] = field(
+        default_factory=ShutdownSettings
+    )
+
+    def __post_init__(self) -> None:
+        hold_to_rules(self)
+        listeners = {name: {"listen": listener.listen} for name, listener in self.listeners.items()}
+        data = {
+            "credentials": self.credentials,
+            "listeners": listeners,
+            "routes": [_as_written(route) for route in self.routes],
+            "admin": {"listen": self.admin.listen},
+        }
+        for conflict in find_conflicts(data):
+            subject = ".".join(map(str, conflict.path)) if conflict.is_about_key else repr(conflict.value)
+            raise InvalidValueError(f"{subject} {conflict.complaint}")
+
+
+def _as_written(route: RouteSettings) -> dict[str, object]:
+    """Return what of a route conflicts are found in; of the listener's keys, those that are not at their defaults."""
+    written: dict[str, Any] = {
+        "name": route.name,
+        "listen": route.listen,
+        "listener": route.listener,
+        "match": {"path": route.match.path, "host": route.match.host},
+        "credential": route.credential,
+    }
+    for section, key in LISTENER_KEYS:
+        holder = route if section is None else getattr(route, section)
+        value = getattr(holder, key)
+        if value != next(field.default for field in fields_of(type(holder)) if field.name == key):
+            (written if section is None else written.setdefault(section, {}))[key] = value
+    return written

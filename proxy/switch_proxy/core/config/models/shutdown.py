@@ -1,0 +1,26 @@
+"""`shutdown`: what happens between SIGTERM and the end."""
+
+# No postponed evaluation of annotations here: core/config/keys.py reads them.
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from switch_proxy.core.config.keys import Key, hold_to_rules
+from switch_proxy.core.config.rules import WAIT
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShutdownSettings:
+    """What happens between SIGTERM and the end."""
+
+    # Below the 30 s after which Kubernetes kills a pod.
+    grace_period: Annotated[
+        float, Key(rule=WAIT, text="How long requests in flight may take to finish; then they are cut.")
+    ] = 25.0
+    # An app in the same pod needs none; behind a Service, endpoints take seconds to be withdrawn.
+    drain_delay: Annotated[
+        float, Key(rule=WAIT, text="How long to go on accepting after readiness went red, before grace_period begins.")
+    ] = 0.0
+
+    def __post_init__(self) -> None:
+        hold_to_rules(self)

@@ -1,0 +1,58 @@
+"""`tls`: TLS towards a server."""
+
+# No postponed evaluation of annotations here: core/config/keys.py reads them.
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from switch_proxy.core.config.keys import Fault, Key, hold_to_rules
+from switch_proxy.core.config.rules import HOST, OPTIONAL_TEXT
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TlsSettings:
+    """How a server's certificate is verified, and what is shown to it (TLS 1.2 or later, always verified)."""
+
+    ca_file: Annotated[
+        str | None,
+        Key(
+            rule=OPTIONAL_TEXT,
+            text="A PEM file of the authorities to trust, in place of the system's.",
+            example="/etc/ssl/private-ca.pem",
+        ),
+    ] = None
+    client_certificate_file: Annotated[
+        str | None,
+        Key(
+            rule=OPTIONAL_TEXT,
+            text="A PEM file of the certificate to show to the server (mutual TLS), with its chain.",
+            example="/var/run/secrets/tls/tls.crt",
+        ),
+    ] = None
+    client_key_file: Annotated[
+        str | None,
+        Key(
+            rule=OPTIONAL_TEXT,
+            text="A PEM file of the certificate's private key; left out, it is in the certificate's file.",
+            example="/var/run/secrets/tls/tls.key",
+        ),
+    ] = None
+    server_name: Annotated[
+        str | None,
+        Key(
+            rule=HOST,
+            text="The name to ask for (SNI) and to verify, where it is not the host of the URL.",
+            example="api.example.com",
+        ),
+    ] = None
+
+    def __post_init__(self) -> None:
+        hold_to_rules(self)
+
+    @staticmethod
+    def find_faults(values: Mapping[str, Any]) -> Iterator[Fault]:
+        """Find a key without a certificate."""
+        if values.get("client_key_file") is not None and values.get("client_certificate_file", "") is None:
+            complaint = "is a key without a certificate; write client_certificate_file beside it"
+            yield Fault(key="client_key_file", complaint=complaint)
