@@ -32,11 +32,14 @@ run: $(VENV)/run.stamp ## Run the proxy against real servers (CONFIG=config.yaml
 
 setup: $(VENV)/dev.stamp ## Make the virtual environment .venv with all that the other tasks need
 
+# Each tool runs whatever the others say: a broken import contract is not hidden behind a lint complaint.
 check: $(VENV)/dev.stamp ## Check lint rules, formatting, types and the direction of imports
-	@$(BIN)/ruff check --quiet
-	@$(BIN)/ruff format --check --quiet || { $(BIN)/ruff format --diff --quiet; echo "make fmt does this" >&2; exit 1; }
-	@$(BIN)/mypy --no-error-summary
-	@$(BIN)/lint-imports --no-logo >$(VENV)/imports.txt || { cat $(VENV)/imports.txt; exit 1; }
+	@failed=; \
+	$(BIN)/ruff check --quiet || failed="$$failed lint"; \
+	$(BIN)/ruff format --check --quiet || { $(BIN)/ruff format --diff --quiet; failed="$$failed format(make fmt)"; }; \
+	$(BIN)/mypy --no-error-summary || failed="$$failed types"; \
+	$(BIN)/lint-imports --no-logo >$(VENV)/imports.txt || { cat $(VENV)/imports.txt; failed="$$failed imports"; }; \
+	[ -z "$$failed" ] || { echo "make check failed:$$failed" >&2; exit 1; }
 
 fmt: $(VENV)/dev.stamp ## Format the code, and mend what the linter can mend
 	@$(BIN)/ruff check --fix-only --quiet
