@@ -15,20 +15,34 @@ from switch_proxy.demo.faults import HTML_PAGE, Close, Fault, Reset, Status, Tok
 from switch_proxy.tokens.client import TokenClient
 from switch_proxy.tokens.manager import TokenManager
 from switch_proxy.tokens.sources import CombinedCredentials, client_secret_file
-from tests.manual_clock import ManualClock, until
+from tests.manual_clock import ManualClock
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
     from switch_proxy.core.credential_events import CredentialEvent
+    from switch_proxy.core.secret import Secret
+    from switch_proxy.core.tokens import TokenGrant
     from switch_proxy.watched_files import WatchedFile
 
 POLL_INTERVAL: Final = 30.0
-"""Seconds; longer than the real one, for each look at the file takes a thread and real time."""
+"""Seconds; longer than the real one, because each look at the file takes a thread and real time."""
 
 
 _SLEEPERS_AT_REST: Final = 2
+
+
+class CountedFetcher:
+    """A token client whose requests count as work in flight: manual time does not pass while one is under way."""
+
+    def __init__(self, client: TokenClient, clock: ManualClock) -> None:
+        self._client = client
+        self._clock = clock
+
+    async def fetch(self, secret: Secret) -> TokenGrant:
+        with self._clock.working():
+            return await self._client.fetch(secret)
 
 
 class Plane:
@@ -47,12 +61,12 @@ class Plane:
         end = self.clock.now() + seconds
         while self.clock.now() < end:
             await self.clock.advance(min(POLL_INTERVAL, end - self.clock.now()))
-            await self.come_to_rest()
+            self.check_is_at_rest()
             meanwhile()
 
-    async def come_to_rest(self) -> None:
-        """Wait until nothing is under way: both the timer of the next fetch and the watch of the file are set."""
-        await until(lambda: self.clock.sleepers == _SLEEPERS_AT_REST)
+    def check_is_at_rest(self) -> None:
+        """Check that both the timer of the next fetch and the watch of the file are set."""
+        assert self.clock.sleepers == _SLEEPERS_AT_REST
 
     def write_secret(self, secret: str) -> None:
         """Replace the file by a rename, as a careful writer does."""
@@ -93,7 +107,7 @@ async def _running(tmp_path: Path, *, has_file: bool = True, has_previous: bool 
             manager = TokenManager(
                 name="switch",
                 settings=settings,
-                fetcher=client,
+                fetcher=CountedFetcher(client, clock),
                 secrets=secrets,
                 clock=clock,
                 random=lambda: 0.5,
@@ -104,7 +118,8 @@ async def _running(tmp_path: Path, *, has_file: bool = True, has_previous: bool 
                 plane.write_secret(server.client_secret)
             task = asyncio.get_running_loop().create_task(manager.run())
             try:
-                await plane.come_to_rest()
+                await clock.settle()
+                plane.check_is_at_rest()
                 yield plane
             finally:
                 task.cancel()
