@@ -82,7 +82,7 @@ def main(arguments: Sequence[str], targets: Mapping[str, Check] = TARGETS) -> in
         return 0
 
     print(f"fuzzing {', '.join(names)} for {options.seconds:g} s with seed {seed}", flush=True)
-    return _run_until(time.monotonic() + options.seconds, {name: targets[name] for name in names}, seed)
+    return _run_until(time.monotonic() + options.seconds, {name: targets[name] for name in names}, seed)  # noqa: TID251 - how long a person fuzzes
 
 
 def _run_until(end_at: float, targets: Mapping[str, Check], seed: int) -> int:
@@ -90,12 +90,12 @@ def _run_until(end_at: float, targets: Mapping[str, Check], seed: int) -> int:
     outcomes: dict[str, Counter[str]] = {name: Counter() for name in names}
     places: set[tuple[str, ...]] = set()
     turn = 0
-    while time.monotonic() < end_at and len(places) < _MOST_FINDINGS:
+    while time.monotonic() < end_at and len(places) < _MOST_FINDINGS:  # noqa: TID251 - how long a person fuzzes
         name = names[turn % len(names)]
         first = turn // len(names) * _TURN
         turn += 1
         for number in range(first, first + _TURN):
-            if time.monotonic() >= end_at:
+            if time.monotonic() >= end_at:  # noqa: TID251 - how long a person fuzzes
                 break
             try:
                 outcomes[name][run_case(targets[name], name, seed=seed, number=number)] += 1

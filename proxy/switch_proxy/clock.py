@@ -45,7 +45,7 @@ class SystemClock:
 
     def __init__(self, *, longest_nap: float = LONGEST_NAP) -> None:
         # The system call itself and no method around it: it is read several times for each request.
-        self.now = partial(time.clock_gettime, getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+        self.now = partial(time.clock_gettime, getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))  # noqa: TID251 - this is the Clock
 
         self._longest_nap = longest_nap
 

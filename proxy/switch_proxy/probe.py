@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import socket
-from time import monotonic
+from time import monotonic  # noqa: TID251 - a Clock brings asyncio, which takes longer than the probe
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
