@@ -295,7 +295,7 @@ def _seconds(text: str) -> float:
     try:
         seconds = parse_duration(text)
     except InvalidValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} {error.complaint}") from None
+        raise argparse.ArgumentTypeError(f"{text!r} {error.predicate}") from None
     if seconds <= 0:
         raise argparse.ArgumentTypeError("no time at all; write a duration above 0")
     return seconds

@@ -7,6 +7,7 @@ Knows files and YAML's syntax; what a document means is core/config/yaml_tree.py
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
@@ -15,11 +16,11 @@ import yaml
 import yaml.reader
 
 from switch_proxy.core.addresses import ADMIN_ADDRESS, Address, parse_address
-from switch_proxy.core.config.findings import Finding, render_path
+from switch_proxy.core.config.problem import Mark, Problem
 from switch_proxy.core.config.units import is_off
-from switch_proxy.core.config.yaml_tree import Node, Outline, Place, Scalar, Sequence, Table, make_outline
+from switch_proxy.core.config.yaml_tree import Node, ParsedDocument, Scalar, Sequence, Table, parse_document
 from switch_proxy.core.egress import find_egress_proxy
-from switch_proxy.core.errors import ConfigurationError, ConfigurationProblem, InvalidValueError
+from switch_proxy.core.errors import ConfigurationError, InvalidValueError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -61,11 +62,11 @@ def find_file(path: Path | None, environ: Mapping[str, str]) -> Path:
 
 def parse(content: bytes, *, source: str, environ: Mapping[str, str]) -> Settings:
     """Return the settings that a file's content says; `source` is its name in problems. Raises ConfigurationError."""
-    outline = _outline(content, source, environ)
-    if not isinstance(outline.values, dict):
-        complaint = "must be keys with values (credentials, routes, …), as in config.example.yaml"
-        raise _error(source, complaint, outline.place_of_path(()))
-    settings = _settings(outline, outline.values, source)
+    document = _parse_document(content, source, environ)
+    if not isinstance(document.values, dict):
+        text = "must be keys with values (credentials, routes, …), as in config.example.yaml"
+        raise _error(source, text, document.mark_of(()))
+    settings = _settings(document, document.values, source)
     _refuse_what_is_not_supported_yet(settings, source)
     _check_egress_proxy(settings, environ)
     return settings
@@ -87,8 +88,7 @@ def _check_egress_proxy(settings: Settings, environ: Mapping[str, str]) -> None:
         for scheme, host in places:
             find_egress_proxy(scheme=scheme, host=host, environ=environ)
     except InvalidValueError as error:
-        problem = ConfigurationProblem(source="the environment", text=str(error))
-        raise ConfigurationError((problem,)) from None
+        raise _error("the environment", str(error)) from None
 
 
 def load_admin_address(path: Path | None, environ: Mapping[str, str]) -> Address | None:
@@ -99,12 +99,13 @@ def load_admin_address(path: Path | None, environ: Mapping[str, str]) -> Address
     loaded. Raises ConfigurationError.
     """
     path = find_file(path, environ)
-    outline = _outline(_read(path), str(path), environ)
-    values = outline.values if isinstance(outline.values, dict) else {}
+    source = str(path)
+    document = _parse_document(_read(path), source, environ)
+    values = document.values if isinstance(document.values, dict) else {}
     at_listen = ("admin", "listen")
-    problems = [_problem(str(path), place, finding) for finding, place in outline.findings if finding.path == at_listen]
+    problems = tuple(replace(problem, source=source) for problem in document.problems if problem.path == at_listen)
     if problems:
-        raise ConfigurationError(tuple(problems))
+        raise ConfigurationError(problems)
     admin = values.get("admin")
     listen = admin.get("listen", ADMIN_ADDRESS) if isinstance(admin, dict) else ADMIN_ADDRESS
     if isinstance(listen, Address):
@@ -114,41 +115,32 @@ def load_admin_address(path: Path | None, environ: Mapping[str, str]) -> Address
     try:
         return parse_address(str(listen))
     except InvalidValueError as error:
-        finding = Finding(path=at_listen, text=f"the value {error.complaint}")
-        raise ConfigurationError((_problem(str(path), outline.place_of(finding), finding),)) from None
+        problem = Problem(source=source, path=at_listen, text=f"the value {error.predicate}")
+        raise ConfigurationError((document.locate(problem),)) from None
 
 
-def _outline(content: bytes, source: str, environ: Mapping[str, str]) -> Outline:
+def _parse_document(content: bytes, source: str, environ: Mapping[str, str]) -> ParsedDocument:
     root = _compose(_decode(content, source), source)
     if root is None or (isinstance(root, Scalar) and root.is_plain and not root.text):
         raise _error(source, "is empty; write credentials and routes, as in config.example.yaml")
-    return make_outline(root, environ)
+    return parse_document(root, environ)
 
 
-def _settings(outline: Outline, values: Mapping[str, object], source: str) -> Settings:
-    # Imported here: a probe has no need of the models.
-    from switch_proxy.core.config.validation import InvalidSettingsError, read_settings  # noqa: PLC0415
+def _settings(document: ParsedDocument, values: Mapping[str, object], source: str) -> Settings:
+    # Imported here: a probe does not need the models.
+    from switch_proxy.core.config.validation import read_settings  # noqa: PLC0415
 
-    found = list(outline.findings)
+    found = list(document.problems)
     settings = None
     try:
-        settings = read_settings(values, outline.expanded)
-    except InvalidSettingsError as error:
-        found += [
-            (finding, outline.place_of(finding))
-            for finding in error.findings
-            # What cannot be read is wrong in a second way, too, which is nobody's concern.
-            if finding.path not in outline.unreadable
-        ]
+        settings = read_settings(values, document.expanded)
+    except ConfigurationError as error:
+        # A value that cannot be read breaks its rule, too, which is no news.
+        found += [document.locate(problem) for problem in error.problems if problem.path not in document.unreadable]
     if settings is None or found:
-        found.sort(key=lambda item: (item[1].line, item[1].column))
-        raise ConfigurationError(tuple(_problem(source, place, finding) for finding, place in found))
+        found.sort(key=lambda problem: (problem.mark.line, problem.mark.column) if problem.mark else (0, 0))
+        raise ConfigurationError(tuple(replace(problem, source=source) for problem in found))
     return settings
-
-
-def _problem(source: str, place: Place, finding: Finding) -> ConfigurationProblem:
-    path = render_path(finding.path) or None
-    return ConfigurationProblem(source=source, line=place.line, column=place.column, path=path, text=finding.text)
 
 
 # --- from a file to a tree -----------------------------------------------------------------------------------------
@@ -179,13 +171,13 @@ def _decode(content: bytes, source: str) -> str:
         before = content[: error.start].decode("utf-8-sig", "replace")
         raise _error(source, "is not UTF-8 from here on; save the file as UTF-8", _end_of(before)) from None
     if match := yaml.reader.Reader.NON_PRINTABLE.search(text):
-        complaint = f"has the character U+{ord(match[0]):04X}, which YAML does not allow; take it out"
-        raise _error(source, complaint, _end_of(text[: match.start()]))
+        words = f"has the character U+{ord(match[0]):04X}, which YAML does not allow; take it out"
+        raise _error(source, words, _end_of(text[: match.start()]))
     return text
 
 
-def _end_of(text: str) -> Place:
-    return Place(line=text.count("\n") + 1, column=len(text) - text.rfind("\n"))
+def _end_of(text: str) -> Mark:
+    return Mark(line=text.count("\n") + 1, column=len(text) - text.rfind("\n"))
 
 
 def _compose(text: str, source: str) -> Node | None:
@@ -215,18 +207,18 @@ class _Composer:
             match event:
                 case yaml.CollectionStartEvent():
                     if len(stack) >= _DEEPEST:
-                        raise _error(self._source, "is too deep for any configuration; write it flatter", _place(event))
+                        raise _error(self._source, "is too deep for any configuration; write it flatter", _mark(event))
                     stack.append((event, []))
                     continue
                 case yaml.CollectionEndEvent():
                     node = self._collection(*stack.pop())
                 case yaml.ScalarEvent():
-                    node = Scalar(place=_place(event), tag=event.tag, text=event.value, is_plain=not event.style)
+                    node = Scalar(mark=_mark(event), tag=event.tag, text=event.value, is_plain=not event.style)
                     self._anchor(event, node)
                 case yaml.AliasEvent():
                     node = self._aliased(event)
                 case yaml.DocumentStartEvent() if root is not None:
-                    raise _error(self._source, "begins a second document (---); keep one in a file", _place(event))
+                    raise _error(self._source, "begins a second document (---); keep one in a file", _mark(event))
                 case _:
                     continue
             if stack:
@@ -238,9 +230,9 @@ class _Composer:
     def _collection(self, event: yaml.CollectionStartEvent, nodes: list[Node]) -> Node:
         node: Node
         if isinstance(event, yaml.SequenceStartEvent):
-            node = Sequence(place=_place(event), tag=event.tag, items=tuple(nodes))
+            node = Sequence(mark=_mark(event), tag=event.tag, items=tuple(nodes))
         else:
-            node = Table(place=_place(event), tag=event.tag, entries=tuple(zip(nodes[::2], nodes[1::2], strict=True)))
+            node = Table(mark=_mark(event), tag=event.tag, entries=tuple(zip(nodes[::2], nodes[1::2], strict=True)))
         self._anchor(event, node)
         return node
 
@@ -252,14 +244,14 @@ class _Composer:
         node = self._anchors.get(event.anchor)
         if node is None:
             # Not named: what begins with an asterisk by mistake may be a secret.
-            complaint = "is an alias (*) without an anchor (&) before it; put a value that begins with * in quotes"
-            raise _error(self._source, complaint, _place(event))
+            text = "is an alias (*) without an anchor (&) before it; put a value that begins with * in quotes"
+            raise _error(self._source, text, _mark(event))
         return node
 
 
-def _place(event: yaml.Event) -> Place:
+def _mark(event: yaml.Event) -> Mark:
     mark = event.start_mark
-    return Place(line=1, column=1) if mark is None else Place(line=mark.line + 1, column=mark.column + 1)
+    return Mark(line=1, column=1) if mark is None else Mark(line=mark.line + 1, column=mark.column + 1)
 
 
 # --- what YAML's parser has to say ----------------------------------------------------------------------------------
@@ -301,18 +293,12 @@ def _syntax_error(error: yaml.MarkedYAMLError, text: str, source: str) -> Config
     mark = began or error.problem_mark or error.context_mark
     if mark is None:
         return _error(source, "cannot be read as YAML; check its quotes and indentation")
-    complaint = next((words for pattern, words in _SYNTAX if re.search(pattern, said)), "cannot be read as YAML here")
+    words = next((ours for pattern, ours in _SYNTAX if re.search(pattern, said)), "cannot be read as YAML here")
     if "cannot start any token" in said:
         is_tab = text[mark.index : mark.index + 1] == "\t"
-        complaint = "has a tab where YAML allows none; indent with spaces" if is_tab else _RESERVED
-    return _error(source, complaint, Place(line=mark.line + 1, column=mark.column + 1))
+        words = "has a tab where YAML allows none; indent with spaces" if is_tab else _RESERVED
+    return _error(source, words, Mark(line=mark.line + 1, column=mark.column + 1))
 
 
-def _error(source: str, text: str, place: Place | None = None) -> ConfigurationError:
-    problem = ConfigurationProblem(
-        source=source,
-        line=None if place is None else place.line,
-        column=None if place is None else place.column,
-        text=text,
-    )
-    return ConfigurationError((problem,))
+def _error(source: str, text: str, mark: Mark | None = None) -> ConfigurationError:
+    return ConfigurationError((Problem(source=source, mark=mark, text=text),))

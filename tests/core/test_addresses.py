@@ -60,7 +60,7 @@ def test_address_is_host_and_port(text: str, host: str, port: int) -> None:
 def test_text_that_is_no_address_is_refused_with_the_right_form(text: str, advice: str) -> None:
     with pytest.raises(InvalidValueError) as caught:
         parse_address(text)
-    assert advice in caught.value.complaint
+    assert advice in caught.value.predicate
 
 
 @given(st.ip_addresses(), st.integers(0, 65535))
@@ -131,14 +131,14 @@ def test_origin_is_scheme_host_port_and_base_path(text: str, origin: Origin) -> 
 def test_text_that_is_no_origin_is_refused_with_the_right_form(text: str, advice: str) -> None:
     with pytest.raises(InvalidValueError) as caught:
         parse_origin(text)
-    assert advice in caught.value.complaint
+    assert advice in caught.value.predicate
 
 
 def test_url_that_is_refused_is_not_shown() -> None:
     """A URL may have a password in it, so no complaint about one holds a part of it or allows to show it."""
     with pytest.raises(InvalidValueError) as caught:
         parse_origin("https://user:hunter2@api.example.com")
-    assert (caught.value.may_be_shown, "hunter2" in str(caught.value)) == (False, False)
+    assert (caught.value.is_safe_to_echo, "hunter2" in str(caught.value)) == (False, False)
 
 
 @pytest.mark.parametrize(

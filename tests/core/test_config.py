@@ -192,12 +192,12 @@ def test_every_default_obeys_its_own_rule(model: type[Any]) -> None:
         pytest.param(lambda: MatchSettings(host="a.example:80"), "of host has a port", id="host with a port"),
         pytest.param(
             lambda: _shared(_route(listen=None, listener="local", timeouts=TimeoutSettings(request_head=5))),
-            "routes.0.timeouts.request_head is needed before",
+            "routes[0].timeouts.request_head is needed before",
             id="listener's key on a route that shares one",
         ),
         pytest.param(
             lambda: _shared(_route(listen=None, listener="local"), _route(name="b", listen=None, listener="local")),
-            "routes.1.match matches the same requests as routes[0]",
+            "routes[1].match matches the same requests as routes[0]",
             id="two routes that match the same",
         ),
         pytest.param(lambda: _shared(_route()), "listeners.local is used by no route", id="listener of no route"),

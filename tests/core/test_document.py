@@ -4,27 +4,27 @@ from __future__ import annotations
 
 import pytest
 
-from switch_proxy.core.config.findings import Finding
-from switch_proxy.core.config.yaml_tree import Node, Place, Scalar, Sequence, Table, make_outline
+from switch_proxy.core.config.problem import About, Mark, Problem
+from switch_proxy.core.config.yaml_tree import Node, Scalar, Sequence, Table, parse_document
 
 
-def _at(line: int, column: int = 1) -> Place:
-    return Place(line=line, column=column)
+def _at(line: int, column: int = 1) -> Mark:
+    return Mark(line=line, column=column)
 
 
 def _scalar(text: str, *, line: int = 1, quoted: bool = False, tag: str | None = None) -> Scalar:
-    return Scalar(place=_at(line), tag=tag, text=text, is_plain=not quoted)
+    return Scalar(mark=_at(line), tag=tag, text=text, is_plain=not quoted)
 
 
 def _table(*entries: tuple[Node | str, Node | str], line: int = 1, tag: str | None = None) -> Table:
     def node(value: Node | str) -> Node:
         return _scalar(value, line=line) if isinstance(value, str) else value
 
-    return Table(place=_at(line), tag=tag, entries=tuple((node(key), node(value)) for key, value in entries))
+    return Table(mark=_at(line), tag=tag, entries=tuple((node(key), node(value)) for key, value in entries))
 
 
 def _list(*items: Node, line: int = 1) -> Sequence:
-    return Sequence(place=_at(line), tag=None, items=items)
+    return Sequence(mark=_at(line), tag=None, items=items)
 
 
 @pytest.mark.parametrize(
@@ -55,60 +55,58 @@ def _list(*items: Node, line: int = 1) -> Sequence:
 )
 def test_unquoted_scalar_means_what_yaml_1_2_says(text: str, value: object) -> None:
     """So `no` is a word, 010 is not eight, and 1:30 is not ninety."""
-    outline = make_outline(_scalar(text), {})
-    assert outline.values == value
-    assert type(outline.values) is type(value)
+    document = parse_document(_scalar(text), {})
+    assert document.values == value
+    assert type(document.values) is type(value)
 
 
 @pytest.mark.parametrize("text", ["", "~", "true", "8080", "1.5", "text"])
 def test_quoted_scalar_is_text_as_it_stands(text: str) -> None:
-    assert make_outline(_scalar(text, quoted=True), {}).values == text
+    assert parse_document(_scalar(text, quoted=True), {}).values == text
 
 
 def test_variable_is_text_whatever_is_in_it() -> None:
     """What a variable holds is not looked at as YAML: an id of digits alone stays text."""
-    outline = make_outline(_table(("a", "${A}")), {"A": "8080"})
-    assert outline.values == {"a": "8080"}
-    assert outline.expanded == {("a",): ("A",)}
+    document = parse_document(_table(("a", "${A}")), {"A": "8080"})
+    assert document.values == {"a": "8080"}
+    assert document.expanded == {("a",): ("A",)}
 
 
 def test_variable_that_is_unset_is_told_of_with_its_place() -> None:
-    outline = make_outline(_table(("a", _scalar("${A}", line=3))), {})
-    ((finding, place),) = outline.findings
-    assert (finding.path, place) == (("a",), _at(3))
-    assert "SECRET" not in finding.text
-    assert outline.unreadable == {("a",)}
+    document = parse_document(_table(("a", _scalar("${A}", line=3))), {})
+    (problem,) = document.problems
+    assert (problem.path, problem.mark) == (("a",), _at(3))
+    assert "SECRET" not in problem.text
+    assert document.unreadable == {("a",)}
 
 
 def test_key_given_twice_is_told_of_where_it_stands_again() -> None:
     root = _table((_scalar("a", line=1), "x"), (_scalar("a", line=2), "y"))
-    outline = make_outline(root, {})
-    ((finding, place),) = outline.findings
-    assert (finding.text, place) == ("is given twice, the first time in line 1; keep one", _at(2))
-    assert outline.values == {"a": "x"}
+    document = parse_document(root, {})
+    (problem,) = document.problems
+    assert (problem.text, problem.mark) == ("is given twice, the first time in line 1; keep one", _at(2))
+    assert document.values == {"a": "x"}
 
 
 def test_merged_keys_stand_behind_a_tables_own_and_the_earlier_merged() -> None:
     first, second = _table(("a", "first"), ("b", "first")), _table(("b", "second"), ("c", "second"))
-    outline = make_outline(_table(("<<", _list(first, second)), ("a", "own")), {})
-    assert (outline.values, outline.findings) == ({"a": "own", "b": "first", "c": "second"}, ())
+    document = parse_document(_table(("<<", _list(first, second)), ("a", "own")), {})
+    assert (document.values, document.problems) == ({"a": "own", "b": "first", "c": "second"}, ())
 
 
 def test_merge_of_a_merge_reaches_through() -> None:
     inner = _table(("a", "inner"))
-    outline = make_outline(_table(("<<", _table(("<<", inner), ("b", "outer")))), {})
-    assert outline.values == {"a": "inner", "b": "outer"}
+    document = parse_document(_table(("<<", _table(("<<", inner), ("b", "outer")))), {})
+    assert document.values == {"a": "inner", "b": "outer"}
 
 
 def test_quoted_merge_key_is_a_key_like_any_other() -> None:
-    assert make_outline(_table((_scalar("<<", quoted=True), "x")), {}).values == {"<<": "x"}
+    assert parse_document(_table((_scalar("<<", quoted=True), "x")), {}).values == {"<<": "x"}
 
 
 def test_merge_of_what_is_no_table_is_told_of() -> None:
-    outline = make_outline(_table(("<<", "text")), {})
-    assert [finding.text.split(";")[0] for finding, _ in outline.findings] == [
-        "is to merge (<<) what is no set of keys"
-    ]
+    document = parse_document(_table(("<<", "text")), {})
+    assert [problem.text.split(";")[0] for problem in document.problems] == ["is to merge (<<) what is no set of keys"]
 
 
 @pytest.mark.parametrize(
@@ -123,21 +121,21 @@ def test_merge_of_what_is_no_table_is_told_of() -> None:
 )
 def test_tag_is_refused_without_naming_it(node: Node) -> None:
     """A value that begins with ! is a tag to YAML, and such a value may be a secret."""
-    outline = make_outline(_table(("a", node)), {})
-    ((finding, _),) = outline.findings
-    assert "YAML tag" in finding.text
-    assert "secret" not in finding.text
+    document = parse_document(_table(("a", node)), {})
+    (problem,) = document.problems
+    assert "YAML tag" in problem.text
+    assert "secret" not in problem.text
 
 
 @pytest.mark.parametrize("tag", ["!", "tag:yaml.org,2002:str"])
 def test_tag_that_says_text_makes_a_scalar_text(tag: str) -> None:
-    assert make_outline(_scalar("8080", tag=tag), {}).values == "8080"
+    assert parse_document(_scalar("8080", tag=tag), {}).values == "8080"
 
 
 @pytest.mark.parametrize("key", [_list(), _table(), _scalar("x", tag="!x")], ids=["list", "table", "tagged"])
 def test_key_that_is_no_text_is_refused(key: Node) -> None:
-    outline = make_outline(_table((key, "x")), {})
-    assert [finding.text for finding, _ in outline.findings] == ["has a key that is no text; write a word as the key"]
+    document = parse_document(_table((key, "x")), {})
+    assert [problem.text for problem in document.problems] == ["has a key that is no text; write a word as the key"]
 
 
 def _doubled(levels: int) -> Node:
@@ -174,37 +172,35 @@ def _nested_merges(levels: int) -> Node:
     ids=["aliases of aliases", "merges of merges", "one level too deep", "far too deep", "merges far too deep"],
 )
 def test_document_without_measure_is_refused_once_and_without_running_out_of_memory(node: Node) -> None:
-    outline = make_outline(node, {})
-    assert [finding.text for finding, _ in outline.findings] == [
+    document = parse_document(node, {})
+    assert [problem.text for problem in document.problems] == [
         "is too deep, or too much by its aliases, for any configuration; write it out"
     ]
 
 
 def test_document_at_the_deepest_level_is_read() -> None:
-    assert make_outline(_nested(20), {}).findings == ()
+    assert parse_document(_nested(20), {}).problems == ()
 
 
-def test_finding_is_shown_at_the_key_the_value_or_what_is_around_it() -> None:
+def test_problem_is_shown_at_the_key_the_value_or_what_is_around_it() -> None:
     inner = Table(
-        place=_at(2, 3),
+        mark=_at(2, 3),
         tag=None,
         entries=(
             (
-                Scalar(place=_at(2, 3), tag=None, text="b", is_plain=True),
-                Scalar(place=_at(2, 6), tag=None, text="x", is_plain=True),
+                Scalar(mark=_at(2, 3), tag=None, text="b", is_plain=True),
+                Scalar(mark=_at(2, 6), tag=None, text="x", is_plain=True),
             ),
         ),
     )
-    root = Table(place=_at(1), tag=None, entries=((Scalar(place=_at(1), tag=None, text="a", is_plain=True), inner),))
-    outline = make_outline(root, {})
+    root = Table(mark=_at(1), tag=None, entries=((Scalar(mark=_at(1), tag=None, text="a", is_plain=True), inner),))
+    document = parse_document(root, {})
 
-    def place(*path: str, is_about_key: bool = False, is_about_absence: bool = False) -> Place:
-        return outline.place_of(
-            Finding(path=path, text="", is_about_key=is_about_key, is_about_absence=is_about_absence)
-        )
+    def mark(*path: str, about: About = About.VALUE) -> Mark | None:
+        return document.locate(Problem(path=path, text="", about=about)).mark
 
-    assert place("a", "b", is_about_key=True) == _at(2, 3)
-    assert place("a", "b") == _at(2, 6)
-    assert place("a", "c", is_about_absence=True) == _at(1)
-    assert place("a", "c") == _at(2, 3)
-    assert place("z", "y") == _at(1)
+    assert mark("a", "b", about=About.KEY) == _at(2, 3)
+    assert mark("a", "b") == _at(2, 6)
+    assert mark("a", "c", about=About.ABSENCE) == _at(1)
+    assert mark("a", "c") == _at(2, 3)
+    assert mark("z", "y") == _at(1)

@@ -52,7 +52,7 @@ def test_names_that_were_asked_for_are_told_even_where_the_default_was_taken() -
 def test_variable_that_is_unset_and_has_no_default_is_named(text: str, words: str) -> None:
     with pytest.raises(InvalidValueError) as caught:
         expand(text, _ENVIRON)
-    assert words in caught.value.complaint
+    assert words in caught.value.predicate
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given
 
 from switch_proxy.core.addresses import Address
-from switch_proxy.core.config.findings import render_path
 from switch_proxy.core.config.listeners import ListenerModel, effective_listeners
+from switch_proxy.core.config.problem import render_path
 from switch_proxy.core.config.summary import summarize
-from switch_proxy.core.config.validation import InvalidSettingsError, read_settings
+from switch_proxy.core.config.validation import read_settings
+from switch_proxy.core.errors import ConfigurationError
 from tests.core.configurations import configurations
 
 
@@ -39,9 +40,9 @@ def _data(*routes: dict[str, Any], **listeners: Any) -> dict[str, Any]:
 
 
 def _told(data: dict[str, Any]) -> list[str]:
-    with pytest.raises(InvalidSettingsError) as caught:
+    with pytest.raises(ConfigurationError) as caught:
         read_settings(data, {})
-    return [f"{render_path(finding.path)}: {finding.text}" for finding in caught.value.findings]
+    return [f"{render_path(problem.path)}: {problem.text}" for problem in caught.value.problems]
 
 
 _NEEDED_EARLY = "is needed before the route of a request is known, so it belongs to the listener; write it under "

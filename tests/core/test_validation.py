@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from switch_proxy.core.addresses import Address, Origin
 from switch_proxy.core.config.dump import plain_settings
-from switch_proxy.core.config.findings import Finding, Path, render_path
-from switch_proxy.core.config.validation import InvalidSettingsError, read_settings
+from switch_proxy.core.config.problem import Path, Problem, render_path
+from switch_proxy.core.config.validation import read_settings
+from switch_proxy.core.errors import ConfigurationError
 from tests.core.configurations import configurations
 
 _SECRET = "hunter2-hunter2"
@@ -36,14 +37,14 @@ def _data(**changes: Any) -> dict[str, Any]:
     return {"credentials": {"switch": credential}, "routes": [route], **changes}
 
 
-def _findings(data: dict[str, Any], expanded: dict[Path, tuple[str, ...]] | None = None) -> list[Finding]:
-    with pytest.raises(InvalidSettingsError) as caught:
+def _problems(data: dict[str, Any], expanded: dict[Path, tuple[str, ...]] | None = None) -> list[Problem]:
+    with pytest.raises(ConfigurationError) as caught:
         read_settings(data, expanded or {})
-    return list(caught.value.findings)
+    return list(caught.value.problems)
 
 
 def _told(data: dict[str, Any], expanded: dict[Path, tuple[str, ...]] | None = None) -> list[str]:
-    return [f"{render_path(finding.path)}: {finding.text}" for finding in _findings(data, expanded)]
+    return [f"{render_path(problem.path)}: {problem.text}" for problem in _problems(data, expanded)]
 
 
 def test_text_is_read_into_its_final_form() -> None:
@@ -414,7 +415,7 @@ def test_everything_that_is_wrong_is_told_at_once() -> None:
         ],
         "log": {"level": 3, "format": None},
     }
-    assert sorted(render_path(finding.path) for finding in _findings(data)) == [
+    assert sorted(render_path(problem.path) for problem in _problems(data)) == [
         "credentials.a.client_id",
         "credentials.a.client_secret",
         "credentials.a.timeout",
@@ -526,11 +527,11 @@ _json = st.recursive(
 @given(
     st.dictionaries(st.sampled_from(["credentials", "routes", "admin", "log", "shutdown", "x"]), _json), _json, _json
 )
-def test_any_values_give_settings_or_findings(data: dict[str, Any], credential: Any, route: Any) -> None:
+def test_any_values_give_settings_or_problems(data: dict[str, Any], credential: Any, route: Any) -> None:
     for candidate in (
         data,
         {"credentials": {"switch": credential}, "routes": [route]},
         _data(credential={"tls": credential}, route={"tls": route}),
     ):
-        with contextlib.suppress(InvalidSettingsError):
+        with contextlib.suppress(ConfigurationError):
             read_settings(candidate, {})

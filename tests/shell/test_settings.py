@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from switch_proxy import settings as settings_module
 from switch_proxy.core.addresses import Address
+from switch_proxy.core.config.problem import render_path
 from switch_proxy.core.errors import ConfigurationError
 from switch_proxy.settings import load, load_admin_address, parse
 
@@ -206,18 +207,21 @@ log: {level: loud}
 """
     with pytest.raises(ConfigurationError) as caught:
         parse(text.encode(), source="config.yaml", environ={"SLOW": "not much"})
-    assert [(problem.line, problem.column, problem.path) for problem in caught.value.problems] == [
-        (3, 16, "credentials.switch.token_url"),
-        (4, 16, "credentials.switch.client_id"),
-        (5, 20, "credentials.switch.client_secret"),
-        (6, 5, "credentials.switch.audiense"),
-        (8, 5, "routes[0].upstream"),
-        (9, 13, "routes[0].listen"),
-        (10, 17, "routes[0].credential"),
-        (11, 25, "routes[0].timeouts.connect"),
-        (13, 5, "routes[1].name"),
-        (14, 13, "routes[1].listen"),
-        (17, 14, "log.level"),
+    assert [
+        (problem.mark and (problem.mark.line, problem.mark.column), render_path(problem.path))
+        for problem in caught.value.problems
+    ] == [
+        ((3, 16), "credentials.switch.token_url"),
+        ((4, 16), "credentials.switch.client_id"),
+        ((5, 20), "credentials.switch.client_secret"),
+        ((6, 5), "credentials.switch.audiense"),
+        ((8, 5), "routes[0].upstream"),
+        ((9, 13), "routes[0].listen"),
+        ((10, 17), "routes[0].credential"),
+        ((11, 25), "routes[0].timeouts.connect"),
+        ((13, 5), "routes[1].name"),
+        ((14, 13), "routes[1].listen"),
+        ((17, 14), "log.level"),
     ]
     assert str(caught.value.problems[1]) == (
         "config.yaml:4:16: credentials.switch.client_id: the value needs the environment variable UNSET_VARIABLE, which is "

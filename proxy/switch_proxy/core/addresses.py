@@ -107,12 +107,16 @@ def parse_address(text: str) -> Address:
     if match is None:
         if text.count(":") > 1 and "[" not in text:
             raise InvalidValueError(
-                "is not host:port; write an IPv6 address in brackets, such as [::1]:8080", may_be_shown=True
+                "is not host:port; write an IPv6 address in brackets, such as [::1]:8080", is_safe_to_echo=True
             )
-        raise InvalidValueError("is not host:port; write one such as 127.0.0.1:8080 or [::1]:8080", may_be_shown=True)
+        raise InvalidValueError(
+            "is not host:port; write one such as 127.0.0.1:8080 or [::1]:8080", is_safe_to_echo=True
+        )
     port = int(match["port"])
     if port > _HIGHEST_PORT:
-        raise InvalidValueError("has a port above 65535; write one from 0 (any free one) to 65535", may_be_shown=True)
+        raise InvalidValueError(
+            "has a port above 65535; write one from 0 (any free one) to 65535", is_safe_to_echo=True
+        )
     if match["bracketed"] is not None:
         return Address(host=_ipv6(match["bracketed"]), port=port)
     host = match["plain"]
@@ -120,7 +124,7 @@ def parse_address(text: str) -> Address:
         raise InvalidValueError(
             f"names no host; write 127.0.0.1:{port} for this pod alone, or 0.0.0.0:{port} for everyone "
             "(which needs allow_remote_clients: true)",
-            may_be_shown=True,
+            is_safe_to_echo=True,
         )
     return Address(host=_name_or_ipv4(host), port=port)
 
@@ -205,7 +209,7 @@ def _name_or_ipv4(host: str) -> str:
             return str(IPv4Address(host))
         except ValueError:
             raise InvalidValueError(
-                "has no valid IPv4 address; write four numbers from 0 to 255, such as 127.0.0.1", may_be_shown=True
+                "has no valid IPv4 address; write four numbers from 0 to 255, such as 127.0.0.1", is_safe_to_echo=True
             ) from None
     name = host.removesuffix(".")
     if len(name) > _LONGEST_NAME or _NAME.fullmatch(name) is None:
@@ -219,7 +223,9 @@ def _name_or_ipv4(host: str) -> str:
 
 def _ipv6(host: str) -> str:
     if not _is_ipv6(host):
-        raise InvalidValueError("has no valid IPv6 address in its brackets; write one such as [::1]", may_be_shown=True)
+        raise InvalidValueError(
+            "has no valid IPv6 address in its brackets; write one such as [::1]", is_safe_to_echo=True
+        )
     return str(IPv6Address(host))
 
 

@@ -22,36 +22,15 @@ Nothing here ever carries a secret, a token or a body of a token response in its
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from switch_proxy.core.config.problem import Problem as ConfigurationProblem
     from switch_proxy.core.http.problems import Problem
 
 
 class SwitchProxyError(Exception):
     """The root of the tree."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ConfigurationProblem:
-    """
-    One thing that is wrong with the configuration: where it stands, and in `text` what is wrong and what would be right.
-
-    `line` and `column` count from 1; they and `path` are None where the problem has no such place.
-    """
-
-    source: str
-    line: int | None = None
-    column: int | None = None
-    path: str | None = None
-    text: str
-
-    def __str__(self) -> str:
-        place = self.source
-        if self.line is not None:
-            place = f"{place}:{self.line}" if self.column is None else f"{place}:{self.line}:{self.column}"
-        return f"{place}: {self.path}: {self.text}" if self.path else f"{place}: {self.text}"
 
 
 class ConfigurationError(SwitchProxyError):
@@ -66,14 +45,14 @@ class InvalidValueError(SwitchProxyError, ValueError):
     """
     One configured value cannot be used.
 
-    `complaint` is a predicate, to be put after the value or a name for it: "is not a duration; write …". The value
-    itself is not part of it; `may_be_shown` tells whether it is of a kind that can be no secret.
+    `predicate` goes on after the value or a name for it: "is not a duration; write …". The value itself is not part of it;
+    `is_safe_to_echo` says that it is of a kind that cannot be a secret.
     """
 
-    def __init__(self, complaint: str, *, may_be_shown: bool = False) -> None:
-        super().__init__(f"the value {complaint}")
-        self.complaint = complaint
-        self.may_be_shown = may_be_shown
+    def __init__(self, predicate: str, *, is_safe_to_echo: bool = False) -> None:
+        super().__init__(f"the value {predicate}")
+        self.predicate = predicate
+        self.is_safe_to_echo = is_safe_to_echo
 
 
 class ListenError(SwitchProxyError):

@@ -31,26 +31,26 @@ class PathPrefix:
 def parse_path_prefix(text: str) -> PathPrefix:
     """Return the prefix that a path means. Raises InvalidValueError if servers could disagree about its segments."""
     if not text.startswith("/"):
-        raise InvalidValueError("does not begin with a slash; write a path such as /switch/", may_be_shown=True)
+        raise InvalidValueError("does not begin with a slash; write a path such as /switch/", is_safe_to_echo=True)
     for character, name in (("?", "query"), ("#", "fragment")):
         if character in text:
             raise InvalidValueError(f"has a {name} (from the {character}); write a path alone, such as /switch/")
     if ";" in text or "%3b" in text.lower():
         raise InvalidValueError(
-            "has a semicolon, which servers read in different ways; write a path without", may_be_shown=True
+            "has a semicolon, which servers read in different ways; write a path without", is_safe_to_echo=True
         )
     if re.search(r"%2f|%5c|\\", text, re.IGNORECASE):
         raise InvalidValueError(
             "has a backslash or an encoded slash, which servers read in different ways; write a path without",
-            may_be_shown=True,
+            is_safe_to_echo=True,
         )
     if _PATH.fullmatch(text) is None:
         raise InvalidValueError("has a character that a path may not have; percent-encode it (RFC 3986 §2.1)")
     segments = [_ESCAPE.sub(_normalize, segment) for segment in text.strip("/").split("/")] if text != "/" else []
     if "//" in text:
-        raise InvalidValueError("has an empty segment (//); write one slash in its place", may_be_shown=True)
+        raise InvalidValueError("has an empty segment (//); write one slash in its place", is_safe_to_echo=True)
     if any(segment in {".", ".."} for segment in segments):
-        raise InvalidValueError("has a . or .. segment; write the path that is meant", may_be_shown=True)
+        raise InvalidValueError("has a . or .. segment; write the path that is meant", is_safe_to_echo=True)
     return PathPrefix(segments=tuple(segments))
 
 

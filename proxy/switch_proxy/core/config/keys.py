@@ -11,10 +11,13 @@ import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast, get_args, get_origin
 
+from switch_proxy.core.config.problem import render_path
 from switch_proxy.core.errors import InvalidValueError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
+
+    from switch_proxy.core.config.problem import Problem
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,20 +68,6 @@ class Field:
         return self.model is not None and (self.is_table or self.is_list)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fault:
-    """
-    A key whose value does not go with its neighbours'; without `key`, the whole model is at fault.
-
-    `is_about_absence` tells that the key's value is missing; the complaint is then the whole of what is said.
-    """
-
-    key: str | None
-    complaint: str
-    may_be_shown: bool = False
-    is_about_absence: bool = False
-
-
 def fields_of(model: type[Any]) -> Iterator[Field]:
     """Return the keys of a model in their order."""
     for field in dataclasses.fields(model):
@@ -114,9 +103,9 @@ def hold_to_rules(instance: Any) -> None:
                 if field.key.rule is not None:
                     field.key.rule.parse(item)
         except InvalidValueError as error:
-            raise InvalidValueError(f"of {field.name} {error.complaint}") from None
-    for fault in find_faults(model, values):
-        raise InvalidValueError(f"of {fault.key or model.__name__} {fault.complaint}")
+            raise InvalidValueError(f"of {field.name} {error.predicate}") from None
+    for problem in find_problems(model, values):
+        raise InvalidValueError(f"of {render_path(problem.path) or model.__name__} {problem.text}")
 
 
 def _items(field: Field, value: Any) -> Iterable[tuple[object, object]]:
@@ -127,7 +116,7 @@ def _items(field: Field, value: Any) -> Iterable[tuple[object, object]]:
     return [(None, value)]
 
 
-def find_faults(model: type[Any], values: Mapping[str, Any]) -> Iterable[Fault]:
+def find_problems(model: type[Any], values: Mapping[str, Any]) -> Iterable[Problem]:
     """Return what is wrong between the values of a model's keys; a value that is invalid in itself is absent."""
-    finder: Callable[[Mapping[str, Any]], Iterable[Fault]] | None = getattr(model, "find_faults", None)
+    finder: Callable[[Mapping[str, Any]], Iterable[Problem]] | None = getattr(model, "find_problems", None)
     return () if finder is None else finder(values)

@@ -105,7 +105,7 @@ def _address(value: object) -> Address:
     if isinstance(value, Address):
         return value
     if isinstance(value, int) and not isinstance(value, bool):
-        raise InvalidValueError("is not host:port; write one such as 127.0.0.1:8080", may_be_shown=True)
+        raise InvalidValueError("is not host:port; write one such as 127.0.0.1:8080", is_safe_to_echo=True)
     return parse_address(parse_text(value))
 
 
@@ -129,7 +129,9 @@ def _request_host_or_none(value: object) -> str | None:
     if text is None:
         return None
     if re.search(r"(\]|^[^:]*):[0-9]*$", text):
-        raise InvalidValueError("has a port; leave it out, because hosts are compared without ports", may_be_shown=True)
+        raise InvalidValueError(
+            "has a port; leave it out, because hosts are compared without ports", is_safe_to_echo=True
+        )
     host = text[1:-1] if text.startswith("[") and text.endswith("]") else text
     return parse_host(host).removesuffix(".")
 
@@ -168,7 +170,7 @@ def _field_name(value: object) -> str:
     text = parse_text(value)
     if _TOKEN.fullmatch(text) is None:
         raise InvalidValueError(
-            "is not the name of a header field; write letters, digits and hyphens", may_be_shown=True
+            "is not the name of a header field; write letters, digits and hyphens", is_safe_to_echo=True
         )
     return text
 
@@ -210,7 +212,7 @@ def duration(lowest: float, highest: float = _DAY) -> Rule:
         if not lowest <= seconds <= highest:
             raise InvalidValueError(
                 f"is out of range; write a duration from {format_duration(lowest)} to {format_duration(highest)}",
-                may_be_shown=True,
+                is_safe_to_echo=True,
             )
         return seconds
 
@@ -235,7 +237,7 @@ def _between(lowest: int, highest: int, parse: Callable[[object], int]) -> Calla
     def parse_between(value: object) -> int:
         number = parse(value)
         if not lowest <= number <= highest:
-            raise InvalidValueError(f"is out of range; write a number from {lowest} to {highest}", may_be_shown=True)
+            raise InvalidValueError(f"is out of range; write a number from {lowest} to {highest}", is_safe_to_echo=True)
         return number
 
     return parse_between
@@ -248,7 +250,7 @@ def one_of(*words: str) -> Rule:
         word = "off" if is_off(value) else value
         if word not in words:
             raise InvalidValueError(
-                f"is none of the words known here; write one of {', '.join(words)}", may_be_shown=True
+                f"is none of the words known here; write one of {', '.join(words)}", is_safe_to_echo=True
             )
         return word
 

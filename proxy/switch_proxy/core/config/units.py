@@ -32,7 +32,7 @@ def parse_duration(value: object) -> float:
         return round(float(match[1]) * _SECONDS[match[2]], 9)
     raise InvalidValueError(
         "is not a duration; write a number of seconds (5) or a number with a unit (250ms, 5s, 2m, 1h)",
-        may_be_shown=True,
+        is_safe_to_echo=True,
     )
 
 
@@ -45,7 +45,7 @@ def parse_size(value: object) -> int:
         if size.is_integer():
             return int(size)
     raise InvalidValueError(
-        "is not a size; write a number of bytes (8192) or a number with a unit (8KiB, 1MiB)", may_be_shown=True
+        "is not a size; write a number of bytes (8192) or a number with a unit (8KiB, 1MiB)", is_safe_to_echo=True
     )
 
 
@@ -55,7 +55,7 @@ def parse_count(value: object) -> int:
         return value
     if isinstance(value, str) and _COUNT.fullmatch(value.strip()):
         return int(value)
-    raise InvalidValueError("is not a whole number; write digits alone, such as 128", may_be_shown=True)
+    raise InvalidValueError("is not a whole number; write digits alone, such as 128", is_safe_to_echo=True)
 
 
 def parse_switch(value: object) -> bool:
@@ -64,7 +64,7 @@ def parse_switch(value: object) -> bool:
         return value
     if isinstance(value, str) and (word := value.strip().lower()) in {"true", "false"}:
         return word == "true"
-    raise InvalidValueError("is not a switch; write true or false", may_be_shown=True)
+    raise InvalidValueError("is not a switch; write true or false", is_safe_to_echo=True)
 
 
 def is_off(value: object) -> bool:
@@ -85,5 +85,5 @@ def format_duration(seconds: float) -> str:
 
 def _finite(value: float) -> float:
     if not abs(value) < float("inf"):
-        raise InvalidValueError("is not a duration; write a finite number of seconds", may_be_shown=True)
+        raise InvalidValueError("is not a duration; write a finite number of seconds", is_safe_to_echo=True)
     return float(value)

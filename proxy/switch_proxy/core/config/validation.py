@@ -2,7 +2,7 @@
 From plain values to Settings, or to everything that is wrong with them at once, in words for the person who wrote them.
 
 Knows the models of core/config/models/ by what core/config/keys.py tells of them; knows nothing of files and lines. A value is
-shown in a finding only where it is of a kind that can be no secret, and never where it came out of the environment.
+shown in a problem only if it is of a kind that cannot be a secret, and never if it came out of the environment.
 """
 
 from __future__ import annotations
@@ -10,14 +10,15 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from switch_proxy.core.config.findings import Finding, Path, render_path
-from switch_proxy.core.config.keys import Field, fields_of, find_faults
+from switch_proxy.core.config.keys import Field, fields_of, find_problems
 from switch_proxy.core.config.models import Settings
 from switch_proxy.core.config.models.client_authentication import SECRET_VARIABLE
 from switch_proxy.core.config.models.conflicts import find_conflicts
-from switch_proxy.core.errors import InvalidValueError, SwitchProxyError
+from switch_proxy.core.config.problem import About, Path, Problem
+from switch_proxy.core.errors import ConfigurationError, InvalidValueError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,49 +26,38 @@ if TYPE_CHECKING:
 _LONGEST_SHOWN: Final = 60
 
 _UNUSABLE: Final = object()
-"""Stands for a value of which a finding tells."""
-
-
-class InvalidSettingsError(SwitchProxyError):
-    """Values make no Settings; `findings` is all that is wrong with them."""
-
-    def __init__(self, findings: tuple[Finding, ...]) -> None:
-        super().__init__("\n".join(f"{render_path(finding.path)}: {finding.text}" for finding in findings))
-        self.findings = findings
+"""Stands for a value that a problem has been reported of."""
 
 
 def read_settings(data: Mapping[str, Any], expanded: Mapping[Path, tuple[str, ...]]) -> Settings:
     """
     Return the settings that plain values say.
 
-    `expanded` has, for each path whose value came out of `${…}`, the names of the variables. Raises InvalidSettingsError.
+    `expanded` has, for each path whose value came out of `${…}`, the names of the variables. Raises ConfigurationError with
+    every problem, as yet without source and mark.
     """
-    reader = _Reader(expanded)
-    # First what is wrong between parts, for settings are only made of what fits.
-    for conflict in find_conflicts(data):
-        if conflict.is_about_key:
-            reader.findings.append(Finding(path=conflict.path, text=conflict.complaint, is_about_key=True))
-            continue
-        reader.complain(conflict.path, conflict.value, InvalidValueError(conflict.complaint, may_be_shown=True))
-    has_conflicts = bool(reader.findings)
-    settings = reader.model(Settings, data, (), may_be_made=not has_conflicts)
+    reader = _Reader(data, expanded)
+    # First what is wrong between sections, because settings are only made of what fits.
+    for problem in find_conflicts(data):
+        reader.report(problem)
+    settings = reader.model(Settings, data, (), may_be_made=not reader.problems)
     if settings is _UNUSABLE:
-        raise InvalidSettingsError(tuple(reader.findings))
+        raise ConfigurationError(tuple(reader.problems))
     return cast(Settings, settings)
 
 
 class _Reader:
     """Reads plain values by the models, and collects what is wrong with them."""
 
-    def __init__(self, expanded: Mapping[Path, tuple[str, ...]]) -> None:
-        self.findings: list[Finding] = []
+    def __init__(self, data: Mapping[str, Any], expanded: Mapping[Path, tuple[str, ...]]) -> None:
+        self.problems: list[Problem] = []
+        self._data = data
         self._expanded = expanded
 
     def model(self, model: type[Any], data: object, path: Path, *, may_be_made: bool = True) -> object:
-        """Return the model that `data` says, _UNUSABLE where it says none."""
+        """Return the model that `data` says, _UNUSABLE if it says none."""
         if not isinstance(data, Mapping):
-            self.findings.append(Finding(path=path, text="must be keys with values, one a line, indented below it"))
-            return _UNUSABLE
+            return self._add(path, "must be keys with values, one a line, indented below it")
         fields = {field.name: field for field in fields_of(model)}
         values: dict[str, Any] = {}
         for name, field in fields.items():
@@ -76,17 +66,10 @@ class _Reader:
                 values[name] = value
         for key in data:
             if key not in fields:
-                text = _unknown_key(key, fields)
-                self.findings.append(Finding(path=(*path, key), text=text, is_about_key=True))
+                self._add((*path, key), _unknown_key(key, fields), about=About.KEY)
                 may_be_made = False
-        for fault in find_faults(model, values):
-            at = path if fault.key is None else (*path, fault.key)
-            if fault.is_about_absence:
-                self.findings.append(Finding(path=at, text=fault.complaint, is_about_absence=True))
-                may_be_made = False
-                continue
-            value = data if fault.key is None else data.get(fault.key)
-            self.complain(at, value, InvalidValueError(fault.complaint, may_be_shown=fault.may_be_shown))
+        for problem in find_problems(model, values):
+            self.report(problem.below(path))
             may_be_made = False
         return model(**values) if may_be_made and len(values) == len(fields) else _UNUSABLE
 
@@ -97,8 +80,7 @@ class _Reader:
                 return field.default
             example = field.key.example
             advice = f"{field.name}: {example}" if example else f"{field.name} as in config.example.yaml"
-            self.findings.append(Finding(path=path, text=f"is missing; write {advice}", is_about_absence=True))
-            return _UNUSABLE
+            return self._add(path, f"is missing; write {advice}", about=About.ABSENCE)
         value = data[field.name]
         if field.is_table:
             return self._table(field, value, path)
@@ -110,7 +92,7 @@ class _Reader:
             if field.key.before is not None:
                 field.key.before(value)
         except InvalidValueError as error:
-            return self.complain(path, value, error)
+            return self._refuse(path, error)
         if value is None and field.default is None and not field.is_required:
             return None
         # A section without keys (all of them comments, say) is one that is left out.
@@ -120,22 +102,16 @@ class _Reader:
         if value is None and not field.is_required:
             return field.default
         if not isinstance(value, Mapping):
-            self.findings.append(
-                Finding(path=path, text="must be names with what they name, one a line, indented below it")
-            )
-            return _UNUSABLE
+            return self._add(path, "must be names with what they name, one a line, indented below it")
         if not value and field.holds_models and field.is_required:
-            self.findings.append(Finding(path=path, text="is empty; write at least one, as in config.example.yaml"))
-            return _UNUSABLE
+            return self._add(path, "is empty; write at least one, as in config.example.yaml")
         table = {}
         for name, item in value.items():
             try:
                 if field.key.names is not None:
                     field.key.names.parse(name)
             except InvalidValueError as error:
-                finding = Finding(path=(*path, name), text=f"the key {error.complaint}", is_about_key=True)
-                self.findings.append(finding)
-                table[name] = _UNUSABLE
+                table[name] = self._add((*path, name), f"the key {error.predicate}", about=About.KEY)
             item_read = self._item(field, item, (*path, name))
             table.setdefault(name, item_read)
         return _UNUSABLE if _UNUSABLE in table.values() else table
@@ -144,12 +120,9 @@ class _Reader:
         if value is None and not field.is_required:
             return field.default
         if not isinstance(value, (list, tuple)):
-            text = "must be a list; begin each of its entries with a hyphen and a space"
-            self.findings.append(Finding(path=path, text=text))
-            return _UNUSABLE
+            return self._add(path, "must be a list; begin each of its entries with a hyphen and a space")
         if not value and field.is_required:
-            self.findings.append(Finding(path=path, text="is empty; write at least one, as in config.example.yaml"))
-            return _UNUSABLE
+            return self._add(path, "is empty; write at least one, as in config.example.yaml")
         items = tuple(self._item(field, item, (*path, index)) for index, item in enumerate(value))
         return _UNUSABLE if _UNUSABLE in items else items
 
@@ -160,23 +133,45 @@ class _Reader:
         try:
             return value if field.key.rule is None else field.key.rule.parse(value)
         except InvalidValueError as error:
-            return self.complain(path, value, error)
+            return self._refuse(path, error)
 
-    def complain(self, path: Path, value: object, error: InvalidValueError) -> object:
-        """Add a finding about a value, and return what stands for that value."""
-        names = self._expanded.get(path, ())
-        text = f"{_subject(value, names, may_be_shown=error.may_be_shown)} {error.complaint}"
+    def report(self, problem: Problem) -> None:
+        """Add a problem that a model or a rule has found; one about a value gets the value in front."""
+        if problem.about is not About.VALUE:
+            self.problems.append(problem)
+            return
+        names = self._expanded.get(problem.path, ())
+        value = _value_at(self._data, problem.path)
+        text = f"{_subject(value, names, is_safe_to_echo=problem.is_safe_to_echo)} {problem.text}"
         if names:
-            # A secret that is taken from a variable here tells how it is to be taken.
+            # If a variable holds the secret itself, its name is what the right form needs.
             text = text.replace(SECRET_VARIABLE, names[0])
-        self.findings.append(Finding(path=path, text=text))
+        self.problems.append(replace(problem, text=text))
+
+    def _refuse(self, path: Path, error: InvalidValueError) -> object:
+        self.report(Problem(path=path, text=error.predicate, is_safe_to_echo=error.is_safe_to_echo))
+        return _UNUSABLE
+
+    def _add(self, path: Path, text: str, *, about: About = About.VALUE) -> object:
+        """Add a problem whose text is complete, and return what stands for the value."""
+        self.problems.append(Problem(path=path, text=text, about=about))
         return _UNUSABLE
 
 
-def _subject(value: object, names: tuple[str, ...], *, may_be_shown: bool) -> str:
+def _value_at(data: object, path: Path) -> object:
+    """Return the value at a path, None if there is none."""
+    for part in path:
+        if isinstance(part, int) and isinstance(data, (list, tuple)):
+            data = data[part]
+        else:
+            data = data.get(part) if isinstance(data, Mapping) else None
+    return data
+
+
+def _subject(value: object, names: tuple[str, ...], *, is_safe_to_echo: bool) -> str:
     if names:
         return f"the value of {' and '.join(f'${{{name}}}' for name in names)}"
-    if not may_be_shown or value is None:
+    if not is_safe_to_echo or value is None:
         return "the value"
     if isinstance(value, (Mapping, list, tuple)):
         return "a list" if not isinstance(value, Mapping) else "a set of keys"

@@ -1,5 +1,5 @@
 """
-A YAML document as a tree with places, and the way from it to plain values.
+A YAML document as a tree with marks, and the way from it to plain values.
 
 The tree is what proxy/switch_proxy/settings.py reads; here `${…}` is replaced, scalars become numbers, switches and text by YAML
 1.2's core schema (so `no` and `off` stay words), merge keys are merged, and what is wrong so far is found: keys given
@@ -9,11 +9,11 @@ twice, tags, variables that are unset.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
-from switch_proxy.core.config.findings import Finding, Path
 from switch_proxy.core.config.interpolation import expand
+from switch_proxy.core.config.problem import About, Mark, Path, Problem
 from switch_proxy.core.errors import InvalidValueError
 
 if TYPE_CHECKING:
@@ -34,18 +34,10 @@ _MOST_VALUES: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
-    """Where something stands in a file; both count from 1."""
-
-    line: int
-    column: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Scalar:
     """A single value; `is_plain` where it is written without quotes."""
 
-    place: Place
+    mark: Mark
     tag: str | None
     text: str
     is_plain: bool
@@ -55,7 +47,7 @@ class Scalar:
 class Sequence:
     """A list."""
 
-    place: Place
+    mark: Mark
     tag: str | None
     items: tuple[Node, ...]
 
@@ -64,7 +56,7 @@ class Sequence:
 class Table:
     """Keys with values, in their order and with those that are there twice."""
 
-    place: Place
+    mark: Mark
     tag: str | None
     entries: tuple[tuple[Node, Node], ...]
 
@@ -73,7 +65,7 @@ Node = Scalar | Sequence | Table
 
 
 UNREADABLE: Final = object()
-"""Stands in the plain values for a value of which a finding tells already."""
+"""Stands in the plain values for a value that a problem has been found of."""
 
 _TEXT_TAGS: Final = frozenset({None, "!", "tag:yaml.org,2002:str"})
 _TAGS: Final[Mapping[type[Node], frozenset[str | None]]] = {
@@ -84,45 +76,45 @@ _TAGS: Final[Mapping[type[Node], frozenset[str | None]]] = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outline:
+class ParsedDocument:
     """
     The plain values of a document, with what is needed to say where something is wrong.
 
-    `findings` is what is wrong so far, each with its place; `unreadable` the paths at which no value stands because of
-    it; `expanded` has the variables a value came from.
+    `problems` is what is wrong so far, each with its mark; `unreadable` has the paths without a value because of it;
+    `expanded` has the variables that a value came from.
     """
 
     values: object
-    value_places: Mapping[Path, Place]
-    key_places: Mapping[Path, Place]
+    value_marks: Mapping[Path, Mark]
+    key_marks: Mapping[Path, Mark]
     expanded: Mapping[Path, tuple[str, ...]]
-    findings: tuple[tuple[Finding, Place], ...]
+    problems: tuple[Problem, ...]
     unreadable: frozenset[Path]
 
-    def place_of(self, finding: Finding) -> Place:
-        """Return where a finding is best shown: at the key it is about, the value, or the nearest thing around it."""
-        path = finding.path[:-1] if finding.is_about_absence else finding.path
-        if (finding.is_about_key or finding.is_about_absence) and path in self.key_places:
-            return self.key_places[path]
-        return self.place_of_path(path)
+    def locate(self, problem: Problem) -> Problem:
+        """Return a problem with its mark: of the key it is about, of the value, or of the nearest thing around it."""
+        path = problem.path[:-1] if problem.about is About.ABSENCE else problem.path
+        if problem.about is not About.VALUE and path in self.key_marks:
+            return replace(problem, mark=self.key_marks[path])
+        return replace(problem, mark=self.mark_of(path))
 
-    def place_of_path(self, path: Path) -> Place:
-        """Return where the value at a path stands, or the nearest thing around it."""
-        while path not in self.value_places:
+    def mark_of(self, path: Path) -> Mark:
+        """Return the mark of the value at a path, or of the nearest thing around it."""
+        while path not in self.value_marks:
             path = path[:-1]
-        return self.value_places[path]
+        return self.value_marks[path]
 
 
-def make_outline(root: Node, environ: Mapping[str, str]) -> Outline:
+def parse_document(root: Node, environ: Mapping[str, str]) -> ParsedDocument:
     """Return the plain values of a document, its variables replaced from `environ`, and what is wrong with it so far."""
     walk = _Walk(environ=environ)
     values = walk.value(root, ())
-    return Outline(
+    return ParsedDocument(
         values=values,
-        value_places=walk.value_places,
-        key_places=walk.key_places,
+        value_marks=walk.value_marks,
+        key_marks=walk.key_marks,
         expanded=walk.expanded,
-        findings=tuple(walk.findings),
+        problems=tuple(walk.problems),
         unreadable=frozenset(walk.unreadable),
     )
 
@@ -131,16 +123,16 @@ class _Walk:
     """One way through a document, from its top."""
 
     def __init__(self, *, environ: Mapping[str, str]) -> None:
-        self.value_places: dict[Path, Place] = {}
-        self.key_places: dict[Path, Place] = {}
+        self.value_marks: dict[Path, Mark] = {}
+        self.key_marks: dict[Path, Mark] = {}
         self.expanded: dict[Path, tuple[str, ...]] = {}
-        self.findings: list[tuple[Finding, Place]] = []
+        self.problems: list[Problem] = []
         self.unreadable: set[Path] = set()
         self._environ = environ
         self._left = _MOST_VALUES
 
     def value(self, node: Node, path: Path) -> object:
-        self.value_places[path] = node.place
+        self.value_marks[path] = node.mark
         if not self._may_go_on(node, path):
             self.unreadable.add(path)
             return UNREADABLE
@@ -151,8 +143,8 @@ class _Walk:
                 return [self.value(item, (*path, index)) for index, item in enumerate(node.items)]
             case Table():
                 values = {}
-                for key, (key_place, value_node) in self._entries(node, path).items():
-                    self.key_places[*path, key] = key_place
+                for key, (key_mark, value_node) in self._entries(node, path).items():
+                    self.key_marks[*path, key] = key_mark
                     values[key] = self.value(value_node, (*path, key))
                 return values
 
@@ -160,7 +152,7 @@ class _Walk:
         try:
             expansion = expand(node.text, self._environ)
         except InvalidValueError as error:
-            self._find(path, node.place, f"the value {error.complaint}")
+            self._add(path, node.mark, f"the value {error.predicate}")
             self.unreadable.add(path)
             return UNREADABLE
         if expansion.names:
@@ -168,26 +160,26 @@ class _Walk:
             return expansion.text
         return _plain_value(expansion.text) if node.is_plain and node.tag is None else expansion.text
 
-    def _entries(self, node: Table, path: Path, depth: int = 0) -> dict[str, tuple[Place, Node]]:
+    def _entries(self, node: Table, path: Path, depth: int = 0) -> dict[str, tuple[Mark, Node]]:
         """Return a table's own entries and those it merges; its own win, then the earlier merged."""
-        entries: dict[str, tuple[Place, Node]] = {}
+        entries: dict[str, tuple[Mark, Node]] = {}
         merged: list[Node] = []
         for key_node, value_node in node.entries:
             if not isinstance(key_node, Scalar) or key_node.tag not in _TEXT_TAGS:
-                self._find(path, key_node.place, "has a key that is no text; write a word as the key")
+                self._add(path, key_node.mark, "has a key that is no text; write a word as the key")
             elif key_node.text == "<<" and key_node.is_plain:
                 merged += value_node.items if isinstance(value_node, Sequence) else (value_node,)
             elif key_node.text in entries:
                 first = entries[key_node.text][0].line
-                self._find(
-                    (*path, key_node.text), key_node.place, f"is given twice, the first time in line {first}; keep one"
+                self._add(
+                    (*path, key_node.text), key_node.mark, f"is given twice, the first time in line {first}; keep one"
                 )
             else:
-                entries[key_node.text] = (key_node.place, value_node)
+                entries[key_node.text] = (key_node.mark, value_node)
         for other in merged:
             if not isinstance(other, Table):
-                self._find(
-                    path, other.place, "is to merge (<<) what is no set of keys; name an anchor of one, such as *name"
+                self._add(
+                    path, other.mark, "is to merge (<<) what is no set of keys; name an anchor of one, such as *name"
                 )
             elif self._may_go_on(other, path, depth=depth + 1):
                 for key, entry in self._entries(other, path, depth + 1).items():
@@ -196,9 +188,9 @@ class _Walk:
 
     def _may_go_on(self, node: Node, path: Path, depth: int = 0) -> bool:
         if node.tag not in _TAGS[type(node)]:
-            self._find(
+            self._add(
                 path,
-                node.place,
+                node.mark,
                 "has a YAML tag (from the !), which means nothing here; quote a value that begins with !",
             )
             return False
@@ -207,11 +199,11 @@ class _Walk:
             return True
         if self._left >= 0:
             self._left = 0  # Said once.
-            self._find(path, node.place, "is too deep, or too much by its aliases, for any configuration; write it out")
+            self._add(path, node.mark, "is too deep, or too much by its aliases, for any configuration; write it out")
         return False
 
-    def _find(self, path: Path, place: Place, text: str) -> None:
-        self.findings.append((Finding(path=path, text=text), place))
+    def _add(self, path: Path, mark: Mark, text: str) -> None:
+        self.problems.append(Problem(path=path, mark=mark, text=text))
 
 
 def _plain_value(text: str) -> object:

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Final
 
 from switch_proxy.core.addresses import ADMIN_ADDRESS, Address
-from switch_proxy.core.config.keys import Fault, Key, hold_to_rules
+from switch_proxy.core.config.keys import Key, hold_to_rules
 from switch_proxy.core.config.models.exposure import find_open_listener
+from switch_proxy.core.config.problem import Problem
 from switch_proxy.core.config.rules import ADDRESS_OR_OFF, SWITCH
 
 ADMIN_LISTENER: Final = "admin"
@@ -36,6 +37,6 @@ class AdminSettings:
         hold_to_rules(self)
 
     @staticmethod
-    def find_faults(values: Mapping[str, Any]) -> Iterator[Fault]:
+    def find_problems(values: Mapping[str, Any]) -> Iterator[Problem]:
         """Find a listener that is open to others."""
         yield from find_open_listener(values, why="whoever reaches it can read the proxy's state")

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal, TypeAlias
 
-from switch_proxy.core.config.keys import Fault, Key, hold_to_rules
+from switch_proxy.core.config.keys import Key, hold_to_rules
+from switch_proxy.core.config.problem import About, Problem
 from switch_proxy.core.config.rules import OPTIONAL_TEXT, TEXT, VARIABLE, optional_one_of
 from switch_proxy.core.errors import InvalidValueError
 
@@ -65,13 +66,13 @@ class SecretSource:
         return f"the file {self.file}" if self.file is not None else f"the environment variable {self.env}"
 
     @staticmethod
-    def find_faults(values: Mapping[str, Any]) -> Iterator[Fault]:
+    def find_problems(values: Mapping[str, Any]) -> Iterator[Problem]:
         """Find both sources given, or none."""
         given = [name for name in ("file", "env") if values.get(name, "") is not None]
         if len(given) > 1:
-            yield Fault(key=None, complaint=f"has both file and env; keep one: {SECRET_FORMS}")
+            yield Problem(text=f"has both file and env; keep one: {SECRET_FORMS}")
         elif not given:
-            yield Fault(key=None, complaint=f"names no file and no variable; write {SECRET_FORMS}")
+            yield Problem(text=f"names no file and no variable; write {SECRET_FORMS}")
 
 
 def refuse_secret_in_the_clear(value: object) -> None:
@@ -156,7 +157,7 @@ class AssertionSource:
         hold_to_rules(self)
 
 
-def find_authentication_faults(values: Mapping[str, Any]) -> Iterator[Fault]:
+def find_authentication_problems(values: Mapping[str, Any]) -> Iterator[Problem]:
     """Find what the method of a credential needs and lacks, and what it does not use."""
     method = values.get("auth_method")
     if method is None:
@@ -170,8 +171,8 @@ def find_authentication_faults(values: Mapping[str, Any]) -> Iterator[Fault]:
         if key not in values:
             continue
         if method in methods and values[key] is None:
-            complaint = f"is missing, which auth_method {method} needs; write {form}"
-            yield Fault(key=key, complaint=complaint, is_about_absence=True)
+            text = f"is missing, which auth_method {method} needs; write {form}"
+            yield Problem(path=(key,), text=text, about=About.ABSENCE)
         elif method not in methods and values[key] is not None:
             yield _unused(key, method, sorted(methods))
     if method not in SECRET_METHODS and values.get("previous_client_secret") is not None:
@@ -180,10 +181,10 @@ def find_authentication_faults(values: Mapping[str, Any]) -> Iterator[Fault]:
         yield _unused("assertion_audience", method, sorted(SIGNING_METHODS))
     tls = values.get("tls")
     if method in TLS_METHODS and tls is not None and tls.client_certificate_file is None:
-        complaint = f"names no client certificate, which auth_method {method} needs; write {_CERTIFICATE_FORM}"
-        yield Fault(key="tls", complaint=complaint)
+        text = f"names no client certificate, which auth_method {method} needs; write {_CERTIFICATE_FORM}"
+        yield Problem(path=("tls",), text=text)
 
 
-def _unused(key: str, method: str, methods: Sequence[str]) -> Fault:
-    complaint = f"is not used with auth_method {method}; take it out, or write auth_method: {' or '.join(methods)}"
-    return Fault(key=key, complaint=complaint)
+def _unused(key: str, method: str, methods: Sequence[str]) -> Problem:
+    text = f"is not used with auth_method {method}; take it out, or write auth_method: {' or '.join(methods)}"
+    return Problem(path=(key,), text=text)

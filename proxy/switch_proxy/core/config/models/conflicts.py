@@ -1,45 +1,35 @@
 """What does not fit together between the sections of a configuration: names, addresses, matches."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from switch_proxy.core.addresses import ADMIN_ADDRESS, Address
 from switch_proxy.core.config.models.admin import ADMIN_LISTENER
 from switch_proxy.core.config.models.route import LISTENER_KEYS
+from switch_proxy.core.config.problem import About, Problem
 from switch_proxy.core.config.rules import PATH_PREFIX, REQUEST_HOST, is_name, parse_address_or_off
 from switch_proxy.core.errors import InvalidValueError
 from switch_proxy.core.path_prefix import PathPrefix
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Conflict:
+def find_conflicts(data: Mapping[str, Any]) -> Iterator[Problem]:
     """
-    Two parts of a configuration that do not fit together, said of the `value` at one of them, with a `complaint`.
+    Find parts that do not fit together, in values as they are written or in their final form.
 
-    With `is_about_key` the complaint is about the key at the path, not about its value.
+    A value that cannot be used by itself is passed over, because that is a problem of its own.
     """
-
-    path: tuple[str | int, ...]
-    value: str
-    complaint: str
-    is_about_key: bool = False
-
-
-def find_conflicts(data: Mapping[str, Any]) -> Iterator[Conflict]:
-    """Find parts that do not fit together; what is unusable in itself is passed over, because that is said elsewhere."""
     yield from _find_name_conflicts(data)
     yield from _find_address_conflicts(data)
     credentials = _mapping(data.get("credentials"))
     for index, route in _routes(data):
         credential = route.get("credential")
         if is_name(credential) and credentials and credential not in credentials:
-            complaint = _unknown_name(credential, credentials, kind="credential")
-            yield Conflict(path=("routes", index, "credential"), value=credential, complaint=complaint)
+            text = _unknown_name(credential, credentials, kind="credential")
+            yield Problem(path=("routes", index, "credential"), text=text, is_safe_to_echo=True)
     yield from _find_listener_conflicts(data)
 
 
-def _find_name_conflicts(data: Mapping[str, Any]) -> Iterator[Conflict]:
+def _find_name_conflicts(data: Mapping[str, Any]) -> Iterator[Problem]:
     names: dict[str, int] = {}
     with_own_listener: dict[str, int] = {}
     for index, route in _routes(data):
@@ -50,25 +40,25 @@ def _find_name_conflicts(data: Mapping[str, Any]) -> Iterator[Conflict]:
         if not route.get("listener"):
             with_own_listener.setdefault(name, index)
         if name == ADMIN_LISTENER:
-            complaint = "is what the log calls the admin listener; give the route another name"
-            yield Conflict(path=("routes", index, "name"), value=name, complaint=complaint)
+            text = "is what the log calls the admin listener; give the route another name"
+            yield Problem(path=("routes", index, "name"), text=text, is_safe_to_echo=True)
         elif first != index:
-            complaint = f"is the name of routes[{first}] already; give each route a name of its own"
-            yield Conflict(path=("routes", index, "name"), value=name, complaint=complaint)
+            text = f"is the name of routes[{first}] already; give each route a name of its own"
+            yield Problem(path=("routes", index, "name"), text=text, is_safe_to_echo=True)
     for name in _mapping(data.get("listeners")):
         if name == ADMIN_LISTENER:
-            complaint = "is what the log calls the admin listener; give this one another name"
+            text = "is what the log calls the admin listener; give this one another name"
         elif name in with_own_listener:
-            complaint = (
+            text = (
                 f"is the name of routes[{with_own_listener[name]}], whose own listener is called by it; give this one "
                 "another name"
             )
         else:
             continue
-        yield Conflict(path=("listeners", name), value=name, complaint=complaint, is_about_key=True)
+        yield Problem(path=("listeners", name), text=text, about=About.KEY)
 
 
-def _find_address_conflicts(data: Mapping[str, Any]) -> Iterator[Conflict]:
+def _find_address_conflicts(data: Mapping[str, Any]) -> Iterator[Problem]:
     taken: list[tuple[str, Address]] = []
     admin = data.get("admin")
     if admin is None or isinstance(admin, Mapping):
@@ -84,12 +74,12 @@ def _find_address_conflicts(data: Mapping[str, Any]) -> Iterator[Conflict]:
         for place, address in _usable_address(name, listen):
             clash = next((other_place for other_place, other in taken if address.clashes_with(other)), None)
             if clash is not None:
-                complaint = f"is taken by {clash}; give each listener a port of its own"
-                yield Conflict(path=path, value=str(address), complaint=complaint)
+                text = f"is taken by {clash}; give each listener a port of its own"
+                yield Problem(path=path, text=text, is_safe_to_echo=True)
             taken.append((place, address))
 
 
-def _find_listener_conflicts(data: Mapping[str, Any]) -> Iterator[Conflict]:
+def _find_listener_conflicts(data: Mapping[str, Any]) -> Iterator[Problem]:
     listeners = _mapping(data.get("listeners"))
     used: set[str] = set()
     matched: dict[tuple[str, object, object], int] = {}
@@ -99,30 +89,30 @@ def _find_listener_conflicts(data: Mapping[str, Any]) -> Iterator[Conflict]:
             continue
         used.add(listener)
         if listener not in listeners:
-            complaint = _unknown_name(listener, listeners, kind="listener")
-            yield Conflict(path=("routes", index, "listener"), value=listener, complaint=complaint)
+            text = _unknown_name(listener, listeners, kind="listener")
+            yield Problem(path=("routes", index, "listener"), text=text, is_safe_to_echo=True)
             continue
         for section, key in LISTENER_KEYS:
             if key in (route if section is None else _mapping(route.get(section))):
                 path = ("routes", index, key) if section is None else ("routes", index, section, key)
-                complaint = (
+                text = (
                     "is needed before the route of a request is known, so it belongs to the listener; write it under "
                     f"listeners.{'.'.join(part for part in (listener, section) if part)}"
                 )
-                yield Conflict(path=path, value=key, complaint=complaint, is_about_key=True)
+                yield Problem(path=path, text=text, about=About.KEY)
         match = _usable_match(route.get("match"))
         first = index if match is None else matched.setdefault((listener, *match), index)
         if first != index:
-            complaint = (
+            text = (
                 f"matches the same requests as routes[{first}], on the same listener; give one of them another path or "
                 "host in match"
             )
             path = ("routes", index, "match") if "match" in route else ("routes", index, "listener")
-            yield Conflict(path=path, value="match", complaint=complaint, is_about_key=True)
+            yield Problem(path=path, text=text, about=About.KEY)
     for name in listeners:
         if is_name(name) and name not in used:
-            complaint = f"is used by no route; write listener: {name} in one, or take it out"
-            yield Conflict(path=("listeners", name), value=name, complaint=complaint, is_about_key=True)
+            text = f"is used by no route; write listener: {name} in one, or take it out"
+            yield Problem(path=("listeners", name), text=text, about=About.KEY)
 
 
 def _usable_match(match: object) -> tuple[object, object] | None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Final, get_args
 
 from switch_proxy.core.addresses import parse_endpoint
-from switch_proxy.core.config.keys import Fault, Key, hold_to_rules
+from switch_proxy.core.config.keys import Key, hold_to_rules
 from switch_proxy.core.config.models.client_authentication import (
     SECRET_FORMS,
     TLS_METHODS,
@@ -15,13 +15,14 @@ from switch_proxy.core.config.models.client_authentication import (
     AuthMethod,
     PrivateKeySettings,
     SecretSource,
-    find_authentication_faults,
+    find_authentication_problems,
     refuse_assertion_in_the_clear,
     refuse_key_in_the_clear,
     refuse_secret_in_the_clear,
 )
 from switch_proxy.core.config.models.exposure import find_plaintext
 from switch_proxy.core.config.models.tls import TlsSettings
+from switch_proxy.core.config.problem import About, Problem
 from switch_proxy.core.config.rules import (
     FIELD_NAME,
     FIELD_VALUE,
@@ -185,39 +186,39 @@ class CredentialSettings:
         hold_to_rules(self)
 
     @staticmethod
-    def find_faults(values: Mapping[str, Any]) -> Iterator[Fault]:
+    def find_problems(values: Mapping[str, Any]) -> Iterator[Problem]:
         """Find what authenticates missing or in vain, an endpoint in plaintext, parameters with a place of their own."""
-        yield from _find_endpoint_faults(values)
-        yield from find_authentication_faults(values)
+        yield from _find_endpoint_problems(values)
+        yield from find_authentication_problems(values)
         for name in values.get("extra_headers", ()):
             if name.lower() in _FIELDS_OF_THE_PROXY:
-                yield Fault(key="extra_headers", complaint=f"has {name}, which the proxy sets itself; leave it out")
+                yield Problem(path=("extra_headers",), text=f"has {name}, which the proxy sets itself; leave it out")
         for parameter in values.get("extra_params", ()):
             if parameter == "client_secret":
-                complaint = f"has a client_secret, and a secret does not belong in this file; take it out and write {SECRET_FORMS}"
+                text = f"has a client_secret, and a secret does not belong in this file; take it out and write {SECRET_FORMS}"
             elif parameter in _PARAMETERS_WITH_A_KEY:
-                complaint = f"has {parameter}, which has a key of its own; write it beside extra_params"
+                text = f"has {parameter}, which has a key of its own; write it beside extra_params"
             elif parameter in _PARAMETERS_OF_THE_PROXY:
-                complaint = f"has {parameter}, which the proxy sets itself; leave it out"
+                text = f"has {parameter}, which the proxy sets itself; leave it out"
             else:
                 continue
-            yield Fault(key="extra_params", complaint=complaint)
+            yield Problem(path=("extra_params",), text=text)
 
 
-def _find_endpoint_faults(values: Mapping[str, Any]) -> Iterator[Fault]:
+def _find_endpoint_problems(values: Mapping[str, Any]) -> Iterator[Problem]:
     given = [name for name in ("token_url", "issuer") if values.get(name, "") is not None]
     if not given:
-        complaint = (
+        text = (
             "is missing; write token_url: https://login.example.com/oauth/token, or issuer: https://login.example.com"
         )
-        yield Fault(key="token_url", complaint=complaint, is_about_absence=True)
+        yield Problem(path=("token_url",), text=text, about=About.ABSENCE)
     elif len(given) > 1:
-        complaint = "stands beside token_url, and finds the same; keep one of them"
-        yield Fault(key="issuer", complaint=complaint)
+        text = "stands beside token_url, and finds the same; keep one of them"
+        yield Problem(path=("issuer",), text=text)
     for name in given:
         if name in values:
             origin = parse_endpoint(values[name])
             yield from find_plaintext(name, origin, values, why="what authenticates the client goes there")
             if origin.scheme != "https" and values.get("auth_method") in TLS_METHODS:
-                complaint = f"is not https, and {values['auth_method']} shows its certificate in TLS; write https://…"
-                yield Fault(key=name, complaint=complaint)
+                text = f"is not https, and {values['auth_method']} shows its certificate in TLS; write https://…"
+                yield Problem(path=(name,), text=text)

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping
 from typing import Annotated, Any
 
 from switch_proxy.core.addresses import Origin
-from switch_proxy.core.config.keys import Fault, Key
+from switch_proxy.core.config.keys import Key
+from switch_proxy.core.config.problem import Problem
 from switch_proxy.core.config.rules import SWITCH
 
 # Whoever reaches the listener uses the credential.
@@ -15,20 +16,20 @@ AllowRemoteClients = Annotated[
 ]
 
 
-def find_plaintext(key: str, origin: Origin, values: Mapping[str, Any], *, why: str) -> Iterator[Fault]:
+def find_plaintext(key: str, origin: Origin, values: Mapping[str, Any], *, why: str) -> Iterator[Problem]:
     """Find an origin in plaintext on a host that is not loopback; `why` says what is at stake."""
     # An allow_plaintext that is invalid is absent from the values, and told of by itself.
     if origin.scheme != "https" and not origin.is_loopback and values.get("allow_plaintext") is False:
-        complaint = f"is not https, and {why}; write https://… or set allow_plaintext: true beside it"
-        yield Fault(key=key, complaint=complaint)
+        text = f"is not https, and {why}; write https://… or set allow_plaintext: true beside it"
+        yield Problem(path=(key,), text=text)
 
 
-def find_open_listener(values: Mapping[str, Any], *, why: str) -> Iterator[Fault]:
+def find_open_listener(values: Mapping[str, Any], *, why: str) -> Iterator[Problem]:
     """Find a `listen` that others than this pod can reach; `why` says what is at stake."""
     address = values.get("listen")
     if address is not None and not address.is_loopback and values.get("allow_remote_clients") is False:
-        complaint = (
+        text = (
             f"can be reached from outside this pod, and {why}; write 127.0.0.1:{address.port} or set "
             "allow_remote_clients: true beside it"
         )
-        yield Fault(key="listen", complaint=complaint, may_be_shown=True)
+        yield Problem(path=("listen",), text=text, is_safe_to_echo=True)

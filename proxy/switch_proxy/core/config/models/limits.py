@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from switch_proxy.core.config.keys import Fault, Key, hold_to_rules
+from switch_proxy.core.config.keys import Key, hold_to_rules
+from switch_proxy.core.config.problem import Problem
 from switch_proxy.core.config.rules import count, size
 
 # RFC 9112 §3 asks for 8000 at least; nginx's and Apache's limit.
@@ -36,7 +37,7 @@ class ListenerLimitSettings:
         hold_to_rules(self)
 
     @staticmethod
-    def find_faults(values: Mapping[str, Any]) -> Iterator[Fault]:
+    def find_problems(values: Mapping[str, Any]) -> Iterator[Problem]:
         """Find a head that has no room for its first line."""
         yield from _find_small_head(values)
 
@@ -62,13 +63,13 @@ class LimitSettings:
         hold_to_rules(self)
 
     @staticmethod
-    def find_faults(values: Mapping[str, Any]) -> Iterator[Fault]:
+    def find_problems(values: Mapping[str, Any]) -> Iterator[Problem]:
         """Find a head that has no room for its first line."""
         yield from _find_small_head(values)
 
 
-def _find_small_head(values: Mapping[str, Any]) -> Iterator[Fault]:
+def _find_small_head(values: Mapping[str, Any]) -> Iterator[Problem]:
     request_line = values.get("request_line", 0)
     if values.get("head", request_line) < request_line:
-        complaint = f"is less than request_line, which is part of it; write {request_line} or more"
-        yield Fault(key="head", complaint=complaint, may_be_shown=True)
+        text = f"is less than request_line, which is part of it; write {request_line} or more"
+        yield Problem(path=("head",), text=text, is_safe_to_echo=True)

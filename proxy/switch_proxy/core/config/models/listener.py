@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 from switch_proxy.core.addresses import Address
-from switch_proxy.core.config.keys import Fault, Key, hold_to_rules
+from switch_proxy.core.config.keys import Key, hold_to_rules
 from switch_proxy.core.config.models.exposure import AllowRemoteClients, find_open_listener
 from switch_proxy.core.config.models.limits import ListenerLimitSettings
 from switch_proxy.core.config.models.timeouts import ListenerTimeoutSettings
+from switch_proxy.core.config.problem import Problem
 from switch_proxy.core.config.rules import ADDRESS
 
 
@@ -38,6 +39,6 @@ class ListenerSettings:
         hold_to_rules(self)
 
     @staticmethod
-    def find_faults(values: Mapping[str, Any]) -> Iterator[Fault]:
+    def find_problems(values: Mapping[str, Any]) -> Iterator[Problem]:
         """Find a listener that is open to others."""
         yield from find_open_listener(values, why="whoever reaches it can use the credentials of its routes")

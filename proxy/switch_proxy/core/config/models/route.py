@@ -7,13 +7,14 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Final
 
 from switch_proxy.core.addresses import Address, Origin
-from switch_proxy.core.config.keys import Fault, Key, hold_to_rules
+from switch_proxy.core.config.keys import Key, hold_to_rules
 from switch_proxy.core.config.models.exposure import AllowRemoteClients, find_open_listener, find_plaintext
 from switch_proxy.core.config.models.limits import LimitSettings
 from switch_proxy.core.config.models.match import MatchSettings
 from switch_proxy.core.config.models.pool import PoolSettings
 from switch_proxy.core.config.models.timeouts import TimeoutSettings
 from switch_proxy.core.config.models.tls import TlsSettings
+from switch_proxy.core.config.problem import About, Problem
 from switch_proxy.core.config.rules import NAME, OPTIONAL_ADDRESS, OPTIONAL_NAME, ORIGIN, PSEUDONYM, SWITCH, WAIT
 
 LISTENER_KEYS: Final = (
@@ -93,18 +94,18 @@ class RouteSettings:
         hold_to_rules(self)
 
     @staticmethod
-    def find_faults(values: Mapping[str, Any]) -> Iterator[Fault]:
+    def find_problems(values: Mapping[str, Any]) -> Iterator[Problem]:
         """Find two listeners or none, a prefix to strip that is not there, plaintext, and a listener open to others."""
         given = [name for name in ("listen", "listener") if values.get(name, "") is not None]
         if not given:
-            complaint = "is missing; write listen: 127.0.0.1:8080, or listener: NAME for one of those in listeners"
-            yield Fault(key="listen", complaint=complaint, is_about_absence=True)
+            text = "is missing; write listen: 127.0.0.1:8080, or listener: NAME for one of those in listeners"
+            yield Problem(path=("listen",), text=text, about=About.ABSENCE)
         elif len(given) > 1:
-            complaint = "stands beside listen, and a route has one listener; keep one of them"
-            yield Fault(key="listener", complaint=complaint, may_be_shown=True)
+            text = "stands beside listen, and a route has one listener; keep one of them"
+            yield Problem(path=("listener",), text=text, is_safe_to_echo=True)
         if values.get("strip_prefix") and "match" in values and values["match"].path is None:
-            complaint = "has no prefix to take off; write match: {path: /prefix/} beside it, or take it out"
-            yield Fault(key="strip_prefix", complaint=complaint, may_be_shown=True)
+            text = "has no prefix to take off; write match: {path: /prefix/} beside it, or take it out"
+            yield Problem(path=("strip_prefix",), text=text, is_safe_to_echo=True)
         if "upstream" in values:
             yield from find_plaintext("upstream", values["upstream"], values, why="the access token goes there")
         yield from find_open_listener(values, why="whoever reaches it can use the credential")

@@ -13,6 +13,7 @@ from switch_proxy.core.config.models.listener import ListenerSettings
 from switch_proxy.core.config.models.log import LogSettings
 from switch_proxy.core.config.models.route import LISTENER_KEYS, RouteSettings
 from switch_proxy.core.config.models.shutdown import ShutdownSettings
+from switch_proxy.core.config.problem import render_path
 from switch_proxy.core.config.rules import NAME
 from switch_proxy.core.errors import InvalidValueError
 
@@ -45,9 +46,8 @@ class Settings:
             "routes": [_as_written(route) for route in self.routes],
             "admin": {"listen": self.admin.listen},
         }
-        for conflict in find_conflicts(data):
-            subject = ".".join(map(str, conflict.path)) if conflict.is_about_key else repr(conflict.value)
-            raise InvalidValueError(f"{subject} {conflict.complaint}")
+        for problem in find_conflicts(data):
+            raise InvalidValueError(f"of {render_path(problem.path)} {problem.text}")
 
 
 def _as_written(route: RouteSettings) -> dict[str, object]:

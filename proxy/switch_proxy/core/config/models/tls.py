@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from switch_proxy.core.config.keys import Fault, Key, hold_to_rules
+from switch_proxy.core.config.keys import Key, hold_to_rules
+from switch_proxy.core.config.problem import Problem
 from switch_proxy.core.config.rules import HOST, OPTIONAL_TEXT
 
 
@@ -51,8 +52,8 @@ class TlsSettings:
         hold_to_rules(self)
 
     @staticmethod
-    def find_faults(values: Mapping[str, Any]) -> Iterator[Fault]:
+    def find_problems(values: Mapping[str, Any]) -> Iterator[Problem]:
         """Find a key without a certificate."""
         if values.get("client_key_file") is not None and values.get("client_certificate_file", "") is None:
-            complaint = "is a key without a certificate; write client_certificate_file beside it"
-            yield Fault(key="client_key_file", complaint=complaint)
+            text = "is a key without a certificate; write client_certificate_file beside it"
+            yield Problem(path=("client_key_file",), text=text)
