@@ -32,11 +32,11 @@ from switch_proxy.clock import SystemClock
 from switch_proxy.core.addresses import Address
 from switch_proxy.core.config.models import ADMIN_LISTENER
 from switch_proxy.core.egress import find_egress_proxy
+from switch_proxy.core.events import ListenerStarted, ProxyDraining, ProxyStarted, ProxyStopped, RequestsCut
 from switch_proxy.core.health import HealthSnapshot, ListenerHealth, judge_readiness
-from switch_proxy.core.route_events import TlsBroken, TlsReloaded, TlsRestored
 from switch_proxy.http1.listener import Listener
-from switch_proxy.logs.credentials import CredentialLog
 from switch_proxy.logs.log import Log
+from switch_proxy.readiness import ReadinessWatch
 from switch_proxy.record_batcher import ExchangeJournal
 from switch_proxy.telemetry import State, Telemetry
 from switch_proxy.tokens.client import TokenClient
@@ -48,10 +48,10 @@ if TYPE_CHECKING:
 
     from switch_proxy.clock import Clock
     from switch_proxy.core.config.models import RouteSettings, Settings
-    from switch_proxy.core.credential_events import CredentialEvent
     from switch_proxy.core.egress import EgressProxy
+    from switch_proxy.core.events import CredentialEvent
     from switch_proxy.core.health import Verdict
-    from switch_proxy.core.route_events import RouteEvent
+    from switch_proxy.core.secret import Secret
 
 
 class Application:
@@ -61,15 +61,13 @@ class Application:
         """Build the parts, within a running loop; nothing is opened or begun yet."""
         self._settings = settings
         self._log = log
-        self._events = log.events
         self._clock = clock
         self._started_at = clock.wall()
         self._draining_since: float | None = None
-        self._was_ready = False
         self._bound: dict[str, tuple[str, int]] = {}
         self._owner: asyncio.Task[None] | None = None
         self._build = _describe_build()
-        self._credential_log = CredentialLog(events=log.events, redactor=log.redactor)
+        self._readiness = ReadinessWatch(snapshot=self.snapshot_health, clock=clock, observe=log.write)
         self._token_clients: list[TokenClient] = []
         self._managers = {name: self._manage(name, settings, environ) for name in settings.credentials}
         self._telemetry = Telemetry(
@@ -89,19 +87,22 @@ class Application:
         self._admin: AdminServer | None = None
         if settings.admin.listen is not None:
             self._admin = AdminServer(
-                listen=settings.admin.listen, health=self._look_at_health, metrics=self._telemetry.render
+                listen=settings.admin.listen, health=self.snapshot_health, metrics=self._telemetry.render
             )
 
     def _manage(self, name: str, settings: Settings, environ: Mapping[str, str]) -> TokenManager:
         credential = settings.credentials[name]
-        client = TokenClient(settings=credential, clock=self._clock, environ=environ)
+
+        def mask(kind: str, secret: Secret) -> None:
+            self._log.redactor.learn(f"{kind} of credential {name}", secret)
+
+        client = TokenClient(settings=credential, clock=self._clock, mask=mask, environ=environ)
         self._token_clients.append(client)
-        self._mask(client.egress_proxy)
         return TokenManager(
             name=name,
             settings=credential,
             fetcher=client,
-            secrets=credentials_from(credential, environ=environ, clock=self._clock),
+            secrets=credentials_from(credential, environ=environ, clock=self._clock, mask=mask),
             clock=self._clock,
             # Its own generator: in a test's process, a seed set by others neither repeats this nor is disturbed by it.
             random=random.Random().random,  # noqa: S311 - spreads load, hides nothing
@@ -109,16 +110,15 @@ class Application:
         )
 
     def _find_egress_proxy(self, route: RouteSettings, environ: Mapping[str, str]) -> EgressProxy | None:
-        egress_proxy = find_egress_proxy(scheme=route.upstream.scheme, host=route.upstream.host, environ=environ)
-        self._mask(egress_proxy)
-        return egress_proxy
-
-    def _mask(self, egress_proxy: EgressProxy | None) -> None:
-        if egress_proxy is not None and egress_proxy.authorization is not None:
-            self._log.redactor.learn("egress proxy", egress_proxy.authorization)
+        found = find_egress_proxy(scheme=route.upstream.scheme, host=route.upstream.host, environ=environ)
+        if found is not None and found.authorization is not None:
+            self._log.redactor.learn(f"egress proxy of route {route.name}", found.authorization)
+        return found
 
     def __repr__(self) -> str:
-        state = "draining" if self._draining_since is not None else "ready" if self._was_ready else "not ready"
+        state = (
+            "draining" if self._draining_since is not None else "ready" if self.judge_readiness().is_ok else "not ready"
+        )
         return f"<Application {state} {', '.join(map(repr, self._managers.values()))}>"
 
     @property
@@ -143,15 +143,16 @@ class Application:
         except BaseException:
             await self._close()
             raise
-        self._events.info("proxy.started", **self._build)
+        self._log.write(ProxyStarted(**self._build))
 
     async def _own_tasks(self) -> None:
         """Own every task that lives as long as the proxy; where one dies, all end, and this one with them."""
         async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._readiness.run(), name="readiness")
             for name, manager in self._managers.items():
                 tasks.create_task(_run_for_good(manager), name=f"credential {name}")
             for name, listener in self._listeners.items():
-                tasks.create_task(listener.follow_tls_files(self.on_route_event), name=f"TLS files of route {name}")
+                tasks.create_task(listener.follow_tls_files(self._log.write), name=f"TLS files of route {name}")
 
     async def failure(self) -> BaseException:
         """Wait until a task has died, which none may, and return what of."""
@@ -164,7 +165,7 @@ class Application:
         """Stop, in the order above."""
         shutdown = self._settings.shutdown
         self._draining_since = self._clock.wall()
-        self._events.info("proxy.draining", drain_delay=shutdown.drain_delay, grace_period=shutdown.grace_period)
+        self._log.write(ProxyDraining(drain_delay=shutdown.drain_delay, grace_period=shutdown.grace_period))
         for listener in self._listeners.values():
             listener.announce_end()
         await self._clock.sleep_until(self._clock.now() + shutdown.drain_delay)
@@ -173,9 +174,9 @@ class Application:
             del self._bound[name]
         cut = await asyncio.gather(*(listener.drain(shutdown.grace_period) for listener in self._listeners.values()))
         if any(cut):
-            self._events.warning("requests.cut", count=sum(cut), grace_period=shutdown.grace_period)
+            self._log.write(RequestsCut(count=sum(cut), grace_period=shutdown.grace_period))
         await self._close()
-        self._events.info("proxy.stopped")
+        self._log.write(ProxyStopped())
 
     async def _close(self) -> None:
         if self._owner is not None:
@@ -194,7 +195,7 @@ class Application:
 
     def _note_bound(self, name: str, address: tuple[str, int]) -> None:
         self._bound[name] = address
-        self._events.info("listener.started", listener=name, address=self._written_address(name))
+        self._log.write(ListenerStarted(listener=name, address=self._written_address(name) or ""))
 
     def _written_address(self, name: str) -> str | None:
         if name not in self._bound:
@@ -203,26 +204,17 @@ class Application:
         return str(Address(host=host, port=port))
 
     def on_event(self, event: CredentialEvent) -> None:
-        """Take note of what has happened to a credential."""
-        self._credential_log.on_event(event)
-        # Not before the credential's manager has done what belongs to the event.
-        asyncio.get_running_loop().call_soon(self._look_at_health)
-
-    def on_route_event(self, event: RouteEvent) -> None:
-        """Log what has happened to a route."""
-        match event:
-            case TlsBroken():
-                self._events.warning(event.name, route=event.route, source=event.source, error=event.error)
-            case TlsReloaded() | TlsRestored():
-                self._events.info(event.name, route=event.route, source=event.source)
+        """Log what has happened to a credential, and judge readiness anew."""
+        self._log.write(event)
+        self._readiness.look_again()
 
     def judge_readiness(self) -> Verdict:
         """Return whether the proxy is ready, with the reasons, as /readyz tells it."""
-        return judge_readiness(self._look_at_health())
+        return judge_readiness(self.snapshot_health())
 
-    def _look_at_health(self) -> HealthSnapshot:
-        """Return what readiness is judged by; log where it has come or gone since the last look, but for the end."""
-        snapshot = HealthSnapshot(
+    def snapshot_health(self) -> HealthSnapshot:
+        """Return what readiness is judged by."""
+        return HealthSnapshot(
             now=self._clock.now(),
             wall=self._clock.wall(),
             credentials=tuple(manager.status() for manager in self._managers.values()),
@@ -233,18 +225,11 @@ class Application:
             started_at=self._started_at,
             draining_since=self._draining_since,
         )
-        verdict = judge_readiness(snapshot)
-        if verdict.is_ok and not self._was_ready:
-            self._events.info("proxy.became_ready")
-        elif self._was_ready and not verdict.is_ok and self._draining_since is None:
-            self._events.warning("proxy.became_unready", reasons=verdict.reasons)
-        self._was_ready = verdict.is_ok
-        return snapshot
 
     def _state(self) -> State:
         self._journal.flush()
         return State(
-            health=self._look_at_health(),
+            health=self.snapshot_health(),
             routes=[listener.snapshot() for listener in self._listeners.values()],
             log_lines_dropped=self._log.lines_dropped,
         )

@@ -16,6 +16,7 @@ from switch_proxy.clock import SystemClock
 from switch_proxy.core.config.models import TLS_METHODS
 from switch_proxy.core.config.summary import describe_grant, find_idle_credentials, summarize
 from switch_proxy.core.errors import InvalidValueError, SecretUnavailableError, TokenFetchError
+from switch_proxy.core.redaction import Redactor
 from switch_proxy.tokens.sources import credentials_from
 
 if TYPE_CHECKING:
@@ -72,7 +73,9 @@ async def try_credential(name: str, credential: CredentialSettings, environ: Map
 
     try:
         secret = await _load(credential, environ)
-        async with TokenClient(settings=credential, clock=SystemClock(), environ=environ) as client:
+        async with TokenClient(
+            settings=credential, clock=SystemClock(), mask=Redactor().learn, environ=environ
+        ) as client:
             grant = await client.fetch(secret)
     except (SecretUnavailableError, TokenFetchError, InvalidValueError) as error:
         return Attempt(is_well=False, lines=(f"credential {name} gets no token", f"  {error}"))
@@ -81,7 +84,7 @@ async def try_credential(name: str, credential: CredentialSettings, environ: Map
 
 async def _load(settings: CredentialSettings, environ: Mapping[str, str]) -> Secret:
     """Return what a credential authenticates with, as it is now. Raises SecretUnavailableError."""
-    source = credentials_from(settings, environ=environ, clock=SystemClock())
+    source = credentials_from(settings, environ=environ, clock=SystemClock(), mask=Redactor().learn)
     await source.load()
     return source.current()
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final
 from switch_proxy.app import Application
 from switch_proxy.clock import SystemClock
 from switch_proxy.core.errors import SwitchProxyError
+from switch_proxy.core.events import LoopErrorCaught, ProxyAborted, ProxyStartFailed, SignalReceived, TaskDied
 from switch_proxy.logs.events import LibraryHandler
 from switch_proxy.logs.log import Log
 
@@ -44,7 +45,7 @@ def run(settings: Settings) -> int:
     clock = SystemClock()
     # The log comes first and goes last: logs/log.py says why.
     with Log(settings.log, environ=os.environ, wall=clock.wall) as log:
-        logging.basicConfig(handlers=[LibraryHandler(log.events)], level=logging.WARNING, force=True)
+        logging.basicConfig(handlers=[LibraryHandler(log.write)], level=logging.WARNING, force=True)
         logging.captureWarnings(capture=True)
         with asyncio.Runner(loop_factory=_find_loop_factory()) as runner:
             exit_code = runner.run(_run(settings, log=log, clock=clock))
@@ -69,7 +70,6 @@ def _end_within(seconds: float, exit_code: int) -> None:
 
 
 async def _run(settings: Settings, *, log: Log, clock: Clock) -> int:
-    events = log.events
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(lambda _, context: _note_error(log, context))
     signalled = _receive_signals(loop, log)
@@ -77,7 +77,7 @@ async def _run(settings: Settings, *, log: Log, clock: Clock) -> int:
         application = Application(settings, log=log, environ=os.environ, clock=clock)
         await application.start()
     except SwitchProxyError as error:
-        events.error("proxy.start_failed", reason=str(error))
+        log.write(ProxyStartFailed(reason=str(error)))
         return EXIT_FAILED
     # What has been made so far stays: collecting garbage need not look at it again, for 20 ms each time.
     gc.freeze()
@@ -86,7 +86,7 @@ async def _run(settings: Settings, *, log: Log, clock: Clock) -> int:
     await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
     exit_code = EXIT_OK
     if failed.done():
-        events.critical("task.died", exc_info=failed.result())
+        log.write(TaskDied(exc_info=failed.result()))
         exit_code = EXIT_FAILED
     failed.cancel()
     await application.stop()
@@ -100,7 +100,7 @@ def _receive_signals(loop: asyncio.AbstractEventLoop, log: Log) -> asyncio.Futur
     def receive(number: signal.Signals) -> None:
         if signalled.done():
             _abort(number, log)
-        log.events.info("signal.received", signal=number.name)
+        log.write(SignalReceived(signal=number.name))
         signalled.set_result(None)
 
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -109,12 +109,11 @@ def _receive_signals(loop: asyncio.AbstractEventLoop, log: Log) -> asyncio.Futur
 
 
 def _abort(number: signal.Signals, log: Log) -> NoReturn:
-    log.events.warning("proxy.aborted", signal=number.name)
+    log.write(ProxyAborted(signal=number.name))
     log.flush(_LAST_WORD)
     os._exit(EXIT_SIGNAL + number)
 
 
 def _note_error(log: Log, context: dict[str, Any]) -> None:
     """Log what went wrong in a callback or a forgotten task: a defect of the proxy, which one request may suffer from."""
-    error = context.get("exception")
-    log.events.error("loop.error_caught", message=context["message"], exc_info=error)
+    log.write(LoopErrorCaught(message=context["message"], exc_info=context.get("exception")))

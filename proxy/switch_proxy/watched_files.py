@@ -37,12 +37,19 @@ class WatchedFile:
     """The content of a file that may be replaced at any time, or of several that belong together."""
 
     def __init__(
-        self, *, path: str, clock: Clock, read: Callable[[], Secret], poll_interval: float = POLL_INTERVAL
+        self,
+        *,
+        path: str,
+        clock: Clock,
+        read: Callable[[], Secret],
+        on_read: Callable[[Secret], None] | None = None,
+        poll_interval: float = POLL_INTERVAL,
     ) -> None:
         """
         Take the file's path, for messages, and what reads it.
 
         `read` runs in a thread. It raises SecretUnavailableError or TlsFilesError if the content cannot be used.
+        `on_read` is called with each content before anybody else gets it.
         """
         self.source = name_of(path)
         self.awaits = f"another content of {self.source}"
@@ -51,6 +58,7 @@ class WatchedFile:
         self._clock = clock
         self._poll_interval = poll_interval
         self._read = read
+        self._on_read = on_read
         self._reading = asyncio.Lock()
 
     def current(self) -> Secret:
@@ -70,6 +78,8 @@ class WatchedFile:
                 reading = str(error)
             except Exception as error:  # noqa: BLE001 - who watches must go on; the text may hold anything
                 reading = f"{self.source} was not read: unexpected {type(error).__name__}"
+            if isinstance(reading, Secret) and self._on_read is not None:
+                self._on_read(reading)
             self.state, outcome = take_reading(self.state, reading)
         return outcome
 

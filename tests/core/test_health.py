@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from switch_proxy.core.health import ListenerHealth, judge_readiness, render_verdict
+from switch_proxy.core.health import ListenerHealth, judge_readiness, next_change_at, render_verdict
 from switch_proxy.core.tokens import Freshness
 from tests.credential_statuses import HELD, NEVER_HELD, NOW, READY, REFUSED, WALL
 
@@ -82,6 +82,13 @@ def test_draining_makes_it_unready_and_says_since_when() -> None:
         "shutdown: the proxy is shutting down; requests in flight are finished, new ones belong elsewhere",
     )
     assert verdict.checks[-1].since == WALL
+
+
+def test_the_verdict_may_change_when_the_first_token_expires() -> None:
+    """Those that have expired already change nothing by themselves."""
+    earlier = replace(HELD, name="vtn", usable_until=NOW + 5)
+    assert next_change_at(replace(READY, credentials=(HELD, earlier, RUN_OUT, NEVER_HELD))) == NOW + 5
+    assert next_change_at(replace(READY, credentials=(RUN_OUT, NEVER_HELD))) is None
 
 
 def test_one_credential_of_two_without_a_token_is_enough_not_to_be_ready() -> None:

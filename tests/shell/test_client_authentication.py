@@ -33,6 +33,7 @@ from switch_proxy.tokens.client import TokenClient
 from switch_proxy.tokens.sources import credentials_from
 from tests.authorization_server import RealAuthorizationServer, RegisteredClient
 from tests.manual_clock import ManualClock
+from tests.masking import ignore
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -79,9 +80,9 @@ async def _fetch(
     endpoint = {} if "issuer" in settings else {"token_url": server.token_url}
     credential = CredentialSettings(tls=TlsSettings(**tls), **{"client_id": "the-client", **endpoint, **settings})
     clock = clock or SystemClock()
-    source = credentials_from(credential, environ={"SECRET": SECRET}, clock=clock)
+    source = credentials_from(credential, environ={"SECRET": SECRET}, clock=clock, mask=ignore)
     await source.load()
-    async with TokenClient(settings=credential, clock=clock) as client:
+    async with TokenClient(settings=credential, clock=clock, mask=ignore) as client:
         return [await client.fetch(source.current()) for _ in range(times)]
 
 
@@ -141,9 +142,9 @@ async def test_basic_credentials_of_any_characters_arrive() -> None:
             client_secret=SecretSource(env="SECRET"),
             audience="https://api.switchmarket.se",
         )
-        source = credentials_from(settings, environ={"SECRET": secret}, clock=SystemClock())
+        source = credentials_from(settings, environ={"SECRET": secret}, clock=SystemClock(), mask=ignore)
         await source.load()
-        async with TokenClient(settings=settings, clock=SystemClock()) as client:
+        async with TokenClient(settings=settings, clock=SystemClock(), mask=ignore) as client:
             await client.fetch(source.current())
         assert len(server.issued) == 1
 
@@ -157,7 +158,7 @@ async def test_a_secret_too_short_for_a_signature_is_told_before_it_is_used() ->
         client_secret=SecretSource(env="SECRET"),
     )
     for length, is_enough in ((31, False), (32, True)):
-        source = credentials_from(settings, environ={"SECRET": "x" * length}, clock=ManualClock())
+        source = credentials_from(settings, environ={"SECRET": "x" * length}, clock=ManualClock(), mask=ignore)
         await source.load()
         assert (source.state.error is None) == is_enough  # type: ignore[union-attr]
 
@@ -363,8 +364,8 @@ async def test_another_certificate_is_shown_once_its_files_have_changed(tmp_path
             auth_method="self_signed_tls_client_auth",
             tls=TlsSettings(ca_file=str(tmp_path / "ca.pem"), client_certificate_file=str(tmp_path / "both.pem")),
         )
-        source = credentials_from(settings, environ={}, clock=SystemClock())
-        async with TokenClient(settings=settings, clock=SystemClock()) as client:
+        source = credentials_from(settings, environ={}, clock=SystemClock(), mask=ignore)
+        async with TokenClient(settings=settings, clock=SystemClock(), mask=ignore) as client:
             for registered, content in ((first, first_pem), (first, "half of it"), (second, second_pem)):
                 (tmp_path / "both.pem").write_text(content)
                 der = registered.public_bytes(serialization.Encoding.DER)
@@ -436,7 +437,7 @@ async def test_a_file_without_an_assertion_is_told(tmp_path: Path) -> None:
         auth_method="client_assertion",
         client_assertion=AssertionSource(file=str(tmp_path / "token")),
     )
-    source = credentials_from(settings, environ={}, clock=ManualClock())
+    source = credentials_from(settings, environ={}, clock=ManualClock(), mask=ignore)
     await source.load()
     with pytest.raises(SecretUnavailableError, match=r"no client assertion: the file .* signed JWT"):
         source.current()
@@ -448,6 +449,7 @@ _IMPORTS: Final = """
 import asyncio, sys
 from switch_proxy import app, settings
 from switch_proxy.clock import SystemClock
+from switch_proxy.core.redaction import Redactor
 from switch_proxy.tokens.sources import credentials_from
 from switch_proxy.tokens.client import TokenClient
 
@@ -459,9 +461,9 @@ routes:
   - {{name: a, listen: "127.0.0.1:0", upstream: "http://127.0.0.1:1", credential: switch}}
 '''
     credential = settings.parse(text.encode(), source="f", environ={}).credentials["switch"]
-    source = credentials_from(credential, environ={"SECRET": "x" * 40}, clock=SystemClock())
+    source = credentials_from(credential, environ={"SECRET": "x" * 40}, clock=SystemClock(), mask=Redactor().learn)
     await source.load()
-    async with TokenClient(settings=credential, clock=SystemClock()) as client:
+    async with TokenClient(settings=credential, clock=SystemClock(), mask=Redactor().learn) as client:
         try:
             await client.fetch(source.current())
         except Exception as error:

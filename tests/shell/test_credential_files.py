@@ -25,6 +25,7 @@ from switch_proxy.core.secret import Broken, Changed, Outcome, Restored, Secret,
 from switch_proxy.tokens.sources import CombinedCredentials, credentials_from
 from switch_proxy.watched_files import POLL_INTERVAL, WatchedFile
 from tests.manual_clock import ManualClock, until
+from tests.masking import Masked, ignore
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,7 +36,9 @@ def _settings(**changes: Any) -> CredentialSettings:
 
 
 def _source(clock: ManualClock | None = None, **changes: Any) -> Any:
-    return credentials_from(_settings(**changes), environ={"NEW": "new", "OLD": "old"}, clock=clock or ManualClock())
+    return credentials_from(
+        _settings(**changes), environ={"NEW": "new", "OLD": "old"}, clock=clock or ManualClock(), mask=ignore
+    )
 
 
 def _key() -> str:
@@ -147,11 +150,10 @@ async def test_tls_files_that_cannot_be_used_are_told_by_name(tmp_path: Path, co
 # --- two secrets ---------------------------------------------------------------------------------------------------
 
 
-async def test_the_previous_secret_is_told_beside_the_current_one() -> None:
-    """So that both are masked."""
+async def test_both_secrets_are_known() -> None:
     source = _source(client_secret=SecretSource(env="NEW"), previous_client_secret=SecretSource(env="OLD"))
     assert source.previous() is None
-    assert await source.load() == Changed(secret=Secret("new"), others=(Secret("old"),))
+    assert await source.load() == Changed(secret=Secret("new"))
     assert (source.current(), source.previous()) == (Secret("new"), Secret("old"))
 
 
@@ -194,7 +196,7 @@ async def test_secrets_that_move_up_together_are_one_change(tmp_path: Path) -> N
     await until(lambda: clock.next_wake_at is not None)
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
-    assert outcomes == [Changed(secret=Secret("two"), others=(Secret("one"),))]
+    assert outcomes == [Changed(secret=Secret("two"))]
 
 
 async def test_what_is_wrong_with_one_file_does_not_hold_up_the_other(tmp_path: Path) -> None:
@@ -219,8 +221,46 @@ async def test_what_is_wrong_with_one_file_does_not_hold_up_the_other(tmp_path: 
         told,
         Changed(secret=Secret("two")),
         told,
-        Changed(secret=Secret("two"), others=(Secret("one"),)),
+        Changed(secret=Secret("two")),
         told,
         Restored(),
     ]
     assert repr(source) == f"<CombinedCredentials <WatchedFile {paths[0]}>, <WatchedFile {paths[1]}>>"
+
+
+# --- masking -------------------------------------------------------------------------------------------------------
+
+
+async def test_each_secret_is_masked_as_it_is_read(tmp_path: Path) -> None:
+    """The current and the previous one, the first and those after it; nobody has it before that."""
+    paths = tmp_path / "current", tmp_path / "previous"
+    masked = Masked()
+    settings = _settings(
+        client_secret=SecretSource(file=str(paths[0])), previous_client_secret=SecretSource(file=str(paths[1]))
+    )
+    source = credentials_from(settings, environ={}, clock=ManualClock(), mask=masked)
+    for current, previous in (("one", ""), ("two", "one"), ("a\nb", "two")):
+        paths[0].write_text(current)
+        paths[1].write_text(previous)
+        await source.load()
+    kinds = [f"the file {path}" for path in paths]
+    assert [(kinds.index(kind), secret.reveal()) for kind, secret in masked.secrets if secret.reveal()] == [
+        (0, "one"),
+        (0, "two"),
+        (1, "one"),
+        (1, "two"),
+    ]
+
+
+async def test_a_secret_of_the_environment_a_key_and_an_assertion_are_masked_as_they_are_read(tmp_path: Path) -> None:
+    key, assertion = _key(), _jwt(1)
+    (tmp_path / "key").write_text(key)
+    (tmp_path / "assertion").write_text(assertion)
+    masked = Masked()
+    for settings in (
+        _settings(client_secret=SecretSource(env="NEW")),
+        _settings(auth_method="private_key_jwt", private_key=PrivateKeySettings(file=str(tmp_path / "key"))),
+        _settings(auth_method="client_assertion", client_assertion=AssertionSource(file=str(tmp_path / "assertion"))),
+    ):
+        await credentials_from(settings, environ={"NEW": "new"}, clock=ManualClock(), mask=masked).load()
+    assert [secret.reveal() for _, secret in masked.secrets] == ["new", key, assertion]

@@ -19,11 +19,12 @@ from switch_proxy.tokens.sources import credentials_from
 from switch_proxy.watched_files import POLL_INTERVAL
 from tests.authorization_server import RealAuthorizationServer, RegisteredClient
 from tests.manual_clock import ManualClock, until
+from tests.masking import ignore
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from switch_proxy.core.credential_events import CredentialEvent
+    from switch_proxy.core.events import CredentialEvent
 
 CLUSTER: Final = ("https://cluster.example", "system:serviceaccount:shop:app")
 
@@ -101,12 +102,12 @@ async def test_what_authenticates_may_be_replaced_at_any_time(tmp_path: Path, na
                 **method.settings(name),
             }
         )
-        async with TokenClient(settings=settings, clock=clock) as client:
+        async with TokenClient(settings=settings, clock=clock, mask=ignore) as client:
             manager = TokenManager(
                 name="switch",
                 settings=settings,
                 fetcher=client,
-                secrets=credentials_from(settings, environ={}, clock=clock),
+                secrets=credentials_from(settings, environ={}, clock=clock, mask=ignore),
                 clock=clock,
                 random=lambda: 0.5,
                 observer=_Events(),

@@ -15,6 +15,7 @@ from switch_proxy.core.secret import Broken, Changed, Outcome, Restored, Secret,
 from switch_proxy.tokens.sources import EnvironmentSecret, _read, client_secret_file, secret_from
 from switch_proxy.watched_files import POLL_INTERVAL
 from tests.manual_clock import ManualClock, until
+from tests.masking import ignore
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -47,7 +48,7 @@ class Watch:
 
     def __init__(self, path: Path) -> None:
         self.clock = ManualClock()
-        self.secret = client_secret_file(str(path), clock=self.clock)
+        self.secret = client_secret_file(str(path), clock=self.clock, mask=ignore)
         self.outcomes: list[Outcome] = []
 
     async def run(self) -> None:
@@ -155,7 +156,7 @@ async def test_a_rewrite_without_a_trace_is_seen(watched: tuple[KubernetesVolume
 
 
 async def test_a_file_that_was_not_there_at_first_is_found(tmp_path: Path) -> None:
-    secret = client_secret_file(str(tmp_path / "late"), clock=ManualClock())
+    secret = client_secret_file(str(tmp_path / "late"), clock=ManualClock(), mask=ignore)
     outcome = await secret.load()
     assert outcome == Broken(
         error=f"no client secret: the file {tmp_path / 'late'} does not exist", has_last_good=False
@@ -169,11 +170,11 @@ async def test_a_file_that_was_not_there_at_first_is_found(tmp_path: Path) -> No
 
 def test_a_secret_that_has_not_been_read_is_none() -> None:
     with pytest.raises(SecretUnavailableError, match="the file /x has not been read yet"):
-        client_secret_file("/x", clock=ManualClock()).current()
+        client_secret_file("/x", clock=ManualClock(), mask=ignore).current()
 
 
 async def _fault_of(path: object) -> str:
-    outcome = await client_secret_file(str(path), clock=ManualClock()).load()
+    outcome = await client_secret_file(str(path), clock=ManualClock(), mask=ignore).load()
     assert isinstance(outcome, Broken)
     return outcome.error
 
@@ -227,7 +228,7 @@ async def test_a_huge_file_is_not_read_whole(tmp_path: Path) -> None:
 async def test_reading_does_not_block_the_loop(tmp_path: Path) -> None:
     """A volume that hangs must not hold up requests."""
     (tmp_path / "secret").write_bytes(b"value")
-    secret = client_secret_file(str(tmp_path / "secret"), clock=ManualClock())
+    secret = client_secret_file(str(tmp_path / "secret"), clock=ManualClock(), mask=ignore)
     with blockbuster_ctx():
         assert await secret.load() == Changed(secret=Secret("value"))
 
@@ -237,7 +238,7 @@ async def test_reading_does_not_block_the_loop(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("value", ["value", "value\n"], ids=["as it is", "with a newline at its end"])
 async def test_a_variable_is_a_secret(value: str) -> None:
-    secret = EnvironmentSecret(variable="SWITCH_CLIENT_SECRET", environ={"SWITCH_CLIENT_SECRET": value})
+    secret = EnvironmentSecret(mask=ignore, variable="SWITCH_CLIENT_SECRET", environ={"SWITCH_CLIENT_SECRET": value})
     assert await secret.load() == Changed(secret=Secret("value"))
     assert secret.current() == Secret("value")
     assert await secret.load() == Unchanged()
@@ -255,7 +256,7 @@ async def test_a_variable_is_a_secret(value: str) -> None:
 )
 async def test_a_variable_without_a_secret_is_told_by_name(environ: dict[str, str], fault: str) -> None:
     """A missing variable never becomes an empty secret."""
-    secret = EnvironmentSecret(variable="S", environ=environ)
+    secret = EnvironmentSecret(mask=ignore, variable="S", environ=environ)
     outcome = await secret.load()
     assert isinstance(outcome, Broken)
     assert outcome.error.startswith("no client secret: the environment variable S ")
@@ -266,7 +267,7 @@ async def test_a_variable_without_a_secret_is_told_by_name(environ: dict[str, st
 
 async def test_a_variable_does_not_change() -> None:
     """A process does not see changes of its environment; the wait for one costs nothing."""
-    secret = EnvironmentSecret(variable="S", environ={"S": "value"})
+    secret = EnvironmentSecret(mask=ignore, variable="S", environ={"S": "value"})
     await secret.load()
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.01):
@@ -275,5 +276,8 @@ async def test_a_variable_does_not_change() -> None:
 
 def test_the_source_is_made_from_the_configuration() -> None:
     clock = ManualClock()
-    assert repr(secret_from(SecretSource(file="/x"), environ={}, clock=clock)) == "<WatchedFile /x>"
-    assert repr(secret_from(SecretSource(env="S"), environ={"S": "value"}, clock=clock)) == "<EnvironmentSecret S>"
+    assert repr(secret_from(SecretSource(file="/x"), environ={}, clock=clock, mask=ignore)) == "<WatchedFile /x>"
+    assert (
+        repr(secret_from(SecretSource(env="S"), environ={"S": "value"}, clock=clock, mask=ignore))
+        == "<EnvironmentSecret S>"
+    )

@@ -211,7 +211,7 @@ def test_json_has_no_colours_on_a_terminal_either() -> None:
 def test_what_libraries_report_becomes_an_event(tmp_path: Path) -> None:
     with log(tmp_path) as written:
         library = logging.Logger("aiohttp.server")  # noqa: LOG001 - one that nobody else has handlers on
-        library.addHandler(LibraryHandler(written.log.events))
+        library.addHandler(LibraryHandler(written.log.write))
         library.info("not of interest")
         library.warning("odd: %s", 7)
         library.error("broken %d", "no number")

@@ -30,6 +30,7 @@ from switch_proxy.core.secret import Secret
 from switch_proxy.core.tokens import TokenGrant
 from switch_proxy.tokens.client import TokenClient
 from tests.manual_clock import ManualClock, until
+from tests.masking import Masked, ignore
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -50,8 +51,18 @@ def _settings(url: str, **changes: Any) -> CredentialSettings:
 
 
 async def _fetch(url: str, **changes: Any) -> TokenGrant:
-    async with TokenClient(settings=_settings(url, **changes), clock=ManualClock()) as client:
+    async with TokenClient(settings=_settings(url, **changes), clock=ManualClock(), mask=ignore) as client:
         return await client.fetch(Secret(SECRET))
+
+
+async def test_a_token_is_masked_before_anybody_has_it() -> None:
+    masked = Masked()
+    async with (
+        _endpoint().serving() as endpoint,
+        TokenClient(settings=_settings(endpoint.url), clock=ManualClock(), mask=masked) as client,
+    ):
+        grant = await client.fetch(Secret(SECRET))
+    assert masked.secrets == [("token", grant.value)]
 
 
 async def _failure(url: str, **changes: Any) -> TokenFetchError:
@@ -181,7 +192,7 @@ async def test_the_request_is_this_to_the_byte() -> None:
 async def test_no_cookie_is_kept() -> None:
     async with (
         _endpoint(Set_Cookie="session=1; Path=/").serving() as endpoint,
-        TokenClient(settings=_settings(endpoint.url), clock=ManualClock()) as client,
+        TokenClient(settings=_settings(endpoint.url), clock=ManualClock(), mask=ignore) as client,
     ):
         for _ in range(2):
             await client.fetch(Secret(SECRET))
@@ -192,7 +203,7 @@ async def test_each_fetch_has_a_connection_of_its_own() -> None:
     """A connection that was kept since the last fetch would have gone stale, and a POST is not repeated by itself."""
     async with (
         _endpoint().serving() as endpoint,
-        TokenClient(settings=_settings(endpoint.url), clock=ManualClock()) as client,
+        TokenClient(settings=_settings(endpoint.url), clock=ManualClock(), mask=ignore) as client,
     ):
         for _ in range(3):
             await client.fetch(Secret(SECRET))
@@ -450,7 +461,7 @@ async def test_a_port_where_nobody_listens_is_told() -> None:
 
 def test_a_name_that_cannot_be_resolved_is_told() -> None:
     """The resolver is the network's, so its failure is made by hand here."""
-    client = TokenClient(settings=_settings("https://login.example.com/token"), clock=ManualClock())
+    client = TokenClient(settings=_settings("https://login.example.com/token"), clock=ManualClock(), mask=ignore)
     key = aiohttp.client_reqrep.ConnectionKey("login.example.com", 443, True, True, None, None, None)  # noqa: FBT003
     failure = client._failure_of(aiohttp.ClientConnectorDNSError(key, socket.gaierror(-2, "Name or service not known")))
     assert type(failure) is TokenEndpointUnavailableError
@@ -469,7 +480,7 @@ def test_a_name_that_cannot_be_resolved_is_told() -> None:
 )
 def test_any_other_exception_is_told_by_its_kind(error: Exception, kind: type[TokenFetchError], told: str) -> None:
     """Its text may hold anything."""
-    client = TokenClient(settings=_settings("https://login.example.com/token"), clock=ManualClock())
+    client = TokenClient(settings=_settings("https://login.example.com/token"), clock=ManualClock(), mask=ignore)
     failure = client._failure_of(error)
     assert type(failure) is kind
     assert failure.reason == f"the token endpoint login.example.com:443 could not be asked: {told}"
@@ -484,7 +495,7 @@ async def test_after_a_failure_the_next_fetch_is_good() -> None:
 
     async with (
         Endpoint(handle).serving() as endpoint,
-        TokenClient(settings=_settings(endpoint.url), clock=ManualClock()) as client,
+        TokenClient(settings=_settings(endpoint.url), clock=ManualClock(), mask=ignore) as client,
     ):
         with pytest.raises(TokenEndpointUnavailableError):
             await client.fetch(Secret(SECRET))
@@ -500,7 +511,10 @@ async def test_a_fetch_that_is_cancelled_leaves_no_connection() -> None:
         await reader.read()
         closed.set()
 
-    async with _raw_server(talk) as url, TokenClient(settings=_settings(url), clock=ManualClock()) as client:
+    async with (
+        _raw_server(talk) as url,
+        TokenClient(settings=_settings(url), clock=ManualClock(), mask=ignore) as client,
+    ):
         fetch = asyncio.get_running_loop().create_task(client.fetch(Secret(SECRET)))
         await asyncio.wait_for(opened.wait(), 10)
         fetch.cancel()
@@ -510,7 +524,9 @@ async def test_a_fetch_that_is_cancelled_leaves_no_connection() -> None:
 
 
 async def test_a_client_can_be_closed_without_having_been_used() -> None:
-    async with TokenClient(settings=_settings("https://login.example.com/token"), clock=ManualClock()) as client:
+    async with TokenClient(
+        settings=_settings("https://login.example.com/token"), clock=ManualClock(), mask=ignore
+    ) as client:
         assert repr(client) == "<TokenClient login.example.com:443>"
 
 
@@ -631,7 +647,7 @@ async def test_a_file_of_authorities_that_is_missing_is_told_and_looked_for_agai
     async with (
         _endpoint().serving(authority.server_context()) as endpoint,
         TokenClient(
-            settings=_settings(endpoint.url, tls=TlsSettings(ca_file=str(path))), clock=ManualClock()
+            settings=_settings(endpoint.url, tls=TlsSettings(ca_file=str(path))), clock=ManualClock(), mask=ignore
         ) as client,
     ):
         with pytest.raises(TokenEndpointUnavailableError) as caught:

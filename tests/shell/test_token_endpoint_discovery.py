@@ -22,10 +22,13 @@ from switch_proxy.core.secret import Secret
 from switch_proxy.tokens.client import TokenClient
 from tests.authorization_server import RealAuthorizationServer, RegisteredClient
 from tests.manual_clock import ManualClock
+from tests.masking import Masked, ignore
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
+
+    from switch_proxy.core.secret import Mask
 
 SECRET: Final = Secret("zebra-quilt-vortex-secret")
 CLIENT: Final = RegisteredClient(client_id="the-client", method="client_secret_post", secret=SECRET.reveal())
@@ -52,7 +55,7 @@ async def _world(
             tls=TlsSettings(ca_file=str(folder / "ca.pem")),
             **settings,
         )
-        async with TokenClient(settings=credential, clock=clock or ManualClock()) as client:
+        async with TokenClient(settings=credential, clock=clock or ManualClock(), mask=ignore) as client:
             yield server, client
 
 
@@ -176,7 +179,7 @@ async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
         writer.close()
 
 
-def _client_behind(folder: Path, authority: trustme.CA, proxy: str, **environ: str) -> TokenClient:
+def _client_behind(folder: Path, authority: trustme.CA, proxy: str, mask: Mask = ignore, **environ: str) -> TokenClient:
     authority.cert_pem.write_to_path(folder / "ca.pem")
     settings = CredentialSettings(
         token_url="https://login.example.com/token",
@@ -184,19 +187,24 @@ def _client_behind(folder: Path, authority: trustme.CA, proxy: str, **environ: s
         client_secret=SecretSource(env="X"),
         tls=TlsSettings(ca_file=str(folder / "ca.pem"), server_name="localhost"),
     )
-    return TokenClient(settings=settings, clock=ManualClock(), environ={"HTTPS_PROXY": f"http://{proxy}", **environ})
+    return TokenClient(
+        settings=settings, clock=ManualClock(), mask=mask, environ={"HTTPS_PROXY": f"http://{proxy}", **environ}
+    )
 
 
 async def test_the_token_endpoint_is_reached_through_the_egress_proxy(tmp_path: Path, authority: trustme.CA) -> None:
     """A tunnel: the proxy is told the place and its own password, and sees neither secret nor token."""
+    masked = Masked()
     async with RealAuthorizationServer(CLIENT).serving(authority) as server:
         egress = EgressProxy(int(server.origin.rpartition(":")[2]))
         async with (
             egress.serving() as address,
-            _client_behind(tmp_path, authority, f"someone:a%20password@{address}") as client,
+            _client_behind(tmp_path, authority, f"someone:a%20password@{address}", masked) as client,
         ):
+            assert [kind for kind, _ in masked.secrets] == ["egress proxy"]
             assert (await client.fetch(SECRET)).value == Secret("token-1")
             assert client.egress_proxy is not None
+            assert masked.secrets[0][1] == client.egress_proxy.authorization
             assert client.egress_proxy.authorization is not None
     (head,) = egress.heads
     assert head.startswith(b"CONNECT login.example.com:443 HTTP/1.1\r\n")

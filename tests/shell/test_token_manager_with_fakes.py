@@ -16,12 +16,13 @@ from switch_proxy.tokens.client import TokenClient
 from switch_proxy.tokens.manager import TokenManager
 from switch_proxy.tokens.sources import CombinedCredentials, client_secret_file
 from tests.manual_clock import ManualClock
+from tests.masking import ignore
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
-    from switch_proxy.core.credential_events import CredentialEvent
+    from switch_proxy.core.events import CredentialEvent
     from switch_proxy.core.secret import Secret
     from switch_proxy.core.tokens import TokenGrant
     from switch_proxy.watched_files import WatchedFile
@@ -99,11 +100,13 @@ async def _running(tmp_path: Path, *, has_file: bool = True, has_previous: bool 
             audience="https://api.switchmarket.se",
         )
         secrets: WatchedFile | CombinedCredentials
-        secrets = client_secret_file(str(tmp_path / "client_secret"), clock=clock, poll_interval=POLL_INTERVAL)
+        secrets = client_secret_file(
+            str(tmp_path / "client_secret"), clock=clock, mask=ignore, poll_interval=POLL_INTERVAL
+        )
         if has_previous:
-            previous = client_secret_file(str(tmp_path / "previous_client_secret"), clock=clock)
+            previous = client_secret_file(str(tmp_path / "previous_client_secret"), clock=clock, mask=ignore)
             secrets = CombinedCredentials(main=secrets, previous=previous, clock=clock, poll_interval=POLL_INTERVAL)
-        async with TokenClient(settings=settings, clock=clock) as client:
+        async with TokenClient(settings=settings, clock=clock, mask=ignore) as client:
             manager = TokenManager(
                 name="switch",
                 settings=settings,

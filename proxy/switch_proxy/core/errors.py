@@ -22,7 +22,7 @@ Nothing here ever carries a secret, a token or a body of a token response in its
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
     from switch_proxy.core.config.problem import Problem as ConfigurationProblem
@@ -73,14 +73,18 @@ class SecretUnavailableError(SwitchProxyError):
     The text names the source (file or variable) and what is wrong with it, never the value.
     """
 
+    outcome: ClassVar[str] = "no_secret"
+
 
 class TokenFetchError(SwitchProxyError):
     """
     One fetch of an access token failed.
 
-    `reason` is a sentence a person can act on; `retry_after` is what the server asked for, in
-    seconds, or None.
+    `outcome` is why, in one word, as metrics have it; `reason` is a sentence a person can act on; `retry_after` is what
+    the server asked for, in seconds, or None.
     """
+
+    outcome: ClassVar[str] = "unexpected"
 
     def __init__(self, reason: str, *, retry_after: float | None = None) -> None:
         super().__init__(reason)
@@ -91,6 +95,8 @@ class TokenFetchError(SwitchProxyError):
 class TokenEndpointUnavailableError(TokenFetchError):
     """The token endpoint cannot be reached, or answers 5xx or 429: transient."""
 
+    outcome = "unavailable"
+
 
 class TokenRequestRefusedError(TokenFetchError):
     """
@@ -99,6 +105,8 @@ class TokenRequestRefusedError(TokenFetchError):
     `is_about_client` tells that it is the client's authentication that failed (RFC 6749 §5.2: 401, `invalid_client`).
     """
 
+    outcome = "refused"
+
     def __init__(self, reason: str, *, retry_after: float | None = None, is_about_client: bool = False) -> None:
         super().__init__(reason, retry_after=retry_after)
         self.is_about_client = is_about_client
@@ -106,6 +114,8 @@ class TokenRequestRefusedError(TokenFetchError):
 
 class TokenResponseInvalidError(TokenFetchError):
     """The token endpoint's answer cannot be used as an access token."""
+
+    outcome = "invalid"
 
 
 class TokenUnavailableError(SwitchProxyError):

@@ -96,6 +96,18 @@ def judge_readiness(snapshot: HealthSnapshot) -> Verdict:
     return Verdict(checks=tuple(_checks(snapshot)))
 
 
+def next_change_at(snapshot: HealthSnapshot) -> float | None:
+    """Return when the verdict may change without an event: the first of the tokens expires. None if there is none."""
+    return min(
+        (
+            credential.usable_until
+            for credential in snapshot.credentials
+            if credential.is_usable and credential.usable_until is not None
+        ),
+        default=None,
+    )
+
+
 def _checks(snapshot: HealthSnapshot) -> Iterator[Check]:
     for credential in snapshot.credentials:
         yield _judge_credential(credential, snapshot)

@@ -60,6 +60,9 @@ if TYPE_CHECKING:
 
     from switch_proxy.core.secret import Secret
 
+FETCHED: Final = "ok"
+"""The outcome of a fetch that brought a token; those of failed ones are the errors' own (core/errors.py)."""
+
 SHORTEST_CYCLE: Final = 0.5
 """
 Seconds from the start of one fetch to that of the next, where the token's own life would have it sooner: a server that
@@ -458,7 +461,7 @@ class CredentialStatus:
     secret_error: str | None
     """Why the secret's source cannot be read now, for people; the last good secret stays in use."""
     fetches: Mapping[str, int]
-    """How many fetches had which outcome: `ok`, or why they failed in one word (core/credential_events.py)."""
+    """How many fetches had which outcome: `ok`, or why they failed in one word (core/errors.py)."""
 
     @property
     def is_usable(self) -> bool:

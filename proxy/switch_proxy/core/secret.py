@@ -10,6 +10,7 @@ good stays in use. proxy/switch_proxy/tokens/sources.py does the reading.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from hmac import compare_digest
 from typing import Final, NoReturn, SupportsIndex, TypeAlias, final
@@ -19,6 +20,12 @@ from switch_proxy.core.jwt_claims import read_claims
 
 MAX_SECRET: Final = 64 * 1024
 """Bytes of a source that are read at most: real secrets have some 64, signed assertions a few thousand."""
+
+Mask: TypeAlias = Callable[[str, "Secret"], None]
+"""
+Has a secret masked in everything that is written from now on (core/redaction.py); the text says what it is an instance of.
+Whatever reads, fetches or makes a secret calls it before anybody else has the secret.
+"""
 
 _MASK: Final = "[secret]"
 
@@ -85,10 +92,9 @@ class Unchanged:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Changed:
-    """The source holds another secret, or the first one; `others` is what else belongs to it, a previous secret say."""
+    """The source holds another secret, or the first one."""
 
     secret: Secret
-    others: tuple[Secret, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

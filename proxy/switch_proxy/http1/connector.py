@@ -9,9 +9,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from switch_proxy.core.errors import UpstreamConnectError
+from switch_proxy.core.events import TlsBroken, TlsReloaded, TlsRestored
 from switch_proxy.core.http.problems import Problem
 from switch_proxy.core.http.response import ResponseParser
-from switch_proxy.core.route_events import TlsBroken, TlsReloaded, TlsRestored
 from switch_proxy.http1.connect_proxy import open_tunnel
 from switch_proxy.http1.upstream_codec import UpstreamCodec
 from switch_proxy.http1.upstream_connection import UpstreamConnection
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from switch_proxy.clock import Clock
     from switch_proxy.core.config.models import RouteSettings
     from switch_proxy.core.egress import EgressProxy
-    from switch_proxy.core.route_events import RouteEvent
+    from switch_proxy.core.events import RouteEvent
 
 _HAPPY_EYEBALLS_DELAY: Final = 0.25
 """Seconds before the next address is tried beside the first (RFC 8305 §5 recommends 250 ms)."""

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from switch_proxy.core.addresses import Address
     from switch_proxy.core.config.models import RouteSettings
     from switch_proxy.core.egress import EgressProxy
-    from switch_proxy.core.route_events import RouteEvent
+    from switch_proxy.core.events import RouteEvent
     from switch_proxy.http1.peers import ExchangeObserver, TokenProvider
 
 _LONGEST_TICK: Final = 0.25

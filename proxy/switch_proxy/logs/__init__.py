@@ -5,6 +5,5 @@ Standard output, for that is what a cluster collects, and nothing else is ever w
 
     log.py           Log: the parts below, opened and closed as one; what app.py holds
     events.py        structlog: events, as JSON or for people, and what libraries report through `logging`
-    credentials.py   what happens to credentials, as events; each secret and token is masked from then on
     writer.py        the thread that writes, so that nobody else waits or fails for it
 """

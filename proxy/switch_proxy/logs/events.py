@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from switch_proxy.core.access_line import access_event, access_level, is_logged
+from switch_proxy.core.events import LibraryReported
 from switch_proxy.core.timestamps import rfc3339
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
 
+    from switch_proxy.core.events import Event
     from switch_proxy.core.exchange_record import ExchangeRecord
     from switch_proxy.core.redaction import Redactor
 
@@ -136,9 +138,9 @@ class AccessEvents:
 class LibraryHandler(logging.Handler):
     """Passes on what libraries report through the standard library's logging."""
 
-    def __init__(self, logger: FilteringBoundLogger) -> None:
+    def __init__(self, write: Callable[[Event], None]) -> None:
         super().__init__(logging.WARNING)
-        self._logger = logger
+        self._write = write
 
     def emit(self, record: logging.LogRecord) -> None:
         """Log `library.reported`, with the traceback where there is one."""
@@ -146,5 +148,5 @@ class LibraryHandler(logging.Handler):
             message = record.getMessage()
         except (TypeError, ValueError):
             message = str(record.msg)
-        log = self._logger.error if record.levelno >= logging.ERROR else self._logger.warning
-        log("library.reported", library=record.name, message=message, exc_info=record.exc_info)
+        is_error = record.levelno >= logging.ERROR
+        self._write(LibraryReported(library=record.name, message=message, exc_info=record.exc_info, is_error=is_error))

@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING, Final, Self
 
 from switch_proxy.core.access_line import AccessLineRenderer
+from switch_proxy.core.events import LinesDropped, log_fields
 from switch_proxy.core.redaction import Redactor
 from switch_proxy.logs.events import AccessEvents, EventRenderer, make_logger
 from switch_proxy.logs.writer import LogWriter
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from switch_proxy.core.config.models import LogSettings
+    from switch_proxy.core.events import Event
     from switch_proxy.core.exchange_record import ExchangeRecord
 
 STANDARD_OUTPUT: Final = 1
@@ -56,7 +58,7 @@ class Log:
         self._writer = LogWriter(
             self._descriptor,
             describe_loss=lambda count, why: renderer.render(
-                "warning", {"event": "log.lines_dropped", "count": count, "reason": why}
+                LinesDropped.level, {"event": LinesDropped.name, **log_fields(LinesDropped(count=count, reason=why))}
             ),
         )
         self.events = make_logger(level=settings.level, renderer=renderer, write=self._writer.write)
@@ -86,6 +88,10 @@ class Log:
     def flush(self, timeout: float) -> bool:
         """Wait until what has been handed over is written, at most `timeout` seconds; say whether it is."""
         return self._writer.flush(timeout)
+
+    def write(self, event: Event) -> None:
+        """Write a line for an event."""
+        getattr(self.events, event.level)(event.name, **log_fields(event))
 
     def log_exchanges(self, records: Iterable[ExchangeRecord]) -> None:
         """Write a line for each of these exchanges that is to have one."""

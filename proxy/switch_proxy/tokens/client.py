@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from switch_proxy.clock import Clock
     from switch_proxy.core.config.models import CredentialSettings
     from switch_proxy.core.egress import EgressProxy
+    from switch_proxy.core.secret import Mask
     from switch_proxy.core.tokens import TokenGrant
 
 
@@ -54,10 +55,13 @@ _ID_BYTES: Final = 24
 class TokenClient:
     """Asks one credential's token endpoint for tokens."""
 
-    def __init__(self, *, settings: CredentialSettings, clock: Clock, environ: Mapping[str, str] | None = None) -> None:
-        """Take the settings; `environ` names the egress proxy. Raises InvalidValueError where that cannot be used."""
+    def __init__(
+        self, *, settings: CredentialSettings, clock: Clock, mask: Mask, environ: Mapping[str, str] | None = None
+    ) -> None:
+        """Take the settings; `environ` names the egress proxy. Raises InvalidValueError if that cannot be used."""
         self._settings = settings
         self._clock = clock
+        self._mask = mask
         self._environ = environ or {}
         self._url = URL(settings.token_url or settings.issuer or "", encoded=True)
         self._found: str | None = settings.token_url
@@ -82,11 +86,14 @@ class TokenClient:
                 proof = await self._prove(secret, token_url)
                 request = build_request(self._settings, proof, token_url=token_url)
                 response = await self._send("POST", self._url, request)
-            return parse_response(response, settings=self._settings, secret=proof, wall=self._clock.wall())
+            grant = parse_response(response, settings=self._settings, secret=proof, wall=self._clock.wall())
         except (TokenFetchError, SecretUnavailableError) as error:
             failure = error
         except Exception as error:  # noqa: BLE001 - aiohttp's, asyncio's, ssl's and the resolver's: all become ours
             failure = self._failure_of(error)
+        else:
+            self._mask("token", grant.value)
+            return grant
         self._doubt_token_url(failure)
         # Outside of the handler, so that the foreign exception, which holds the request, goes no further.
         raise failure
@@ -129,7 +136,10 @@ class TokenClient:
         return f"{self._url.host}:{self._url.port}"
 
     def _find_egress_proxy(self, url: URL) -> EgressProxy | None:
-        return find_egress_proxy(scheme=url.scheme, host=url.host or "", environ=self._environ)
+        found = find_egress_proxy(scheme=url.scheme, host=url.host or "", environ=self._environ)
+        if found is not None and found.authorization is not None:
+            self._mask("egress proxy", found.authorization)
+        return found
 
     async def _prove(self, secret: Secret, token_url: str) -> Secret:
         """Return what the request carries to authenticate the client: the secret, or an assertion made for it alone."""
@@ -139,7 +149,9 @@ class TokenClient:
         if method not in SIGNING_METHODS:
             return secret
         # In a thread: the first one imports what it takes, and a large RSA key takes milliseconds.
-        return await asyncio.to_thread(self._sign, secret, token_url)
+        assertion = await asyncio.to_thread(self._sign, secret, token_url)
+        self._mask("client assertion", assertion)
+        return assertion
 
     def _sign(self, secret: Secret, token_url: str) -> Secret:
         # Imported here: it brings cryptography, which the plain case does without.

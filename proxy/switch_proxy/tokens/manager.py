@@ -12,8 +12,13 @@ import asyncio
 from math import inf
 from typing import TYPE_CHECKING, Final, Protocol, assert_never
 
-from switch_proxy.core.credential_events import (
-    FETCHED,
+from switch_proxy.core.errors import (
+    SecretUnavailableError,
+    TokenFetchError,
+    TokenRequestRefusedError,
+    TokenUnavailableError,
+)
+from switch_proxy.core.events import (
     CredentialEvent,
     SecretBroken,
     SecretRefused,
@@ -21,15 +26,9 @@ from switch_proxy.core.credential_events import (
     SecretRestored,
     TokenRefreshed,
     TokenRefreshFailed,
-    outcome_of,
-)
-from switch_proxy.core.errors import (
-    SecretUnavailableError,
-    TokenFetchError,
-    TokenRequestRefusedError,
-    TokenUnavailableError,
 )
 from switch_proxy.core.lifecycle import (
+    FETCHED,
     SHORTEST_RETRY_AFTER,
     CredentialsChanged,
     CredentialStatus,
@@ -115,7 +114,7 @@ class CredentialObserver(Protocol):
     """Who is told of what happens to a credential; must not block."""
 
     def on_event(self, event: CredentialEvent) -> None:
-        """Take note of an event; of a new token or secret, before it is in use."""
+        """Take note of an event."""
 
 
 class TokenManager:
@@ -236,7 +235,6 @@ class TokenManager:
         now = self._clock.now()
         before = self._state
         self._state, effects = step(before, event, now, self._random())
-        # First, so that who masks tokens knows this one before it is in use.
         self._tell_of_fetch(before, self._state, now)
         for effect in effects:
             self._perform(effect)
@@ -343,7 +341,7 @@ class TokenManager:
             self._tell(
                 TokenRefreshed(
                     credential=self._name,
-                    token=after.token,
+                    generation=after.token.generation,
                     lifetime=after.token.lifetime,
                     refresh_in=next_in,
                     duration=duration,
@@ -354,18 +352,17 @@ class TokenManager:
     def _tell_of_failure(
         self, before: State, after: State, error: FetchFailure, *, now: float, duration: float, next_in: float
     ) -> None:
-        outcome = outcome_of(error)
-        self._fetches[outcome] = self._fetches.get(outcome, 0) + 1
+        self._fetches[error.outcome] = self._fetches.get(error.outcome, 0) + 1
         token = usable_token(after, now)
         self._tell(
             TokenRefreshFailed(
                 credential=self._name,
-                outcome=outcome,
+                outcome=error.outcome,
                 error=describe(error),
                 retry_in=next_in,
                 duration=duration,
                 consecutive_failures=after.failures,
-                usable_for=None if token is None else token.usable_until - now,
+                token_usable_for=None if token is None else token.usable_until - now,
                 refused_for=None if after.refused_since is None else now - after.refused_since,
                 awaits=None if after.refused_since is None else self._secrets.awaits,
                 is_news=describe(before.error) != describe(error),
@@ -394,14 +391,10 @@ class TokenManager:
         match outcome:
             case Unchanged():
                 return False
-            case Changed(secret=secret, others=others):
+            case Changed():
                 self._secret_error = None
                 is_first, self._has_secret = not self._has_secret, True
-                self._tell(
-                    SecretReloaded(
-                        credential=self._name, source=source, secret=secret, is_first=is_first, others=others
-                    )
-                )
+                self._tell(SecretReloaded(credential=self._name, source=source, is_first=is_first))
                 return True
             case Broken(error=error, has_last_good=has_last_good):
                 self._secret_error = error

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
     from switch_proxy.clock import Clock
     from switch_proxy.core.config.models import CredentialSettings, PrivateKeySettings, SecretSource, TlsSettings
+    from switch_proxy.core.secret import Mask
 
 _HMAC_KEY: Final = 32
 """Bytes of a client secret that signs with HS256 at least (RFC 7518 §3.2)."""
@@ -57,13 +58,19 @@ class EnvironmentSecret:
     """A secret in an environment variable, which stays as it was when the process started."""
 
     def __init__(
-        self, *, variable: str, environ: Mapping[str, str], parse: Callable[..., Secret] = parse_secret
+        self,
+        *,
+        variable: str,
+        environ: Mapping[str, str],
+        mask: Mask,
+        parse: Callable[..., Secret] = parse_secret,
     ) -> None:
         self.source = f"the environment variable {variable}"
         self.awaits = f"a restart with another value of {self.source}"
         self.state = SourceState()
         self._variable = variable
         self._environ = environ
+        self._mask = mask
         self._parse = parse
 
     def current(self) -> Secret:
@@ -75,16 +82,21 @@ class EnvironmentSecret:
 
     async def load(self) -> Outcome:
         """Read the variable and return what that came to."""
-        value = self._environ.get(self._variable)
-        reading: Secret | str = f"no client secret: {self.source} is not set"
-        if value is not None:
-            try:
-                # What is not UTF-8 stands in the environment as lone surrogates (PEP 383).
-                reading = self._parse(value.encode("utf-8", "surrogateescape"), source=self.source)
-            except SecretUnavailableError as error:
-                reading = str(error)
+        reading = self._read()
+        if isinstance(reading, Secret):
+            self._mask(self.source, reading)
         self.state, outcome = take_reading(self.state, reading)
         return outcome
+
+    def _read(self) -> Secret | str:
+        value = self._environ.get(self._variable)
+        if value is None:
+            return f"no client secret: {self.source} is not set"
+        try:
+            # What is not UTF-8 stands in the environment as lone surrogates (PEP 383).
+            return self._parse(value.encode("utf-8", "surrogateescape"), source=self.source)
+        except SecretUnavailableError as error:
+            return str(error)
 
     async def wait_for_change(self) -> Outcome:
         """Wait for ever: a process does not see changes of its environment."""
@@ -138,8 +150,7 @@ class CombinedCredentials:
         before, self._error = self._error, "; ".join(errors) or None
         if any(isinstance(outcome, Changed) for outcome in outcomes) and self._main.state.last_good is not None:
             before = None
-            previous = self.previous()
-            self._due.append(Changed(secret=self.current(), others=() if previous is None else (previous,)))
+            self._due.append(Changed(secret=self.current()))
         if self._error is not None and self._error != before:
             self._due.append(Broken(error=self._error, has_last_good=self._main.state.last_good is not None))
         elif self._error is None and before is not None:
@@ -164,23 +175,23 @@ _NONE: Final = Secret("")
 
 
 def credentials_from(
-    settings: CredentialSettings, *, environ: Mapping[str, str], clock: Clock
+    settings: CredentialSettings, *, environ: Mapping[str, str], clock: Clock, mask: Mask
 ) -> WatchedFile | EnvironmentSecret | CombinedCredentials:
-    """Return what a credential authenticates with, as its configuration names it; nothing is read yet."""
+    """Return what a credential authenticates with, as its configuration names it; each secret is masked as it is read."""
     tls_files = _tls_files(settings.tls, clock)
     if settings.auth_method in TLS_METHODS and tls_files is not None:
         return tls_files
     previous = None
     main: WatchedFile | EnvironmentSecret
     if settings.private_key is not None:
-        main = _private_key(settings.private_key, clock)
+        main = _private_key(settings.private_key, clock, mask)
     elif settings.client_assertion is not None:
-        main = _line(settings.client_assertion.file, parse_assertion, clock)
+        main = _line(settings.client_assertion.file, parse_assertion, clock, mask)
     elif settings.client_secret is not None:
         shortest = _HMAC_KEY if settings.auth_method in SIGNING_METHODS else 1
-        main = secret_from(settings.client_secret, environ=environ, clock=clock, shortest=shortest)
+        main = secret_from(settings.client_secret, environ=environ, clock=clock, mask=mask, shortest=shortest)
         if settings.previous_client_secret is not None:
-            previous = _optional_secret(settings.previous_client_secret, environ, clock, shortest)
+            previous = _optional_secret(settings.previous_client_secret, environ, clock, mask, shortest)
     else:
         raise SecretUnavailableError("no client secret: the configuration names none")
     if previous is None and tls_files is None:
@@ -189,28 +200,28 @@ def credentials_from(
     return CombinedCredentials(main=main, previous=previous, beside=beside, clock=clock)
 
 
-def client_secret_file(path: str, *, clock: Clock, poll_interval: float = POLL_INTERVAL) -> WatchedFile:
+def client_secret_file(path: str, *, clock: Clock, mask: Mask, poll_interval: float = POLL_INTERVAL) -> WatchedFile:
     """Return a file that holds a client secret and nothing else; it is not read yet."""
-    return WatchedFile(path=path, clock=clock, poll_interval=poll_interval, read=partial(_read, path))
+    return _watched(path, clock, mask, read=partial(_read, path), poll_interval=poll_interval)
 
 
 def secret_from(
-    settings: SecretSource, *, environ: Mapping[str, str], clock: Clock, shortest: int = 1
+    settings: SecretSource, *, environ: Mapping[str, str], clock: Clock, mask: Mask, shortest: int = 1
 ) -> WatchedFile | EnvironmentSecret:
     """Return the secret that a configuration names, of `shortest` bytes at least; nothing is read yet."""
     parse = partial(parse_secret, shortest=shortest)
     if settings.file is not None:
-        return _line(settings.file, parse, clock)
-    return EnvironmentSecret(variable=settings.env or "", environ=environ, parse=parse)
+        return _line(settings.file, parse, clock, mask)
+    return EnvironmentSecret(variable=settings.env or "", environ=environ, mask=mask, parse=parse)
 
 
-def _line(path: str, parse: Callable[..., Secret], clock: Clock) -> WatchedFile:
+def _line(path: str, parse: Callable[..., Secret], clock: Clock, mask: Mask) -> WatchedFile:
     kind = "client assertion" if parse is parse_assertion else "client secret"
-    return WatchedFile(path=path, clock=clock, read=partial(_read, path, parse=parse, kind=kind))
+    return _watched(path, clock, mask, read=partial(_read, path, parse=parse, kind=kind))
 
 
 def _optional_secret(
-    settings: SecretSource, environ: Mapping[str, str], clock: Clock, shortest: int
+    settings: SecretSource, environ: Mapping[str, str], clock: Clock, mask: Mask, shortest: int
 ) -> WatchedFile | EnvironmentSecret:
     """Return a secret that may be missing or empty: between two rotations there is none."""
 
@@ -221,15 +232,15 @@ def _optional_secret(
     if path is None:
         variable = settings.env or ""
         given = {variable: environ.get(variable, "")}
-        return EnvironmentSecret(variable=variable, environ=given, parse=parse)
+        return EnvironmentSecret(variable=variable, environ=given, mask=mask, parse=parse)
 
     def read() -> Secret:
         return _read(path, parse=parse) if Path(path).exists() else _NONE
 
-    return WatchedFile(path=path, clock=clock, read=read)
+    return _watched(path, clock, mask, read=read)
 
 
-def _private_key(settings: PrivateKeySettings, clock: Clock) -> WatchedFile:
+def _private_key(settings: PrivateKeySettings, clock: Clock, mask: Mask) -> WatchedFile:
     """Return a key with its certificate, where one is named: one text, so that both change at once or not at all."""
     kind = "private key"
     source = name_of(settings.file)
@@ -245,13 +256,25 @@ def _private_key(settings: PrivateKeySettings, clock: Clock) -> WatchedFile:
         check_private_key(text, settings, source=source)
         return Secret(text)
 
-    return WatchedFile(path=settings.file, clock=clock, read=read)
+    return _watched(settings.file, clock, mask, read=read)
 
 
 def _tls_files(settings: TlsSettings, clock: Clock) -> WatchedFile | None:
-    """Return the files of TLS as a source, so that they are watched; None if there are none."""
+    """
+    Return the files of TLS as a source, so that they are watched; None if there are none.
+
+    They need not be made known for masking: a private key in PEM is masked by its shape.
+    """
     files = TlsFiles(settings, owner="the credential", new_context=partial(ssl.SSLContext, ssl.PROTOCOL_TLS_CLIENT))
     return files.watch(clock)
+
+
+def _watched(
+    path: str, clock: Clock, mask: Mask, *, read: Callable[[], Secret], poll_interval: float = POLL_INTERVAL
+) -> WatchedFile:
+    return WatchedFile(
+        path=path, clock=clock, read=read, on_read=partial(mask, name_of(path)), poll_interval=poll_interval
+    )
 
 
 def _read(path: str, *, parse: Callable[..., Secret] = parse_secret, kind: str = "client secret") -> Secret:

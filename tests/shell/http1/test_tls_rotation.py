@@ -11,7 +11,7 @@ import pytest
 import trustme
 
 from switch_proxy.core.config.models import TlsSettings
-from switch_proxy.core.route_events import TlsBroken, TlsReloaded, TlsRestored
+from switch_proxy.core.events import TlsBroken, TlsReloaded, TlsRestored
 from switch_proxy.watched_files import POLL_INTERVAL
 from tests.shell.http1.certificates import Certificates
 from tests.shell.http1.raw_peer import TlsStream, working
@@ -21,7 +21,7 @@ from tests.shell.http1.world import until
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from switch_proxy.core.route_events import RouteEvent
+    from switch_proxy.core.events import RouteEvent
     from tests.shell.http1.conftest import StartWorld
     from tests.shell.http1.raw_client import RawClient
     from tests.shell.http1.raw_upstream import UpstreamSide

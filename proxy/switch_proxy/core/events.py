@@ -1,0 +1,328 @@
+"""
+What happens while the proxy runs, as values: every event of the log but the requests'.
+
+`name` and `level` are the log's. `log_fields` renders the others in the order in which they stand here, floats (seconds)
+rounded to milliseconds. No event holds a secret or a token.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from typing import Any, ClassVar, Final, Literal, TypeAlias
+
+Level: TypeAlias = Literal["debug", "info", "warning", "error", "critical"]
+
+_UNLESS_NONE: Final = {"log": "unless None"}
+_NOT_LOGGED: Final = {"log": "never"}
+
+
+# --- credentials ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenRefreshed:
+    """A new token is in use. `lifetime`, `refresh_in` and the fetch's `duration` in seconds."""
+
+    name: ClassVar[str] = "token.refreshed"
+    level: ClassVar[Level] = "info"
+    credential: str
+    generation: int
+    lifetime: float
+    refresh_in: float
+    duration: float
+    after_failures: int
+    """How many fetches had failed before it, in a row."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenRefreshFailed:
+    """A fetch failed; the token there is, if any, stays in use. `retry_in` and `duration` in seconds."""
+
+    name: ClassVar[str] = "token.refresh_failed"
+    credential: str
+    outcome: str
+    error: str
+    retry_in: float
+    duration: float
+    consecutive_failures: int
+    token_usable_for: float | None
+    """How long the token is still usable, in seconds; None if there is no usable one."""
+    refused_for: float | None = field(metadata=_UNLESS_NONE)
+    """How long the client has been refused, in seconds; None if it was not since the last success."""
+    awaits: str | None = field(metadata=_UNLESS_NONE)
+    """What would end that, for people."""
+    is_news: bool = field(metadata=_NOT_LOGGED)
+    """Whether the fetch before it did not fail, or for another reason."""
+
+    @property
+    def level(self) -> Level:
+        """Return `debug` for a repetition."""
+        return "warning" if self.is_news else "debug"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SecretReloaded:
+    """Another client secret (key, assertion) has been read from its `source`, or the first one."""
+
+    name: ClassVar[str] = "secret.reloaded"
+    level: ClassVar[Level] = "info"
+    credential: str
+    source: str
+    is_first: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SecretBroken:
+    """The client secret can no longer be read from its `source`; the last good one, if any, stays in use."""
+
+    name: ClassVar[str] = "secret.broken"
+    level: ClassVar[Level] = "warning"
+    credential: str
+    source: str
+    error: str
+    has_last_good: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SecretRestored:
+    """The `source` can be read again, and holds the secret that was in use all the time."""
+
+    name: ClassVar[str] = "secret.restored"
+    level: ClassVar[Level] = "info"
+    credential: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SecretRefused:
+    """The authorization server refused the client secret from `source`, and took the previous one."""
+
+    name: ClassVar[str] = "secret.refused"
+    credential: str
+    source: str
+    error: str
+    used_instead: str = "the previous secret"
+    is_news: bool = field(metadata=_NOT_LOGGED)
+    """Whether the fetch before it was not like it."""
+
+    @property
+    def level(self) -> Level:
+        """Return `debug` for a repetition."""
+        return "warning" if self.is_news else "debug"
+
+
+CredentialEvent: TypeAlias = (
+    TokenRefreshed | TokenRefreshFailed | SecretReloaded | SecretBroken | SecretRestored | SecretRefused
+)
+
+# --- routes --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TlsReloaded:
+    """The route's TLS files have changed; new connections use them."""
+
+    name: ClassVar[str] = "tls.reloaded"
+    level: ClassVar[Level] = "info"
+    route: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TlsBroken:
+    """The route's TLS files can no longer be used; the last good ones stay in use."""
+
+    name: ClassVar[str] = "tls.broken"
+    level: ClassVar[Level] = "warning"
+    route: str
+    source: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TlsRestored:
+    """The route's TLS files can be used again, and are those that were in use all the time."""
+
+    name: ClassVar[str] = "tls.restored"
+    level: ClassVar[Level] = "info"
+    route: str
+    source: str
+
+
+RouteEvent: TypeAlias = TlsReloaded | TlsBroken | TlsRestored
+
+# --- the process ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListenerStarted:
+    """A listener is bound."""
+
+    name: ClassVar[str] = "listener.started"
+    level: ClassVar[Level] = "info"
+    listener: str
+    address: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProxyStarted:
+    """Everything runs. `loop` is uvloop, or asyncio if the platform has no uvloop."""
+
+    name: ClassVar[str] = "proxy.started"
+    level: ClassVar[Level] = "info"
+    version: str
+    python: str
+    loop: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProxyStartFailed:
+    """The proxy could not start."""
+
+    name: ClassVar[str] = "proxy.start_failed"
+    level: ClassVar[Level] = "error"
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProxyBecameReady:
+    """Requests are served from now on."""
+
+    name: ClassVar[str] = "proxy.became_ready"
+    level: ClassVar[Level] = "info"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProxyBecameUnready:
+    """Requests are refused from now on."""
+
+    name: ClassVar[str] = "proxy.became_unready"
+    level: ClassVar[Level] = "warning"
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignalReceived:
+    """The process was asked to end."""
+
+    name: ClassVar[str] = "signal.received"
+    level: ClassVar[Level] = "info"
+    signal: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProxyDraining:
+    """The end has begun. Both in seconds."""
+
+    name: ClassVar[str] = "proxy.draining"
+    level: ClassVar[Level] = "info"
+    drain_delay: float
+    grace_period: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestsCut:
+    """So many requests were not finished within the grace period, in seconds."""
+
+    name: ClassVar[str] = "requests.cut"
+    level: ClassVar[Level] = "warning"
+    count: int
+    grace_period: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProxyStopped:
+    """Everything is closed."""
+
+    name: ClassVar[str] = "proxy.stopped"
+    level: ClassVar[Level] = "info"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProxyAborted:
+    """A second signal ended the process at once."""
+
+    name: ClassVar[str] = "proxy.aborted"
+    level: ClassVar[Level] = "warning"
+    signal: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskDied:
+    """A part of the proxy failed that must not."""
+
+    name: ClassVar[str] = "task.died"
+    level: ClassVar[Level] = "critical"
+    exc_info: BaseException
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoopErrorCaught:
+    """A callback or a forgotten task failed: a defect that one request may suffer from."""
+
+    name: ClassVar[str] = "loop.error_caught"
+    level: ClassVar[Level] = "error"
+    message: str
+    exc_info: BaseException | None
+
+
+ProcessEvent: TypeAlias = (
+    ListenerStarted
+    | ProxyStarted
+    | ProxyStartFailed
+    | ProxyBecameReady
+    | ProxyBecameUnready
+    | SignalReceived
+    | ProxyDraining
+    | RequestsCut
+    | ProxyStopped
+    | ProxyAborted
+    | TaskDied
+    | LoopErrorCaught
+)
+
+# --- the log itself ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LibraryReported:
+    """A library used the standard library's logging; `exc_info` is as there."""
+
+    name: ClassVar[str] = "library.reported"
+    library: str
+    message: str
+    exc_info: Any
+    is_error: bool = field(metadata=_NOT_LOGGED)
+
+    @property
+    def level(self) -> Level:
+        """Return the library's level, as far as there is one like it."""
+        return "error" if self.is_error else "warning"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinesDropped:
+    """So many lines of the log could not be written, for this reason."""
+
+    name: ClassVar[str] = "log.lines_dropped"
+    level: ClassVar[Level] = "warning"
+    count: int
+    reason: str
+
+
+LogEvent: TypeAlias = LibraryReported | LinesDropped
+
+# --- all -----------------------------------------------------------------------------------------------------------
+
+Event: TypeAlias = CredentialEvent | RouteEvent | ProcessEvent | LogEvent
+
+
+def log_fields(event: Event) -> dict[str, object]:
+    """Return an event's fields as the log has them."""
+    found: dict[str, object] = {}
+    for each in fields(event):
+        value = getattr(event, each.name)
+        rule = each.metadata.get("log")
+        if rule != "never" and not (rule == "unless None" and value is None):
+            found[each.name] = round(value, 3) if isinstance(value, float) else value
+    return found
