@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from switch_proxy.core.exchange_record import ExchangeRecord
     from switch_proxy.core.health import HealthSnapshot
     from switch_proxy.core.lifecycle import CredentialStatus
-    from switch_proxy.http1.snapshot import RouteSnapshot
+    from switch_proxy.core.route_snapshot import RouteSnapshot
 
 _PREFIX: Final = "switch_proxy_"
 

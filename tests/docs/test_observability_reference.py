@@ -13,7 +13,7 @@ from switch_proxy.core.access_line import access_event
 from switch_proxy.core.errors import SecretUnavailableError, TokenFetchError
 from switch_proxy.core.exchange_record import ExchangeRecord
 from switch_proxy.core.lifecycle import FETCHED
-from switch_proxy.http1.snapshot import RouteSnapshot
+from switch_proxy.core.route_snapshot import RouteSnapshot
 from switch_proxy.telemetry import State, Telemetry
 from tests.credential_statuses import READY
 

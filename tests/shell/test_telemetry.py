@@ -15,7 +15,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families
 
 from switch_proxy.core.exchange_record import ExchangeRecord
-from switch_proxy.http1.snapshot import RouteSnapshot
+from switch_proxy.core.route_snapshot import RouteSnapshot
 from switch_proxy.telemetry import State, Telemetry
 from tests.credential_statuses import NEVER_HELD, READY
 

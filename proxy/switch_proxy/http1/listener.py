@@ -9,10 +9,10 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, Final
 
 from switch_proxy.core.errors import ListenError
+from switch_proxy.core.route_snapshot import RouteSnapshot
 from switch_proxy.http1.client_connection import ClientConnection
 from switch_proxy.http1.connector import Connector
 from switch_proxy.http1.context import RouteContext
-from switch_proxy.http1.snapshot import RouteSnapshot
 
 if TYPE_CHECKING:
     from collections.abc import Callable

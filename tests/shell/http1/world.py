@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
     from switch_proxy.core.egress import EgressProxy
     from switch_proxy.core.exchange_record import ExchangeRecord
+    from switch_proxy.core.route_snapshot import RouteSnapshot
     from switch_proxy.core.tokens import AccessToken
-    from switch_proxy.http1.snapshot import RouteSnapshot
     from tests.shell.http1.messages import Head
 
 WALL: Final = 1762185104.667
