@@ -16,7 +16,7 @@ PYTHONS = $(or $(PYTHON),python3 python3.13 python3.12 python3.11)
 CONFIG ?= config.yaml
 SECONDS ?= 60
 
-.PHONY: help setup demo run test check fmt fuzz soak bench bench-quick image image-test schema lock dist sbom audit clean
+.PHONY: help setup demo run test check fmt fuzz soak bench bench-quick image image-test schema tables lock dist sbom audit clean
 
 help: ## List the tasks
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -73,6 +73,10 @@ image-test: $(VENV)/dev.stamp ## Build the image with buildah on a base from deb
 schema: $(VENV)/run.stamp ## Write config.schema.json anew from the code
 	@$(BIN)/switch-proxy schema > config.schema.json.new
 	@mv config.schema.json.new config.schema.json
+
+tables: $(VENV)/dev.stamp ## Write the tables of the pages anew that are made from the code
+	@for tables in tests.core.lifecycle_tables tests.shell.fault_matrix tests.docs.configuration_tables; do \
+	  $(BIN)/python -m $$tables || exit 1; done
 
 dist: $(TOOLS)/stamp ## Build wheel and sdist into dist/, and check that they can be built again, installed and run
 	@$(TOOLS)/bin/python -m tools.dist $(ARGS)

@@ -1,12 +1,11 @@
 """
 What core/lifecycle.py does, as tables: each cell is found by asking it.
 
-`python -m tests.core.lifecycle_tables` writes them into docs/token-lifecycle.md.
+`make tables` writes them into docs/token-lifecycle.md.
 """
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Final
 
@@ -39,6 +38,7 @@ from switch_proxy.core.lifecycle import (
 )
 from switch_proxy.core.secret import Secret
 from switch_proxy.core.tokens import Freshness, TokenGrant, issue
+from tests.generated_tables import markdown, write
 
 PAGE: Final = Path(__file__).parents[2] / "docs" / "token-lifecycle.md"
 
@@ -152,30 +152,8 @@ def arrows() -> set[tuple[str, str]]:
     return found
 
 
-def markdown(head: list[str], rows: list[list[str]]) -> str:
-    """Return a table in Markdown."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
 TABLES: Final = {"what a request gets": requests_table, "transitions": transitions_table}
 
 
-def generated(page: str, name: str) -> re.Match[str] | None:
-    """Return the place of a generated table in the page."""
-    return re.search(rf"(?<=<!-- generated: {name} -->\n).*?(?=\n<!-- end -->)", page, re.DOTALL)
-
-
-def write() -> None:
-    """Write the tables into the page."""
-    page = PAGE.read_text(encoding="utf-8")
-    for name, render in TABLES.items():
-        place = generated(page, name)
-        if place is None:
-            raise SystemExit(f"{PAGE} has no place for the table {name!r}")
-        page = page[: place.start()] + render() + page[place.end() :]
-    PAGE.write_text(page, encoding="utf-8")
-
-
 if __name__ == "__main__":
-    write()
+    write(PAGE, TABLES)

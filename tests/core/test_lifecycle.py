@@ -52,10 +52,10 @@ from tests.core.lifecycle_tables import (
     TABLES,
     TOKEN,
     arrows,
-    generated,
     state_at,
     what_a_request_gets,
 )
+from tests.generated_tables import generated
 
 DOWN = TokenEndpointUnavailableError("the token endpoint is down")
 REFUSED = TokenRequestRefusedError("the token endpoint refused")
@@ -87,7 +87,7 @@ def test_a_request_gets_what_the_table_says(freshness: Freshness, phase: str, ex
 
 @pytest.mark.parametrize("name", TABLES)
 def test_the_documentation_has_the_tables_that_the_code_gives(name: str) -> None:
-    """Where this fails: python -m tests.core.lifecycle_tables."""
+    """`make tables` writes them."""
     place = generated(PAGE.read_text(encoding="utf-8"), name)
     assert place is not None
     assert place[0] == TABLES[name]()

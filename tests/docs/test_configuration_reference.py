@@ -5,82 +5,50 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
 from switch_proxy.cli import ExitCode, make_parser
-from switch_proxy.core.addresses import Address
 from switch_proxy.core.config.json_schema import configuration_schema
-from switch_proxy.core.config.keys import Field, fields_of
+from switch_proxy.core.config.keys import fields_of
 from switch_proxy.core.config.models import Settings
-from switch_proxy.core.config.units import parse_duration, parse_size
 from switch_proxy.settings import parse
+from tests.docs.configuration_tables import TABLES, sections
+from tests.generated_tables import generated, names
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from switch_proxy.core.config.keys import Field
 
 _ROOT = Path(__file__).parents[2]
 _REFERENCE = (_ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
 
 
-_INLINE = frozenset({"client_secret", "previous_client_secret", "private_key", "client_assertion"})
-"""Sections whose keys are told in the table of the section above them."""
+@pytest.mark.parametrize("path", TABLES)
+def test_page_has_the_tables_that_the_code_gives(path: str) -> None:
+    """`make tables` writes them."""
+    place = generated(_REFERENCE, path)
+    assert place is not None
+    assert place[0] == TABLES[path]()
 
 
-def _sections() -> dict[str, str]:
-    """Return the reference's texts by their headings, without backticks."""
+def test_page_has_each_table_once_below_its_heading() -> None:
+    """Every key there is has its row, and no other."""
+    assert sorted(names(_REFERENCE)) == sorted(TABLES)
     pieces = re.split(r"^#{3,4} (.*)$", _REFERENCE, flags=re.MULTILINE)
-    return {heading.replace("`", ""): text for heading, text in zip(pieces[1::2], pieces[2::2], strict=True)}
+    for heading, text in zip(pieces[1::2], pieces[2::2], strict=True):
+        # The page may have further sections, but none with a table of another.
+        assert names(text) in ([], [heading.replace("`", "")])
 
 
-def _keys(model: type[Any], heading: str, prefix: str = "") -> Iterator[tuple[str, str, Field]]:
-    """Return the section of the reference, the key as it is written there, and the field, of each key there is."""
-    for field in fields_of(model):
-        if field.name in _INLINE:
-            yield from ((heading, f"{field.name}.{inner.name}", inner) for inner in fields_of(field.model or model))
-        elif field.model is None or field.name == "tls":
-            yield heading, f"{prefix}{field.name}", field
-        if field.model is not None and field.name not in _INLINE:
-            place = f"{heading}.{field.name}" if heading else field.name
-            place = f"{place}.NAME" if field.is_table else f"{place}[N]" if field.is_list else place
-            yield from _keys(field.model, "TLS" if field.name == "tls" else place)
-
-
-_KEYS = [pytest.param(*key, id=f"{key[0]}.{key[1]}") for key in _keys(Settings, "")]
-
-
-def _row(heading: str, key: str) -> list[str]:
-    for line in _sections()[heading].splitlines():
-        cells = [cell.strip() for cell in line.strip("|").split("|")]
-        if cells[0] == f"`{key}`":
-            return cells
-    pytest.fail(f"docs/configuration.md has no row for `{key}` under {heading!r}")
-
-
-@pytest.mark.parametrize(("heading", "key", "field"), _KEYS)
-def test_every_key_is_in_the_reference_with_its_default_and_its_reason(heading: str, key: str, field: Field) -> None:
-    _, kind, default, text = _row(heading, key)
-    assert text.endswith(".")
-    if field.is_required:
-        assert default == "required"
-    elif isinstance(field.default, bool):
-        assert default == f"`{str(field.default).lower()}`"
-    elif kind == "duration":
-        assert parse_duration(default.strip("`")) == field.default
-    elif kind in {"size", "number"}:
-        assert parse_size(default.strip("`")) == field.default
-    elif isinstance(field.default, (str, Address)):
-        assert default == f"`{field.default}`"
-    else:
-        assert not default.startswith("`")
-
-
-def test_reference_tells_of_no_key_that_there_is_not() -> None:
-    known = {(heading, key) for heading, key, _ in _keys(Settings, "")}
-    for heading, text in _sections().items():
-        for key in re.findall(r"^\| `([a-z_.]+)` \| ", text, flags=re.MULTILINE):
-            assert (heading, key) in known
+@pytest.mark.parametrize(
+    "field", [pytest.param(row.field, id=f"{path}.{row.key}") for path, rows in sections().items() for row in rows]
+)
+def test_every_default_has_its_reason(field: Field) -> None:
+    """A value that is there by default is one that somebody chose, so it has a reason."""
+    assert field.key.text.endswith(".")
+    has_value = not field.is_required and field.key.rule is not None and field.default not in (None, (), {})
+    assert field.key.why.endswith(".") if has_value else not field.key.why or field.key.why.endswith(".")
 
 
 @pytest.mark.parametrize("code", ExitCode, ids=lambda code: code.name)

@@ -10,7 +10,6 @@ import asyncio
 import json
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import aiohttp
@@ -39,7 +38,8 @@ from switch_proxy.demo.faults import (
 )
 from switch_proxy.demo.switch_api import FakeSwitchAPI
 from switch_proxy.logs.log import Log
-from tests.core.lifecycle_tables import PAGE, generated, markdown
+from tests.core.lifecycle_tables import PAGE
+from tests.generated_tables import markdown, write
 from tests.manual_clock import ManualClock, until
 
 if TYPE_CHECKING:
@@ -333,14 +333,5 @@ def _recovery(seconds: float) -> str:
     return f"{seconds:g} s" if seconds else "at once"
 
 
-def write() -> None:
-    """Write the table into the page."""
-    page = PAGE.read_text(encoding="utf-8")
-    place = generated(page, "fault matrix")
-    if place is None:
-        raise SystemExit(f"{Path(PAGE).name} has no place for the fault matrix")
-    PAGE.write_text(page[: place.start()] + table() + page[place.end() :], encoding="utf-8")
-
-
 if __name__ == "__main__":
-    write()
+    write(PAGE, {"fault matrix": table})

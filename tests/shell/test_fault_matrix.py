@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from switch_proxy.core.tokens import Freshness
-from tests.core.lifecycle_tables import PAGE, generated
+from tests.core.lifecycle_tables import PAGE
+from tests.generated_tables import generated
 from tests.shell.fault_matrix import FAULTS, METHODS, MOMENTS, SERVED, Fault, Method, expected, table, world
 
 
@@ -43,7 +44,7 @@ async def test_a_request_gets_what_the_matrix_says(fault: Fault, state: Freshnes
 
 
 def test_the_page_has_the_matrix() -> None:
-    """Where this fails: python -m tests.shell.fault_matrix."""
+    """`make tables` writes it."""
     place = generated(PAGE.read_text(encoding="utf-8"), "fault matrix")
     assert place is not None
     assert place[0] == table()

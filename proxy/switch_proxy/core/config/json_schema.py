@@ -20,7 +20,7 @@ def configuration_schema() -> dict[str, Any]:
 def _model(model: type[Any]) -> dict[str, Any]:
     fields = list(fields_of(model))
     schema: dict[str, Any] = {
-        "description": " ".join((model.__doc__ or "").split()),
+        "description": _plain(" ".join((model.__doc__ or "").split())),
         "type": "object",
         "additionalProperties": False,
         "properties": {field.name: _described(field) for field in fields},
@@ -30,8 +30,13 @@ def _model(model: type[Any]) -> dict[str, Any]:
     return schema
 
 
+def _plain(markdown: str) -> str:
+    """Return a text without the backticks that an editor would show as they are."""
+    return markdown.replace("`", "")
+
+
 def _described(field: Field) -> dict[str, Any]:
-    schema = {**_value(field), "description": field.key.text}
+    schema = {**_value(field), "description": _plain(field.key.text)}
     # The defaults of a section are told at its keys.
     if not field.is_required and field.model is None:
         default = plain_value(field.default)

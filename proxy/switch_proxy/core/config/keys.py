@@ -2,7 +2,7 @@
 How a model says what it holds: each field is annotated with a Key, and the Key has the Rule of its value.
 
 Keys are read by core/config/validation.py and described by core/config/json_schema.py. A model that is made in code holds
-itself to them with `hold_to_rules`.
+itself to them with `validate`.
 """
 
 from __future__ import annotations
@@ -25,25 +25,31 @@ class Rule:
     """
     What one value may be.
 
-    `parse` returns the value in its final form, takes that form too, and raises InvalidValueError; `json` is what an
-    editor can check of it (JSON Schema).
+    `parse` returns the value in its final form, takes that form too, and raises InvalidValueError. `kind` is its type in a
+    word for documentation, `json` what an editor can check of it (JSON Schema).
     """
 
     parse: Callable[[object], object]
+    kind: str
     json: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Key:
     """
-    What is said of one key of a model: what it is for, and the rule of its value.
+    One key of a model: what it is for, and the rule of its value.
 
-    `rule` is None where the value is a model, or holds models. In a table it is the rule of each value, and `names` that
-    of the names. `before` looks at the value of a section before its keys are read and raises InvalidValueError.
-    `example` is a value as it is written in YAML.
+    `text` stands alone, in editors; `why` is the reason of the default, and what else the reference says. `without` says
+    what is taken if the key is left out and its default is not a value. All three are Markdown.
+
+    `rule` is None if the value is a model, or holds models. In a table it is the rule of each value, and `names` that of
+    the names. `before` looks at the value of a section before its keys are read and raises InvalidValueError. `example` is
+    a value as it is written in YAML.
     """
 
     text: str
+    why: str = ""
+    without: str = "none"
     rule: Rule | None = None
     names: Rule | None = None
     before: Callable[[object], None] | None = None
@@ -86,7 +92,7 @@ def fields_of(model: type[Any]) -> Iterator[Field]:
         )
 
 
-def hold_to_rules(instance: Any) -> None:
+def validate(instance: Any) -> None:
     """Check a model that was made in code. Raises InvalidValueError at the first value that breaks its rule."""
     model = type(instance)
     values = {field.name: getattr(instance, field.name) for field in fields_of(model)}

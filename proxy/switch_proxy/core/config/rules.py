@@ -19,7 +19,7 @@ from switch_proxy.core.errors import InvalidValueError
 from switch_proxy.core.path_prefix import PathPrefix, parse_path_prefix
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
 _DAY: Final = 86400.0
 _MIB: Final = 1024 * 1024
@@ -190,11 +190,13 @@ def _host_or_none(value: object) -> str | None:
 # --- what an editor can check of them ------------------------------------------------------------------------------
 
 
-def _rule(parse: Callable[[object], object], *alternatives: Mapping[str, Any]) -> Rule:
+def _rule(parse: Callable[[object], object], kind: str, *alternatives: Mapping[str, Any]) -> Rule:
     """Return a rule whose values look like one of the alternatives, or are text with a `${…}` in it."""
     if _STRING not in alternatives:
         alternatives = (*alternatives, {"type": "string", "pattern": r"\$\{"})
-    return Rule(parse=parse, json=alternatives[0] if len(alternatives) == 1 else {"anyOf": list(alternatives)})
+    return Rule(
+        parse=parse, kind=kind, json=alternatives[0] if len(alternatives) == 1 else {"anyOf": list(alternatives)}
+    )
 
 
 _NULL: Final = {"type": "null"}
@@ -217,20 +219,22 @@ def duration(lowest: float, highest: float = _DAY) -> Rule:
         return seconds
 
     number = {"type": "number", "minimum": lowest, "maximum": highest}
-    return _rule(parse, number, {"type": "string", "pattern": r"^([0-9]+(\.[0-9]+)?|\.[0-9]+) ?(ms|s|m|h|d)?$"})
+    return _rule(
+        parse, "duration", number, {"type": "string", "pattern": r"^([0-9]+(\.[0-9]+)?|\.[0-9]+) ?(ms|s|m|h|d)?$"}
+    )
 
 
 def count(lowest: int, highest: int) -> Rule:
     """Return the rule of a whole number between two."""
     number = {"type": "integer", "minimum": lowest, "maximum": highest}
-    return _rule(_between(lowest, highest, parse_count), number, {"type": "string", "pattern": "^[0-9]+$"})
+    return _rule(_between(lowest, highest, parse_count), "number", number, {"type": "string", "pattern": "^[0-9]+$"})
 
 
 def size(lowest: int, highest: int = _MIB) -> Rule:
     """Return the rule of a number of bytes between two."""
     pattern = r"^([0-9]+(\.[0-9]+)?|\.[0-9]+) ?(B|kB|KiB|MB|MiB)?$"
     number = {"type": "integer", "minimum": lowest, "maximum": highest}
-    return _rule(_between(lowest, highest, parse_size), number, {"type": "string", "pattern": pattern})
+    return _rule(_between(lowest, highest, parse_size), "size", number, {"type": "string", "pattern": pattern})
 
 
 def _between(lowest: int, highest: int, parse: Callable[[object], int]) -> Callable[[object], int]:
@@ -254,7 +258,11 @@ def one_of(*words: str) -> Rule:
             )
         return word
 
-    return _rule(parse, {"enum": [*words, False] if "off" in words else list(words)})
+    return _rule(parse, _listed(words), {"enum": [*words, False] if "off" in words else list(words)})
+
+
+def _listed(words: Iterable[str]) -> str:
+    return ", ".join(f"`{word}`" for word in words)
 
 
 def optional_one_of(*words: str) -> Rule:
@@ -264,29 +272,31 @@ def optional_one_of(*words: str) -> Rule:
     def parse(value: object) -> object:
         return None if value is None or value == "" else rule.parse(value)
 
-    return _rule(parse, {"enum": list(words)}, _NULL)
+    return _rule(parse, _listed(words), {"enum": list(words)}, _NULL)
 
 
-TEXT: Final = _rule(parse_text, _STRING)
-OPTIONAL_TEXT: Final = _rule(_text_or_none, _STRING, _NULL)
-NAME: Final = _rule(parse_name, {"type": "string", "pattern": f"^{_NAME.pattern}$"})
-VARIABLE: Final = _rule(_variable, {"type": "string", "pattern": f"^({_VARIABLE.pattern})?$"}, _NULL)
-SCOPE: Final = _rule(_scope, _STRING, _NULL)
-PSEUDONYM: Final = _rule(_pseudonym, _STRING, _NULL, _OFF)
-HOST: Final = _rule(_host_or_none, _STRING, _NULL)
-REQUEST_HOST: Final = _rule(_request_host_or_none, _STRING, _NULL)
-OPTIONAL_NAME: Final = _rule(_name_or_none, {"type": "string", "pattern": f"^({_NAME.pattern})?$"}, _NULL)
-PATH_PREFIX: Final = _rule(_path_prefix_or_none, {"type": "string", "pattern": "^/[^?#;]*$"}, _NULL)
-ADDRESS: Final = _rule(_address, _ADDRESS)
-OPTIONAL_ADDRESS: Final = _rule(_address_or_none, _ADDRESS, _NULL)
-ADDRESS_OR_OFF: Final = _rule(parse_address_or_off, _ADDRESS, _NULL, _OFF)
-ORIGIN: Final = _rule(_origin, _URL)
-OPTIONAL_ENDPOINT: Final = _rule(_endpoint_or_none, _URL, _NULL)
-ISSUER: Final = _rule(_issuer, _URL, _NULL)
-RESOURCE: Final = _rule(_resource, {"type": "string", "pattern": "^[A-Za-z][A-Za-z0-9+.-]*:[^#]+$"})
-FIELD_NAME: Final = _rule(_field_name, {"type": "string", "pattern": f"^{_TOKEN.pattern}$"})
-FIELD_VALUE: Final = _rule(_field_value, _STRING)
-SWITCH: Final = _rule(parse_switch, {"type": "boolean"}, {"enum": ["true", "false"]})
+TEXT: Final = _rule(parse_text, "text", _STRING)
+OPTIONAL_TEXT: Final = _rule(_text_or_none, "text", _STRING, _NULL)
+FILE: Final = _rule(parse_text, "file", _STRING)
+OPTIONAL_FILE: Final = _rule(_text_or_none, "file", _STRING, _NULL)
+NAME: Final = _rule(parse_name, "name", {"type": "string", "pattern": f"^{_NAME.pattern}$"})
+VARIABLE: Final = _rule(_variable, "name", {"type": "string", "pattern": f"^({_VARIABLE.pattern})?$"}, _NULL)
+SCOPE: Final = _rule(_scope, "text", _STRING, _NULL)
+PSEUDONYM: Final = _rule(_pseudonym, "word", _STRING, _NULL, _OFF)
+HOST: Final = _rule(_host_or_none, "host", _STRING, _NULL)
+REQUEST_HOST: Final = _rule(_request_host_or_none, "host", _STRING, _NULL)
+OPTIONAL_NAME: Final = _rule(_name_or_none, "name", {"type": "string", "pattern": f"^({_NAME.pattern})?$"}, _NULL)
+PATH_PREFIX: Final = _rule(_path_prefix_or_none, "path", {"type": "string", "pattern": "^/[^?#;]*$"}, _NULL)
+ADDRESS: Final = _rule(_address, "address", _ADDRESS)
+OPTIONAL_ADDRESS: Final = _rule(_address_or_none, "address", _ADDRESS, _NULL)
+ADDRESS_OR_OFF: Final = _rule(parse_address_or_off, "address", _ADDRESS, _NULL, _OFF)
+ORIGIN: Final = _rule(_origin, "URL", _URL)
+OPTIONAL_ENDPOINT: Final = _rule(_endpoint_or_none, "URL", _URL, _NULL)
+ISSUER: Final = _rule(_issuer, "URL", _URL, _NULL)
+RESOURCE: Final = _rule(_resource, "URI", {"type": "string", "pattern": "^[A-Za-z][A-Za-z0-9+.-]*:[^#]+$"})
+FIELD_NAME: Final = _rule(_field_name, "text", {"type": "string", "pattern": f"^{_TOKEN.pattern}$"})
+FIELD_VALUE: Final = _rule(_field_value, "text", _STRING)
+SWITCH: Final = _rule(parse_switch, "switch", {"type": "boolean"}, {"enum": ["true", "false"]})
 WAIT: Final = duration(0)
 TIMEOUT: Final = duration(0.001)
 """Of at least a millisecond: nothing at all would fail everything."""

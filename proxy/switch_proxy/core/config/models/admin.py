@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Final
 
 from switch_proxy.core.addresses import ADMIN_ADDRESS, Address
-from switch_proxy.core.config.keys import Key, hold_to_rules
+from switch_proxy.core.config.keys import Key, validate
 from switch_proxy.core.config.models.exposure import find_open_listener
 from switch_proxy.core.config.problem import Problem
 from switch_proxy.core.config.rules import ADDRESS_OR_OFF, SWITCH
 
 ADMIN_LISTENER: Final = "admin"
-"""The admin listener's name among the routes' listeners, in the log and wherever they are listed."""
+"""The admin listener's name among the other listeners' names, in the log for example."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,17 +24,23 @@ class AdminSettings:
         Address | None,
         Key(
             rule=ADDRESS_OR_OFF,
-            text="Where /livez, /readyz and /metrics are served: host:port, loopback; off for nowhere.",
+            text="Where `/livez`, `/readyz` and `/metrics` are served: host:port, loopback unless `allow_remote_clients` is "
+            "set; `off` for nowhere.",
+            why="The port is the one that Envoy's admin interface customarily has.",
             example="127.0.0.1:9901",
         ),
     ] = ADMIN_ADDRESS
-    # A kubelet's probes and a scraper come from outside the pod: then it is set, on purpose.
     allow_remote_clients: Annotated[
-        bool, Key(rule=SWITCH, text="Whether listen may be an address that others than this pod can reach.")
+        bool,
+        Key(
+            rule=SWITCH,
+            text="Whether `listen` may be an address that can be reached from outside this pod.",
+            why="A kubelet's HTTP probes and a scraper come from outside; set it for them.",
+        ),
     ] = False
 
     def __post_init__(self) -> None:
-        hold_to_rules(self)
+        validate(self)
 
     @staticmethod
     def find_problems(values: Mapping[str, Any]) -> Iterator[Problem]:

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal, TypeAlias
 
-from switch_proxy.core.config.keys import Key, hold_to_rules
+from switch_proxy.core.config.keys import Key, validate
 from switch_proxy.core.config.problem import About, Problem
-from switch_proxy.core.config.rules import OPTIONAL_TEXT, TEXT, VARIABLE, optional_one_of
+from switch_proxy.core.config.rules import FILE, OPTIONAL_FILE, OPTIONAL_TEXT, VARIABLE, optional_one_of
 from switch_proxy.core.errors import InvalidValueError
 
 SECRET_VARIABLE: Final = "NAME_OF_THE_VARIABLE"  # noqa: S105 - no secret, but how to write one
@@ -40,13 +40,15 @@ _CERTIFICATE_FORM: Final = "tls: {client_certificate_file: /path/to/tls.crt, cli
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SecretSource:
-    """Where a client secret is read from: exactly one of a file and an environment variable."""
+    """Where a client secret is read from: a file or an environment variable."""
 
     file: Annotated[
         str | None,
         Key(
-            rule=OPTIONAL_TEXT,
-            text="The file that holds the secret and nothing else. It is watched: a new secret is taken up without a restart.",
+            rule=OPTIONAL_FILE,
+            text="A file with the secret and nothing else; one line end at its end is ignored.",
+            why="It is watched: a new secret is used without a restart.",
+            without="this or `env`",
             example="/var/run/secrets/switch/client_secret",
         ),
     ] = None
@@ -54,13 +56,15 @@ class SecretSource:
         str | None,
         Key(
             rule=VARIABLE,
-            text="The environment variable that holds the secret. A new secret needs a restart: prefer a file.",
+            text="The name of the environment variable with the secret.",
+            why="It is read at start: a new secret needs a restart.",
+            without="this or `file`",
             example="SWITCH_CLIENT_SECRET",
         ),
     ] = None
 
     def __post_init__(self) -> None:
-        hold_to_rules(self)
+        validate(self)
 
     def __str__(self) -> str:
         return f"the file {self.file}" if self.file is not None else f"the environment variable {self.env}"
@@ -100,13 +104,13 @@ def refuse_assertion_in_the_clear(value: object) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PrivateKeySettings:
-    """The key that the client signs its assertions with (RFC 7523, private_key_jwt)."""
+    """The key that the client signs its assertions with (RFC 7523), for `private_key_jwt`."""
 
     file: Annotated[
         str,
         Key(
-            rule=TEXT,
-            text="A file with the private key as PEM (without a password) or as JWK. It is watched.",
+            rule=FILE,
+            text="A file with the private key as PEM (without a password) or as JWK. A certificate may stand beside the key.",
             example="/var/run/secrets/switch/key.pem",
         ),
     ]
@@ -114,47 +118,52 @@ class PrivateKeySettings:
         str | None,
         Key(
             rule=OPTIONAL_TEXT,
-            text="The kid in the assertion's header; left out, the JWK's own, or none.",
+            text="The `kid` in the header of the assertion.",
+            without="the JWK's own, or none",
             example="2026-11",
         ),
     ] = None
-    # By the key: the one that servers must know for RSA (RFC 7518 §3.1), and the only one of each curve.
     algorithm: Annotated[
         Literal["RS256", "PS256", "ES256", "EdDSA"] | None,
         Key(
             rule=optional_one_of("RS256", "PS256", "ES256", "EdDSA"),
-            text="The alg of the assertion; left out, the JWK's own, or by the key: RS256, ES256 or EdDSA.",
+            text="The `alg` of the assertion.",
+            why="An RSA key signs with RS256 by default, because servers must support it (RFC 7518 §3.1); a key of a curve has "
+            "one algorithm only.",
+            without="the JWK's own, or by the key",
             example="PS256",
         ),
     ] = None
     certificate_file: Annotated[
         str | None,
         Key(
-            rule=OPTIONAL_TEXT,
-            text="A PEM file of the key's certificate; its thumbprint goes into the assertion's header (x5t#S256).",
+            rule=OPTIONAL_FILE,
+            text="A PEM file of the key's certificate; its thumbprint goes into the header of the assertion (`x5t#S256`), which "
+            "Microsoft wants.",
             example="/var/run/secrets/switch/tls.crt",
         ),
     ] = None
 
     def __post_init__(self) -> None:
-        hold_to_rules(self)
+        validate(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AssertionSource:
-    """Where a client assertion is read from that somebody else signs: a workload's identity (RFC 7521 §4.2)."""
+    """Where a client assertion is read from that somebody else signs (RFC 7521 §4.2), for `client_assertion`."""
 
     file: Annotated[
         str,
         Key(
-            rule=TEXT,
-            text="The file that holds the JWT and nothing else. It is watched, and read anew for each fetch.",
+            rule=FILE,
+            text="A file with a JWT and nothing else, such as a Kubernetes service account token. It is read again for each "
+            "fetch.",
             example="/var/run/secrets/tokens/switch",
         ),
     ]
 
     def __post_init__(self) -> None:
-        hold_to_rules(self)
+        validate(self)
 
 
 def find_authentication_problems(values: Mapping[str, Any]) -> Iterator[Problem]:
@@ -167,7 +176,7 @@ def find_authentication_problems(values: Mapping[str, Any]) -> Iterator[Problem]
         ("private_key", _KEY_FORM, frozenset({"private_key_jwt"})),
         ("client_assertion", _ASSERTION_FORM, frozenset({"client_assertion"})),
     ):
-        # One that is invalid is absent from the values, and told of by itself.
+        # An invalid value is absent from the values, and is a problem of its own.
         if key not in values:
             continue
         if method in methods and values[key] is None:

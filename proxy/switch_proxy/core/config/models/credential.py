@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Final, get_args
 
 from switch_proxy.core.addresses import parse_endpoint
-from switch_proxy.core.config.keys import Key, hold_to_rules
+from switch_proxy.core.config.keys import Key, validate
 from switch_proxy.core.config.models.client_authentication import (
     SECRET_FORMS,
     TLS_METHODS,
@@ -67,13 +67,15 @@ _FIELDS_OF_THE_PROXY: Final = frozenset(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CredentialSettings:
-    """One way to get access tokens: a token endpoint, and who asks it (RFC 6749 §4.4)."""
+    """One way to get access tokens: a token endpoint, and the client that asks it (RFC 6749 §4.4)."""
 
     token_url: Annotated[
         str | None,
         Key(
             rule=OPTIONAL_ENDPOINT,
-            text="The token endpoint: https, without user and fragment. Or issuer.",
+            text="The token endpoint, without user and fragment. https, unless the host is loopback or `allow_plaintext` is "
+            "set: the client secret goes there.",
+            without="this or `issuer`",
             example="https://login.example.com/oauth/token",
         ),
     ] = None
@@ -81,22 +83,28 @@ class CredentialSettings:
         str | None,
         Key(
             rule=ISSUER,
-            text="The authorization server's issuer identifier, by which its token endpoint is found (RFC 8414), in "
-            "place of token_url.",
+            text="The issuer identifier, exactly as the authorization server has it; the token endpoint is found by RFC 8414 or "
+            "OpenID Connect Discovery.",
+            without="this or `token_url`",
             example="https://login.example.com/",
         ),
     ] = None
-    client_id: Annotated[str, Key(rule=TEXT, text="The client application's id.", example="${SWITCH_CLIENT_ID}")]
-    # What the Switch API documents, and all servers know.
+    client_id: Annotated[
+        str, Key(rule=TEXT, text="The id of the client application. It is not a secret.", example="${SWITCH_CLIENT_ID}")
+    ]
     auth_method: Annotated[
         AuthMethod,
-        Key(rule=one_of(*get_args(AuthMethod)), text="How the client authenticates at the token endpoint."),
+        Key(
+            rule=one_of(*get_args(AuthMethod)),
+            text="How the client authenticates at the token endpoint.",
+            why="The Switch API documents the default, and every server knows it.",
+        ),
     ] = "client_secret_post"
     client_secret: Annotated[
         SecretSource | None,
         Key(
             before=refuse_secret_in_the_clear,
-            text="Where the client secret is read from; the secret itself is refused here.",
+            text="Source of the client secret, for the methods that begin with `client_secret`; the secret itself is refused here.",
             example="{file: /var/run/secrets/switch/client_secret}",
         ),
     ] = None
@@ -104,26 +112,27 @@ class CredentialSettings:
         SecretSource | None,
         Key(
             before=refuse_secret_in_the_clear,
-            text="Where the client secret is read from that is tried once when the first is refused. May hold nothing.",
+            text="Source of the previous client secret, tried once if the current one is refused. May be empty.",
             example="{file: /var/run/secrets/switch/previous_client_secret}",
         ),
     ] = None
     private_key: Annotated[
         PrivateKeySettings | None,
-        Key(before=refuse_key_in_the_clear, text="The key to sign with, for private_key_jwt."),
+        Key(before=refuse_key_in_the_clear, text="The key to sign with, for `private_key_jwt`."),
     ] = None
     client_assertion: Annotated[
         AssertionSource | None,
         Key(
             before=refuse_assertion_in_the_clear,
-            text="The signed JWT to authenticate with, for client_assertion: a Kubernetes service account token, say.",
+            text="Source of the signed JWT to authenticate with, for `client_assertion`.",
         ),
     ] = None
     assertion_audience: Annotated[
         str | None,
         Key(
             rule=OPTIONAL_TEXT,
-            text="The aud of the assertions that the proxy signs; left out, the issuer, or else token_url.",
+            text="The `aud` of the assertions that the proxy signs.",
+            without="the issuer, or else `token_url`",
             example="https://login.example.com/",
         ),
     ] = None
@@ -131,7 +140,7 @@ class CredentialSettings:
         str | None,
         Key(
             rule=OPTIONAL_TEXT,
-            text="The audience parameter of the token request; Auth0-style servers need it.",
+            text="The `audience` parameter of the token request; servers in the manner of Auth0 need it.",
             example="https://api.switchmarket.se",
         ),
     ] = None
@@ -139,20 +148,22 @@ class CredentialSettings:
         str | None,
         Key(
             rule=SCOPE,
-            text="The scope parameter of the token request, scope names with spaces between them (RFC 6749 §3.3).",
+            text="The `scope` parameter of the token request: scope names with one space between them (RFC 6749 §3.3). "
+            "Microsoft's servers need it (`https://…/.default`).",
             example="https://api.example.com/.default",
         ),
     ] = None
     resource: Annotated[
         tuple[str, ...],
-        Key(rule=RESOURCE, text="The resource parameters of the token request, one for each entry (RFC 8707)."),
+        Key(rule=RESOURCE, text="The `resource` parameters of the token request, one for each entry (RFC 8707)."),
     ] = ()
     extra_params: Annotated[
         dict[str, str],
         Key(
             rule=TEXT,
             names=TEXT,
-            text="Further parameters of the token request, name to text, for servers that want more.",
+            text="Further parameters of the token request, name to text. Not for secrets, and not for parameters that have a "
+            "key.",
             example="{organization: org-1}",
         ),
     ] = field(default_factory=dict)
@@ -161,33 +172,57 @@ class CredentialSettings:
         Key(
             rule=FIELD_VALUE,
             names=FIELD_NAME,
-            text="Further header fields of the token request, name to text, for servers and gateways that want more.",
+            text="Further header fields of the token request, name to text, for gateways that want them. Not for secrets.",
             example="{X-Tenant: tenant-1}",
         ),
     ] = field(default_factory=dict)
-    # Duende AccessTokenManagement's: where it is wrong, it is so for a moment only.
     default_lifetime: Annotated[
-        float, Key(rule=duration(1), text="How long a token is taken to last where the answer lacks expires_in.")
+        float,
+        Key(
+            rule=duration(1),
+            text="How long a token is taken to last if the token response has no `expires_in`.",
+            why="The default of Duende AccessTokenManagement: if it is wrong, then only for minutes.",
+        ),
     ] = 300.0
-    # Tokens are revoked by hand, so once a minute is often; an API that refuses all costs 60 token requests an hour.
     min_forced_refresh_interval: Annotated[
         float,
-        Key(rule=duration(1), text="The least time between two token requests that a 401 of the API may cause."),
+        Key(
+            rule=duration(1),
+            text="The shortest time between two token requests that a 401 of the API may cause.",
+            why="Tokens are revoked by hand, so once a minute is often; an API that refuses every token costs 60 token requests "
+            "an hour.",
+        ),
     ] = 60.0
-    # A fetch runs in the background, so it may be patient with a slow server.
-    timeout: Annotated[float, Key(rule=TIMEOUT, text="How long one token request may take, all told.")] = 10.0
-    # With it, the client secret may cross the network readable to all.
+    timeout: Annotated[
+        float,
+        Key(
+            rule=TIMEOUT,
+            text="How long one token request may take in all.",
+            why="It runs in the background, so it may be patient with a slow server.",
+        ),
+    ] = 10.0
     allow_plaintext: Annotated[
-        bool, Key(rule=SWITCH, text="Whether token_url or issuer may be http:// on a host that is not loopback.")
+        bool,
+        Key(
+            rule=SWITCH,
+            text="Whether `token_url` or `issuer` may be http on a host that is not loopback.",
+            why="The client secret can then be read on the network.",
+        ),
     ] = False
-    tls: Annotated[TlsSettings, Key(text="TLS towards the token endpoint.")] = field(default_factory=TlsSettings)
+    tls: Annotated[
+        TlsSettings,
+        Key(
+            text="TLS towards the token endpoint. It names the certificate of `tls_client_auth` and "
+            "`self_signed_tls_client_auth`."
+        ),
+    ] = field(default_factory=TlsSettings)
 
     def __post_init__(self) -> None:
-        hold_to_rules(self)
+        validate(self)
 
     @staticmethod
     def find_problems(values: Mapping[str, Any]) -> Iterator[Problem]:
-        """Find what authenticates missing or in vain, an endpoint in plaintext, parameters with a place of their own."""
+        """Find no endpoint or two, plaintext, what the method lacks or does not use, parameters that have a key of their own."""
         yield from _find_endpoint_problems(values)
         yield from find_authentication_problems(values)
         for name in values.get("extra_headers", ()):

@@ -10,22 +10,26 @@ from switch_proxy.core.config.keys import Key
 from switch_proxy.core.config.problem import Problem
 from switch_proxy.core.config.rules import SWITCH
 
-# Whoever reaches the listener uses the credential.
 AllowRemoteClients = Annotated[
-    bool, Key(rule=SWITCH, text="Whether listen may be an address that others than this pod can reach.")
+    bool,
+    Key(
+        rule=SWITCH,
+        text="Whether `listen` may be an address that can be reached from outside this pod.",
+        why="Whoever reaches it can use the credentials.",
+    ),
 ]
 
 
 def find_plaintext(key: str, origin: Origin, values: Mapping[str, Any], *, why: str) -> Iterator[Problem]:
     """Find an origin in plaintext on a host that is not loopback; `why` says what is at stake."""
-    # An allow_plaintext that is invalid is absent from the values, and told of by itself.
+    # An invalid allow_plaintext is absent from the values, and is a problem of its own.
     if origin.scheme != "https" and not origin.is_loopback and values.get("allow_plaintext") is False:
         text = f"is not https, and {why}; write https://… or set allow_plaintext: true beside it"
         yield Problem(path=(key,), text=text)
 
 
 def find_open_listener(values: Mapping[str, Any], *, why: str) -> Iterator[Problem]:
-    """Find a `listen` that others than this pod can reach; `why` says what is at stake."""
+    """Find a `listen` that can be reached from outside this pod; `why` says what is at stake."""
     address = values.get("listen")
     if address is not None and not address.is_loopback and values.get("allow_remote_clients") is False:
         text = (

@@ -6,35 +6,46 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from switch_proxy.core.config.keys import Key, hold_to_rules
+from switch_proxy.core.config.keys import Key, validate
 from switch_proxy.core.config.problem import Problem
 from switch_proxy.core.config.rules import count, size
 
-# RFC 9112 §3 asks for 8000 at least; nginx's and Apache's limit.
 _RequestLineLimit = Annotated[
-    int, Key(rule=size(256), text="Bytes of the request line; a longer one is answered with 414.")
+    int,
+    Key(
+        rule=size(256),
+        text="Bytes of a request line; a longer one gets 414.",
+        why="nginx's and Apache's default; RFC 9112 §3 asks for at least 8000.",
+    ),
 ]
-# Envoy's is 60 KiB, Go's 1 MiB: no real head reaches it, and a connection may cost it.
 _HeadLimit = Annotated[
     int,
-    Key(rule=size(256), text="Bytes of a whole head; a larger one is answered with 431, and in a response with 502."),
+    Key(
+        rule=size(256),
+        text="Bytes of a whole head; a larger one gets 431, and in a response 502.",
+        why="Envoy's default is 60 KiB, Go's 1 MiB: no real head is that large, and a connection may cost as much.",
+    ),
 ]
-# Envoy's is 100; some more, for what proxies on the way add.
 _FieldLinesLimit = Annotated[
-    int, Key(rule=count(1, 10_000), text="Lines of a head; more are answered with 431, and in a response with 502.")
+    int,
+    Key(
+        rule=count(1, 10_000),
+        text="Lines of a head; more get 431, and in a response 502.",
+        why="Envoy allows 100; some more for what proxies on the way add.",
+    ),
 ]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListenerLimitSettings:
-    """How large the head of a request or a response may be, on a listener that several routes share."""
+    """How large the head of a request may be, and that of a response of the listener's routes."""
 
     request_line: _RequestLineLimit = 8192
     head: _HeadLimit = 65536
     field_lines: _FieldLinesLimit = 128
 
     def __post_init__(self) -> None:
-        hold_to_rules(self)
+        validate(self)
 
     @staticmethod
     def find_problems(values: Mapping[str, Any]) -> Iterator[Problem]:
@@ -44,23 +55,23 @@ class ListenerLimitSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LimitSettings:
-    """How large the head of a request or a response may be, and what is kept of a body."""
+    """How large the head of a request or a response may be, and how much of a body is kept."""
 
     request_line: _RequestLineLimit = 8192
     head: _HeadLimit = 65536
     field_lines: _FieldLinesLimit = 128
-    # Holds what an API of readings is sent, and costs a connection no more than a head does.
     kept_body: Annotated[
         int,
         Key(
             rule=size(0),
-            text="Bytes of a request's body that are kept to send it once more: after a 401 with a newer token, or where "
-            "a pooled connection had been closed. A request with a larger body is sent once.",
+            text="Bytes of a request's body that are kept to send it once more: after a 401 with a newer token, or if a "
+            "pooled connection had been closed. A request with a larger body is sent once.",
+            why="Holds a batch of readings, and costs a connection no more than a head may.",
         ),
     ] = 65536
 
     def __post_init__(self) -> None:
-        hold_to_rules(self)
+        validate(self)
 
     @staticmethod
     def find_problems(values: Mapping[str, Any]) -> Iterator[Problem]:

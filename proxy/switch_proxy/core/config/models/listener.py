@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 from switch_proxy.core.addresses import Address
-from switch_proxy.core.config.keys import Key, hold_to_rules
+from switch_proxy.core.config.keys import Key, validate
 from switch_proxy.core.config.models.exposure import AllowRemoteClients, find_open_listener
 from switch_proxy.core.config.models.limits import ListenerLimitSettings
 from switch_proxy.core.config.models.timeouts import ListenerTimeoutSettings
@@ -17,13 +17,14 @@ from switch_proxy.core.config.rules import ADDRESS
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListenerSettings:
-    """A listener for apps that routes share: they are told apart by path and host (`routes[N].match`)."""
+    """A listener that several routes share, told apart by path and host (`routes[N].match`)."""
 
     listen: Annotated[
         Address,
         Key(
             rule=ADDRESS,
-            text="Where apps send their plain HTTP: host:port, loopback. Port 0 lets the system choose.",
+            text="Where apps send their plain HTTP: host:port, loopback unless `allow_remote_clients` is set. Port 0 lets the "
+            "system choose.",
             example="127.0.0.1:8080",
         ),
     ]
@@ -36,7 +37,7 @@ class ListenerSettings:
     )
 
     def __post_init__(self) -> None:
-        hold_to_rules(self)
+        validate(self)
 
     @staticmethod
     def find_problems(values: Mapping[str, Any]) -> Iterator[Problem]:

@@ -5,7 +5,7 @@
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from switch_proxy.core.config.keys import Key, hold_to_rules
+from switch_proxy.core.config.keys import Key, validate
 from switch_proxy.core.config.rules import one_of
 
 
@@ -13,25 +13,31 @@ from switch_proxy.core.config.rules import one_of
 class LogSettings:
     """What is written to standard output, and how."""
 
-    # What an operator wants to know; debug is for the proxy's developers.
     level: Annotated[
         Literal["debug", "info", "warning", "error"],
-        Key(rule=one_of("debug", "info", "warning", "error"), text="The least severe level that is written."),
+        Key(
+            rule=one_of("debug", "info", "warning", "error"),
+            text="The least severe level that is written.",
+            why="What operators want to know; `debug` is for the proxy's developers.",
+        ),
     ] = "info"
-    # What clusters' log collectors read without a parser of their own.
     format: Annotated[
         Literal["json", "console"],
-        Key(rule=one_of("json", "console"), text="One JSON object a line, or text in colours for people."),
+        Key(
+            rule=one_of("json", "console"),
+            text="One JSON object per line, or text in colours for people.",
+            why="Log collectors read JSON without a parser of their own.",
+        ),
     ] = "json"
-    # One line a request, as nginx has it; lines are batched, so that they cost little.
     access: Annotated[
         Literal["all", "errors", "off"],
         Key(
             rule=one_of("all", "errors", "off"),
-            text="Which requests get a line: all, those that failed (an answer of 500 or more counts), or only those "
-            "that the proxy itself could not serve in full (off).",
+            text="Which requests get a line: `all`, those that failed (a response of 500 or more counts), or only those that "
+            "the proxy itself could not serve in full (`off`).",
+            why="One line per request, as nginx writes it; lines are written in batches, so that they cost little.",
         ),
     ] = "all"
 
     def __post_init__(self) -> None:
-        hold_to_rules(self)
+        validate(self)

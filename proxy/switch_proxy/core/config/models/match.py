@@ -5,20 +5,22 @@
 from dataclasses import dataclass
 from typing import Annotated
 
-from switch_proxy.core.config.keys import Key, hold_to_rules
+from switch_proxy.core.config.keys import Key, validate
 from switch_proxy.core.config.rules import PATH_PREFIX, REQUEST_HOST
 from switch_proxy.core.path_prefix import PathPrefix
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MatchSettings:
-    """Which requests of a listener a route is for; of several that match, the longest path wins."""
+    """Which requests of its listener the route is for; if several routes match, the longest path wins."""
 
     path: Annotated[
         PathPrefix | None,
         Key(
             rule=PATH_PREFIX,
-            text="The path that a request's begins with, compared by whole segments; left out, any path.",
+            text="What the path of a request begins with, by whole segments: `/a` is the same as `/a/`; it matches `/a/b` "
+            "but not `/ab`.",
+            without="every path",
             example="/switch/",
         ),
     ] = None
@@ -26,10 +28,11 @@ class MatchSettings:
         str | None,
         Key(
             rule=REQUEST_HOST,
-            text="The host of the request, in any case, without its port; left out, any host.",
+            text="The host of a request, in upper or lower case, without its port.",
+            without="every host",
             example="switch-api.pod.local",
         ),
     ] = None
 
     def __post_init__(self) -> None:
-        hold_to_rules(self)
+        validate(self)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Final
 
 from switch_proxy.core.addresses import Address, Origin
-from switch_proxy.core.config.keys import Key, hold_to_rules
+from switch_proxy.core.config.keys import Key, validate
 from switch_proxy.core.config.models.exposure import AllowRemoteClients, find_open_listener, find_plaintext
 from switch_proxy.core.config.models.limits import LimitSettings
 from switch_proxy.core.config.models.match import MatchSettings
@@ -30,14 +30,19 @@ LISTENER_KEYS: Final = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RouteSettings:
-    """One upstream, and which requests are forwarded to it: all of its own listener, or some of one that routes share."""
+    """One upstream, and the requests that go to it: all of a listener of its own, or some of one that routes share."""
 
-    name: Annotated[str, Key(rule=NAME, text="What logs and metrics call the route.", example="switch-api")]
+    name: Annotated[
+        str,
+        Key(rule=NAME, text="The name of the route in logs and metrics, up to 63 characters.", example="switch-api"),
+    ]
     listen: Annotated[
         Address | None,
         Key(
             rule=OPTIONAL_ADDRESS,
-            text="Where apps send their plain HTTP: host:port, loopback. Port 0 lets the system choose. Or listener.",
+            text="Where apps send their plain HTTP: host:port, loopback unless `allow_remote_clients` is set. Port 0 lets the "
+            "system choose.",
+            without="this or `listener`",
             example="127.0.0.1:8080",
         ),
     ] = None
@@ -45,53 +50,71 @@ class RouteSettings:
         str | None,
         Key(
             rule=OPTIONAL_NAME,
-            text="The listener (one of listeners) whose requests it takes, in place of listen.",
+            text="Which of `listeners` the requests come from.",
+            without="this or `listen`",
             example="local",
         ),
     ] = None
-    match: Annotated[MatchSettings, Key(text="Which requests of the listener the route is for.")] = field(
+    match: Annotated[MatchSettings, Key(text="Which requests of its listener the route is for.")] = field(
         default_factory=MatchSettings
     )
-    # What the app sends is what the API gets, unless somebody says otherwise.
     strip_prefix: Annotated[
-        bool, Key(rule=SWITCH, text="Whether match.path is taken off the path before it is forwarded.")
+        bool,
+        Key(
+            rule=SWITCH,
+            text="Whether `match.path` is taken off a request's path before it is forwarded.",
+            why="Without it, the API gets the path that the app sends.",
+        ),
     ] = False
     upstream: Annotated[
         Origin,
         Key(
             rule=ORIGIN,
-            text="The API: https, host, port where needed, and a base path that is put before each request's own.",
+            text="The API: scheme, host, a port if it is not the scheme's own, and a base path that is put before the path "
+            "of each request. https, unless the host is loopback or `allow_plaintext` is set: the access token goes there.",
             example="https://api.switchmarket.se",
         ),
     ]
     credential: Annotated[
-        str, Key(rule=NAME, text="The credential (one of credentials) whose tokens are sent.", example="switch")
+        str, Key(rule=NAME, text="Which of `credentials` the access tokens come from.", example="switch")
     ]
-    # Longer than a fetch and its first repetition mostly take, shorter than apps' own timeouts mostly are.
     wait_for_token: Annotated[
         float,
         Key(
-            rule=WAIT, text="How long a request may wait for a token where there is none; then it is answered with 503."
+            rule=WAIT,
+            text="How long a request may wait if there is no usable token; then it gets 503. `0` does not wait.",
+            why="Longer than a fetch and its first repetition usually take, shorter than most apps' own timeouts, so that "
+            "they learn the reason.",
         ),
     ] = 5.0
     allow_remote_clients: AllowRemoteClients = False
-    # With it, the access token may cross the network readable to all.
     allow_plaintext: Annotated[
-        bool, Key(rule=SWITCH, text="Whether upstream may be http:// on a host that is not loopback.")
+        bool,
+        Key(
+            rule=SWITCH,
+            text="Whether `upstream` may be http on a host that is not loopback.",
+            why="The access token can then be read on the network.",
+        ),
     ] = False
-    # RFC 9110 §7.6.3 asks for the line; the word tells nothing of the pod.
-    via: Annotated[str | None, Key(rule=PSEUDONYM, text="The proxy's name in Via lines; off for no such line.")] = (
-        "switch-proxy"
-    )
+    via: Annotated[
+        str | None,
+        Key(
+            rule=PSEUDONYM,
+            text="The name of the proxy in `Via` lines; `off` for no such line.",
+            why="RFC 9110 §7.6.3 asks for the line; the word says nothing about the pod.",
+        ),
+    ] = "switch-proxy"
     tls: Annotated[TlsSettings, Key(text="TLS towards the upstream.")] = field(default_factory=TlsSettings)
     timeouts: Annotated[TimeoutSettings, Key(text="How long each step of an exchange may take.")] = field(
         default_factory=TimeoutSettings
     )
-    limits: Annotated[LimitSettings, Key(text="How large a head may be.")] = field(default_factory=LimitSettings)
+    limits: Annotated[LimitSettings, Key(text="How large a head may be, and how much of a body is kept.")] = field(
+        default_factory=LimitSettings
+    )
     pool: Annotated[PoolSettings, Key(text="The connections to the upstream.")] = field(default_factory=PoolSettings)
 
     def __post_init__(self) -> None:
-        hold_to_rules(self)
+        validate(self)
 
     @staticmethod
     def find_problems(values: Mapping[str, Any]) -> Iterator[Problem]:

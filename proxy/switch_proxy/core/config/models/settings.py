@@ -5,7 +5,7 @@
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
-from switch_proxy.core.config.keys import Key, fields_of, hold_to_rules
+from switch_proxy.core.config.keys import Key, fields_of, validate
 from switch_proxy.core.config.models.admin import AdminSettings
 from switch_proxy.core.config.models.conflicts import find_conflicts
 from switch_proxy.core.config.models.credential import CredentialSettings
@@ -38,7 +38,7 @@ class Settings:
     )
 
     def __post_init__(self) -> None:
-        hold_to_rules(self)
+        validate(self)
         listeners = {name: {"listen": listener.listen} for name, listener in self.listeners.items()}
         data = {
             "credentials": self.credentials,

@@ -5,7 +5,7 @@
 from dataclasses import dataclass
 from typing import Annotated
 
-from switch_proxy.core.config.keys import Key, hold_to_rules
+from switch_proxy.core.config.keys import Key, validate
 from switch_proxy.core.config.rules import WAIT
 
 
@@ -13,14 +13,22 @@ from switch_proxy.core.config.rules import WAIT
 class ShutdownSettings:
     """What happens between SIGTERM and the end."""
 
-    # Below the 30 s after which Kubernetes kills a pod.
     grace_period: Annotated[
-        float, Key(rule=WAIT, text="How long requests in flight may take to finish; then they are cut.")
+        float,
+        Key(
+            rule=WAIT,
+            text="How long requests in flight may take to finish after SIGTERM; then they are cut.",
+            why="Less than the 30 s after which Kubernetes kills a pod.",
+        ),
     ] = 25.0
-    # An app in the same pod needs none; behind a Service, endpoints take seconds to be withdrawn.
     drain_delay: Annotated[
-        float, Key(rule=WAIT, text="How long to go on accepting after readiness went red, before grace_period begins.")
+        float,
+        Key(
+            rule=WAIT,
+            text="How long to go on accepting after readiness went red, before `grace_period` begins.",
+            why="An app in the same pod needs no delay; behind a Service, endpoints take seconds to be withdrawn.",
+        ),
     ] = 0.0
 
     def __post_init__(self) -> None:
-        hold_to_rules(self)
+        validate(self)

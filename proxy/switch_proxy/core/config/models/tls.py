@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from switch_proxy.core.config.keys import Key, hold_to_rules
+from switch_proxy.core.config.keys import Key, validate
 from switch_proxy.core.config.problem import Problem
-from switch_proxy.core.config.rules import HOST, OPTIONAL_TEXT
+from switch_proxy.core.config.rules import HOST, OPTIONAL_FILE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,15 +18,16 @@ class TlsSettings:
     ca_file: Annotated[
         str | None,
         Key(
-            rule=OPTIONAL_TEXT,
+            rule=OPTIONAL_FILE,
             text="A PEM file of the authorities to trust, in place of the system's.",
+            without="the system's authorities",
             example="/etc/ssl/private-ca.pem",
         ),
     ] = None
     client_certificate_file: Annotated[
         str | None,
         Key(
-            rule=OPTIONAL_TEXT,
+            rule=OPTIONAL_FILE,
             text="A PEM file of the certificate to show to the server (mutual TLS), with its chain.",
             example="/var/run/secrets/tls/tls.crt",
         ),
@@ -34,8 +35,9 @@ class TlsSettings:
     client_key_file: Annotated[
         str | None,
         Key(
-            rule=OPTIONAL_TEXT,
-            text="A PEM file of the certificate's private key; left out, it is in the certificate's file.",
+            rule=OPTIONAL_FILE,
+            text="A PEM file of the certificate's private key.",
+            without="the certificate's file",
             example="/var/run/secrets/tls/tls.key",
         ),
     ] = None
@@ -43,13 +45,14 @@ class TlsSettings:
         str | None,
         Key(
             rule=HOST,
-            text="The name to ask for (SNI) and to verify, where it is not the host of the URL.",
+            text="The name to ask for (SNI) and to verify.",
+            without="the URL's host",
             example="api.example.com",
         ),
     ] = None
 
     def __post_init__(self) -> None:
-        hold_to_rules(self)
+        validate(self)
 
     @staticmethod
     def find_problems(values: Mapping[str, Any]) -> Iterator[Problem]:
