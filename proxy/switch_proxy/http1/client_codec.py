@@ -1,8 +1,8 @@
 """
 The client's side of HTTP/1.1: its bytes as the heads, bodies and ends of requests, and responses as bytes.
 
-One for each client connection. It does no I/O and knows no exchange: bytes are put in by `receive`, and taken out as
-`read_head` and `read_body` return them, in order; what is not taken yet waits here.
+One for each client connection. It does no I/O and knows no exchange: bytes are added to `unread`, and `read_head` and
+`read_body` take them from there, in order.
 """
 
 from __future__ import annotations
@@ -30,7 +30,6 @@ class ClientCodec:
 
     __slots__ = (
         "_body_left",
-        "_buffer",
         "_decoder",
         "_is_response_chunked",
         "_limits",
@@ -40,13 +39,14 @@ class ClientCodec:
         "is_close_delimited",
         "is_request_complete",
         "trailers",
+        "unread",
     )
 
     def __init__(self, *, parser: RequestParser, limits: LimitSettings) -> None:
         self._parser = parser
         self._limits = limits
-        self._buffer = b""
-        """What has arrived and has not been read: part of a head, or requests that wait their turn."""
+        self.unread = b""
+        """Bytes that have arrived and have not been read: part of a head, or requests that wait their turn."""
         self._seen = 0
         """Bytes of the buffer in which no end of a head has been found."""
         self._decoder: ChunkedDecoder | None = None
@@ -62,29 +62,15 @@ class ClientCodec:
 
     # The client's bytes.
 
-    def receive(self, data: bytes) -> None:
-        """Take bytes as they came from the client."""
-        self._buffer = self._buffer + data if self._buffer else data
-
-    @property
-    def unread(self) -> int:
-        """Return how many bytes wait to be read."""
-        return len(self._buffer)
-
-    @property
-    def has_begun_head(self) -> bool:
-        """Say whether part of a head waits; an empty line before a request line is none (RFC 9112 §2.2)."""
-        return self._buffer not in (b"", b"\r")
-
     def take_unread(self) -> bytes:
         """Return the bytes that wait, and forget them: they belong to no request."""
-        unread, self._buffer = self._buffer, b""
+        unread, self.unread = self.unread, b""
         self._seen = 0
         return unread
 
     def read_head(self) -> RequestHead | None:
         """Return the next request's head, None while it has not arrived in full. Raises RequestError."""
-        buffer = self._buffer
+        buffer = self.unread
         if buffer.startswith(b"\r\n"):
             buffer = self._skip_empty_lines()
         seen = self._seen
@@ -100,30 +86,30 @@ class ClientCodec:
         if head_end > limits.head:
             raise head_too_large(limits.head)
         head = self._parser.parse(buffer[:head_end])
-        self._buffer = buffer[head_end + 4 :]
+        self.unread = buffer[head_end + 4 :]
         self._minor = head.minor
         meaning = head.meaning
         self._body_left = left = meaning.content_length
         if meaning.is_chunked:
             self._decoder = ChunkedDecoder(dropped=meaning.dropped)
+            self.trailers = b""
             self.is_request_complete = False
         else:
             self._decoder = None
             self.is_request_complete = left <= 0
-        self.trailers = b""
         return head
 
     def _skip_empty_lines(self) -> bytes:
         """Pass over empty lines before a request line (RFC 9112 §2.2)."""
-        empty_lines = _EMPTY_LINES.match(self._buffer)
+        empty_lines = _EMPTY_LINES.match(self.unread)
         if empty_lines is not None:
-            self._buffer = self._buffer[empty_lines.end() :]
+            self.unread = self.unread[empty_lines.end() :]
         self._seen = 0
-        return self._buffer
+        return self.unread
 
     def read_body(self) -> list[bytes]:
         """Return what has arrived of the request's body, in order, without its framing. Raises RequestError."""
-        data, self._buffer = self._buffer, b""
+        data, self.unread = self.unread, b""
         decoder = self._decoder
         if decoder is not None:
             try:
@@ -133,11 +119,11 @@ class ClientCodec:
             if decoder.is_complete:
                 self.is_request_complete = True
                 self.trailers = decoder.trailers
-                self._buffer = decoder.rest
+                self.unread = decoder.rest
             return pieces
         left = self._body_left
         if len(data) > left:
-            self._buffer = data[left:]
+            self.unread = data[left:]
             data = data[:left]
         self._body_left = left - len(data)
         self.is_request_complete = self._body_left == 0
@@ -149,23 +135,34 @@ class ClientCodec:
 
     # Responses.
 
-    def encode_head(self, lines: bytes, *, length: int, date: bytes | None, closes: bool) -> bytes:
+    def encode_response(
+        self,
+        lines: bytes,
+        *,
+        length: int,
+        date: bytes | None,
+        closes: bool,
+        body: Sequence[bytes],
+        trailers: bytes | None,
+    ) -> bytes:
         """
-        Return a response's head.
+        Return a response's head, and what there is of its body, in one piece.
 
-        `lines`: status line and field lines, each with its CRLF. `length`: bytes of the body, -1 if it is not known.
+        `lines`: status line and field lines, each with its CRLF. `length`: bytes of the whole body, -1 if that is not known.
         `date`: the Date to add, None if there is one. `closes`: whether the connection ends with this response.
+        `trailers`: trailer lines if the response ends here, else None.
         """
-        is_chunked = self._is_response_chunked = length < 0 and self._minor == 1
+        minor = self._minor
+        is_chunked = self._is_response_chunked = length < 0 and minor == 1
         self.is_close_delimited = length < 0 and not is_chunked
-        return lines + added_to_response(is_chunked=is_chunked, date=date, closes=closes, minor=self._minor) + b"\r\n"
+        added = added_to_response(date, is_chunked=is_chunked, closes=closes, minor=minor)
+        if is_chunked:
+            return b"".join((lines, added, b"\r\n", self.encode_body(body, trailers=trailers)))
+        return b"".join((lines, added, b"\r\n", *body))
 
-    def encode_body(self, pieces: Sequence[bytes]) -> bytes:
-        """Return pieces of a response's body, framed."""
-        if pieces and self._is_response_chunked:
-            return encode_chunk(pieces)
-        return b"".join(pieces)
-
-    def encode_end(self, trailers: bytes) -> bytes:
-        """Return the end of a response, with trailer lines that each end in CRLF, if the framing allows them."""
-        return last_chunk(trailers) if self._is_response_chunked else b""
+    def encode_body(self, pieces: Sequence[bytes], *, trailers: bytes | None) -> bytes:
+        """Return more of a response's body, framed; `trailers` as for `encode_response`."""
+        if not self._is_response_chunked:
+            return b"".join(pieces)
+        chunk = encode_chunk(pieces) if pieces else b""
+        return chunk if trailers is None else chunk + last_chunk(trailers)

@@ -34,6 +34,9 @@ _LINGER_BYTES: Final = 16 * 1024 * 1024
 _PIPELINE_BYTES: Final = 65536
 """Bytes of further requests that are read while one is answered; then the client waits."""
 
+_NO_HEAD: Final = (b"", b"\r")
+"""What may wait to be read without being part of a head: an empty line before a request line (RFC 9112 §2.2)."""
+
 _RESET: Final = struct.pack("ii", 1, 0)
 """SO_LINGER of zero seconds: close with a reset."""
 
@@ -105,14 +108,14 @@ class ClientConnection(asyncio.Protocol):
             if self._is_closing:
                 self._linger_on(data)
                 return
-            had_begun = codec.has_begun_head
-            codec.receive(data)
+            before = codec.unread
+            codec.unread = before + data if before else data
             self._process_buffer()
-            if self._exchange is None and not had_begun and codec.has_begun_head:
+            if self._exchange is None and before in _NO_HEAD and codec.unread not in _NO_HEAD:
                 # The time for a head begins with its first byte; empty lines before it are none.
                 self._waiting_since = self._context.now()
         else:
-            codec.receive(data)
+            codec.unread += data
             if not codec.is_request_complete:
                 try:
                     pieces = codec.read_body()
@@ -125,7 +128,7 @@ class ClientConnection(asyncio.Protocol):
 
     def _stop_pipelining(self) -> None:
         """Read no further requests if many wait already, for their turn or for the client to read its responses."""
-        if self.codec.unread > _PIPELINE_BYTES and (self._exchange is not None or self.is_write_paused):
+        if len(self.codec.unread) > _PIPELINE_BYTES and (self._exchange is not None or self.is_write_paused):
             self.pause_reading()
 
     def eof_received(self) -> bool:

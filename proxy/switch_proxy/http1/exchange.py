@@ -207,7 +207,7 @@ class Exchange:
         self._status = _FINAL
         self._client.write(
             b"HTTP/1.1 200 OK\r\nAllow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\nContent-Length: 0\r\n"
-            + added_to_response(is_chunked=False, date=self._context.date(), closes=closes, minor=minor)
+            + added_to_response(self._context.date(), is_chunked=False, closes=closes, minor=minor)
             + b"\r\n"
         )
         self._end(is_reusable=not closes)
@@ -311,9 +311,9 @@ class Exchange:
                 target=self._target,
                 lines=context.headers.of_request(
                     forwarded,
-                    minor=head.minor,
-                    added_request_id=None if head.request_id else self._request_id,
-                    authorization_line=token.authorization_line,
+                    head.minor,
+                    None if head.request_id else self._request_id,
+                    token.authorization_line,
                 ),
                 body=unsent,
                 trailers=codec.trailers if codec.is_request_complete else None,
@@ -398,10 +398,10 @@ class Exchange:
         if upstream is None:
             return
         codec = upstream.codec
-        codec.receive(data)
+        codec.unread = codec.unread + data if codec.unread else data
         try:
             if self._phase is not _AWAITING:
-                self._pass_body(upstream, b"")
+                self._pass_body(upstream)
                 return
             while (head := codec.read_head()) is not None:
                 if head.status >= _FINAL:
@@ -455,7 +455,7 @@ class Exchange:
         """Send the final response's head on, and what came of its body with it, in one piece."""
         client = self._client
         codec = client.codec
-        length = upstream.codec.content_length
+        length = upstream.codec.body_left
         self._phase = _RESPONDING
         self._status = head.status
         if head.status in _REFUSALS:
@@ -468,39 +468,52 @@ class Exchange:
             or self._context.is_leaving
             or (length < 0 and not self._head.minor)
         )
-        date = None if head.has_date else self._context.date()
-        self._pass_body(upstream, codec.encode_head(head.passed, length=length, date=date, closes=closes))
-
-    def _pass_body(self, upstream: UpstreamConnection, encoded_head: bytes) -> None:
-        """Send the client what has arrived of the body, after `encoded_head`, and end if it is whole."""
-        codec = self._client.codec
+        upstream_codec = upstream.codec
+        failure = None
         try:
-            pieces = upstream.codec.read_body()
+            body: Sequence[bytes] = upstream_codec.read_body()
         except ResponseError:
-            if encoded_head:
-                self._write(encoded_head)
-            self._cut(Problem.UPSTREAM_MALFORMED)
-            return
-        is_complete = upstream.codec.is_complete
-        if pieces:
-            self._response_bytes += sum(map(len, pieces))
-        data = codec.encode_body(pieces)
-        if is_complete:
-            end = codec.encode_end(upstream.codec.trailers)
-            data = b"".join((encoded_head, data, end)) if end or encoded_head else data
-        elif encoded_head:
-            data = b"".join((encoded_head, data))
-        if data:
-            self._write(data)
-        if is_complete:
+            body, failure = (), Problem.UPSTREAM_MALFORMED
+        for piece in body:
+            self._response_bytes += len(piece)
+        is_complete = upstream_codec.is_complete
+        data = codec.encode_response(
+            head.passed,
+            length=length,
+            date=None if head.has_date else self._context.date(),
+            closes=closes,
+            body=body,
+            trailers=upstream_codec.trailers if is_complete else None,
+        )
+        if self._held is None:
+            client.write(data)
+        else:
+            self._hold(self._held, data)
+        if failure is not None:
+            self._cut(failure)
+        elif is_complete:
             self._complete(upstream)
 
-    def _write(self, data: bytes) -> None:
-        """Send the client bytes of the response, or hold them back."""
-        held = self._held
-        if held is None:
-            self._client.write(data)
+    def _pass_body(self, upstream: UpstreamConnection) -> None:
+        """Send the client what has arrived of the body, and end if it is whole."""
+        codec = upstream.codec
+        try:
+            body = codec.read_body()
+        except ResponseError:
+            self._cut(Problem.UPSTREAM_MALFORMED)
             return
+        for piece in body:
+            self._response_bytes += len(piece)
+        data = self._client.codec.encode_body(body, trailers=codec.trailers if codec.is_complete else None)
+        if data:
+            if self._held is None:
+                self._client.write(data)
+            else:
+                self._hold(self._held, data)
+        if codec.is_complete:
+            self._complete(upstream)
+
+    def _hold(self, held: ResponseBuffer, data: bytes) -> None:
         held.hold(data)
         if held.size > _LARGEST_HELD_RESPONSE:
             self._release_held_response()
@@ -590,10 +603,7 @@ class Exchange:
         """End a body that lasts until the connection closes; anything else is cut short by it."""
         upstream = self._upstream
         if upstream is not None and upstream.codec.receive_end():
-            end = self._client.codec.encode_end(b"")
-            if end:
-                self._write(end)
-            self._complete(upstream)
+            self._pass_body(upstream)
             return
         self.on_upstream_lost(None)
 

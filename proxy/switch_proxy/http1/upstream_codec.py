@@ -1,8 +1,8 @@
 """
 The upstream's side of HTTP/1.1: requests as bytes, and its bytes as the heads, bodies and ends of responses.
 
-One for each upstream connection, for one exchange at a time. It does no I/O: bytes are put in by `receive`, and taken out
-as `read_head` and `read_body` return them, in order.
+One for each upstream connection, for one exchange at a time. It does no I/O: bytes are added to `unread`, and `read_head`
+and `read_body` take them from there, in order.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ class UpstreamCodec:
     """Writes a request and reads its response; `encode_request` begins anew."""
 
     __slots__ = (
-        "_buffer",
         "_decoder",
         "_is_for_head",
         "_is_request_chunked",
-        "_left",
         "_max_head",
         "_parser",
         "_seen",
+        "body_left",
         "has_received",
         "has_surplus",
         "head",
         "is_complete",
         "trailers",
+        "unread",
     )
 
     def __init__(self, *, parser: ResponseParser, max_head: int) -> None:
@@ -47,15 +47,15 @@ class UpstreamCodec:
         self._max_head = max_head
         self._is_for_head = False
         self._is_request_chunked = False
-        self._buffer = b""
-        """What has arrived and has not been read."""
+        self.unread = b""
+        """Bytes that have arrived and have not been read."""
         self._seen = 0
         """Bytes of the buffer in which no end of a head has been found."""
         self._decoder: ChunkedDecoder | None = None
-        self._left = 0
-        """Bytes of body to come; below zero if it ends by its last chunk, or with the connection."""
+        self.body_left = 0
+        """Bytes of body still to come; -1 if it ends by its last chunk, or with the connection."""
         self.has_received = False
-        """Whether anything has come back since the request was sent."""
+        """Whether a head has come back since the request was sent, or part of one."""
         self.head: ResponseHead | None = None
         """The final response's head, once it is there."""
         self.is_complete = False
@@ -77,7 +77,7 @@ class UpstreamCodec:
         """
         method = head.method
         self._is_for_head = method == b"HEAD"
-        self._buffer = self.trailers = b""
+        self.unread = self.trailers = b""
         self._seen = 0
         self._decoder = self.head = None
         self.has_received = self.is_complete = self.has_surplus = False
@@ -98,26 +98,22 @@ class UpstreamCodec:
 
     # The upstream's bytes.
 
-    def receive(self, data: bytes) -> None:
-        """Take bytes as they came from the upstream."""
-        self.has_received = True
-        self._buffer = self._buffer + data if self._buffer else data
-
     @property
     def has_partial_head(self) -> bool:
         """Say whether a head has begun to arrive and has not ended."""
-        return self.head is None and bool(self._buffer)
+        return self.head is None and bool(self.unread)
 
     def take_unread(self) -> bytes:
         """Return the bytes that wait, and forget them: behind 101 they are those of another protocol."""
-        unread, self._buffer = self._buffer, b""
+        unread, self.unread = self.unread, b""
         return unread
 
     def read_head(self) -> ResponseHead | None:
         """Return the next head, interim ones included; None while it has not arrived in full. Raises ResponseError."""
-        buffer = self._buffer
+        buffer = self.unread
         if not buffer:
             return None
+        self.has_received = True
         seen = self._seen
         head_end = buffer.find(b"\r\n\r\n", seen - END_BYTES if seen > END_BYTES else 0)
         if head_end < 0 or head_end > self._max_head:
@@ -127,35 +123,30 @@ class UpstreamCodec:
             self._seen = len(buffer)
             return None
         head = self._parser.parse(buffer[:head_end])
-        self._buffer = buffer[head_end + 4 :]
+        self.unread = buffer[head_end + 4 :]
         self._seen = 0
         if head.status >= _FINAL:
             self.head = head
             framing = NO_BODY if self._is_for_head else head.framing
-            self._left = framing.length
+            self.body_left = framing.length
             if framing.is_chunked:
                 self._decoder = ChunkedDecoder(dropped=head.meaning.dropped)
         return head
 
-    @property
-    def content_length(self) -> int:
-        """Return how many bytes of body are still to come, -1 if that is not known."""
-        return self._left
-
     def read_body(self) -> list[bytes]:
         """Return what has arrived of the response's body, in order, without its framing. Raises ResponseError."""
-        data, self._buffer = self._buffer, b""
+        data, self.unread = self.unread, b""
         decoder = self._decoder
         if decoder is not None:
             return self._read_chunks(decoder, data)
-        left = self._left
+        left = self.body_left
         if left < 0:
             return [data] if data else []
         if len(data) > left:
             self.has_surplus = True
             data = data[:left]
-        self._left = left - len(data)
-        self.is_complete = self._left == 0
+        self.body_left = left - len(data)
+        self.is_complete = self.body_left == 0
         return [data] if data else []
 
     def _read_chunks(self, decoder: ChunkedDecoder, data: bytes) -> list[bytes]:
@@ -172,7 +163,7 @@ class UpstreamCodec:
     @property
     def is_reusable(self) -> bool:
         """Say whether the response leaves its connection clean for another request (RFC 9112 §9.3)."""
-        has_own_end = self._decoder is not None or self._left == 0
+        has_own_end = self._decoder is not None or self.body_left == 0
         return (
             self.is_complete
             and has_own_end
@@ -189,5 +180,5 @@ class UpstreamCodec:
 
     def receive_end(self) -> bool:
         """Learn that the upstream has ended its side; say whether that completes the response (RFC 9112 §6.3)."""
-        self.is_complete = self.head is not None and self._decoder is None and self._left < 0
+        self.is_complete = self.head is not None and self._decoder is None and self.body_left < 0
         return self.is_complete

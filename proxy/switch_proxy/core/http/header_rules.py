@@ -121,7 +121,7 @@ class RouteHeaders:
         self._via_lines = tuple(b"" if name is None else b"Via: 1.%d %s\r\n" % (minor, name) for minor in (0, 1))
 
     def of_request(
-        self, forwarded: bytes, *, minor: int, added_request_id: bytes | None, authorization_line: bytes
+        self, forwarded: bytes, minor: int, added_request_id: bytes | None, authorization_line: bytes
     ) -> tuple[bytes, ...]:
         """
         Return the lines to send upstream, each with its CRLF; Host comes first (RFC 9110 §7.2).
@@ -157,7 +157,7 @@ def dropped_from_response(connection: Sequence[bytes], *, status: int) -> frozen
     return dropped | {b"content-length"} if status == _NO_CONTENT or status < _FINAL else dropped
 
 
-def added_to_response(*, is_chunked: bool, date: bytes | None, closes: bool, minor: int) -> bytes:
+def added_to_response(date: bytes | None, *, is_chunked: bool, closes: bool, minor: int) -> bytes:
     """
     Return the lines that are added to a final response, each with its CRLF.
 
