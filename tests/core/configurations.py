@@ -101,11 +101,11 @@ _routes = st.fixed_dictionaries(
             optional={
                 "head": st.integers(8192, 2**20),
                 "field_lines": st.integers(1, 10_000),
-                "kept_body": st.integers(0, 2**20),
+                "replay_buffer": st.integers(0, 2**20),
             },
         ),
         "pool": st.fixed_dictionaries(
-            {}, optional={"max_connections": st.integers(1, 65535), "wait": _waits, "idle": _seconds}
+            {}, optional={"max_connections": st.integers(1, 65535), "acquire_timeout": _waits, "idle_timeout": _seconds}
         ),
     },
 )

@@ -79,8 +79,10 @@ def test_settings_of_what_is_required_alone_have_the_documented_defaults() -> No
     assert route.timeouts == TimeoutSettings(
         connect=5.0, tls_handshake=5.0, response_head=60.0, idle=300.0, request_head=10.0, keep_alive=75.0
     )
-    assert route.limits == LimitSettings(request_line=8192, head=65536, field_lines=128, kept_body=65536)
-    assert route.pool == PoolSettings(max_connections=256, max_waiting=1024, wait=5.0, idle=60.0, lifetime=3600.0)
+    assert route.limits == LimitSettings(request_line=8192, head=65536, field_lines=128, replay_buffer=65536)
+    assert route.pool == PoolSettings(
+        max_connections=256, max_waiting=1024, acquire_timeout=5.0, idle_timeout=60.0, lifetime=3600.0
+    )
     assert (route.wait_for_token, route.via) == (5.0, "switch-proxy")
     assert (route.allow_plaintext, route.allow_remote_clients) == (False, False)
     assert settings.admin == AdminSettings(listen=Address(host="127.0.0.1", port=9901), allow_remote_clients=False)

@@ -145,7 +145,7 @@ _SAME = "matches the same requests as routes[0], on the same listener; give one 
                 {
                     "allow_remote_clients": False,
                     "timeouts": {"idle": 5, "request_head": 5, "keep_alive": 75},
-                    "limits": {"head": 8192, "request_line": "8KiB", "field_lines": 5, "kept_body": 0},
+                    "limits": {"head": 8192, "request_line": "8KiB", "field_lines": 5, "replay_buffer": 0},
                 }
             ),
             [
@@ -238,7 +238,7 @@ def test_route_with_an_address_of_its_own_is_a_listener_with_that_one_route() ->
 def test_routes_that_name_a_listener_are_its_routes_and_have_its_limits() -> None:
     own, shared = _listeners(
         _data(
-            {"match": {"path": "/a/%62/", "host": "[::1]"}, "strip_prefix": True, "limits": {"kept_body": 7}},
+            {"match": {"path": "/a/%62/", "host": "[::1]"}, "strip_prefix": True, "limits": {"replay_buffer": 7}},
             {"listen": "127.0.0.1:1"},
             {"match": {"host": "Switch.Local."}},
             local={
@@ -255,7 +255,7 @@ def test_routes_that_name_a_listener_are_its_routes_and_have_its_limits() -> Non
     assert (first.match_segments, first.match_host, first.strip_prefix) == (("a", "b"), "::1", True)
     assert (second.match_segments, second.match_host, second.strip_prefix) == ((), "switch.local", False)
     limits = first.settings.limits
-    assert (limits.request_line, limits.head, limits.field_lines, limits.kept_body) == (8192, 16384, 7, 7)
+    assert (limits.request_line, limits.head, limits.field_lines, limits.replay_buffer) == (8192, 16384, 7, 7)
 
 
 @pytest.mark.parametrize(

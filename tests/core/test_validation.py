@@ -137,6 +137,15 @@ def test_empty_text_of_an_optional_key_is_none_at_all() -> None:
             id="key in camel case",
         ),
         pytest.param(
+            _data(route={"limits": {"kept_body": 0}, "pool": {"wait": 1, "idle": 1}}),
+            [
+                "routes[0].limits.kept_body: is not a key here; did you mean replay_buffer?",
+                "routes[0].pool.wait: is not a key here; did you mean acquire_timeout?",
+                "routes[0].pool.idle: is not a key here; did you mean idle_timeout?",
+            ],
+            id="keys by their former names",
+        ),
+        pytest.param(
             _data(route={"Allow-Plaintext": True}),
             ["routes[0].Allow-Plaintext: is not a key here; did you mean allow_plaintext?"],
             id="key with hyphens",
@@ -410,7 +419,7 @@ def test_everything_that_is_wrong_is_told_at_once() -> None:
     data = {
         "credentials": {"a": {"client_id": "", "client_secret": {}, "timeout": "x"}, "b c": None},
         "routes": [
-            {"name": "r", "listen": "127.0.0.1:1", "upstream": "x", "credential": "z", "pool": {"idle": 0}},
+            {"name": "r", "listen": "127.0.0.1:1", "upstream": "x", "credential": "z", "pool": {"idle_timeout": 0}},
             {"name": "r", "listen": "127.0.0.1:1", "extra": 1},
         ],
         "log": {"level": 3, "format": None},
@@ -425,7 +434,7 @@ def test_everything_that_is_wrong_is_told_at_once() -> None:
         "log.format",
         "log.level",
         "routes[0].credential",
-        "routes[0].pool.idle",
+        "routes[0].pool.idle_timeout",
         "routes[0].upstream",
         "routes[1].credential",
         "routes[1].extra",

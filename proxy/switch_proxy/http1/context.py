@@ -75,7 +75,7 @@ class RouteContext:
         self.replays = 0
         self.token_refusals = 0
         self.scope_refusals = 0
-        self.replay_buffer = route.limits.kept_body
+        self.replay_buffer = route.limits.replay_buffer
         upstream = route.upstream
         self.next_hop = upstream.host_header
         self.proxy_name = route.via or "switch-proxy"

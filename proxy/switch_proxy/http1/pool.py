@@ -114,12 +114,12 @@ class Pool:
         waiter: asyncio.Future[UpstreamConnection | None] = asyncio.get_running_loop().create_future()
         self._waiters.append(waiter)
         try:
-            async with asyncio.timeout(self._settings.wait):
+            async with asyncio.timeout(self._settings.acquire_timeout):
                 return await waiter
         except TimeoutError:
             self._return_unused(waiter)
             raise PoolExhaustedError(
-                f"all {self._settings.max_connections} connections stayed in use for {self._settings.wait:g} seconds"
+                f"all {self._settings.max_connections} connections stayed in use for {self._settings.acquire_timeout:g} seconds"
             ) from None
         except asyncio.CancelledError:
             self._return_unused(waiter)
@@ -153,7 +153,7 @@ class Pool:
         if connection.created_at <= self._retired_at:
             connection.close()
             return
-        keep = settings.idle if idle_timeout is None else min(settings.idle, idle_timeout)
+        keep = settings.idle_timeout if idle_timeout is None else min(settings.idle_timeout, idle_timeout)
         if keep <= 0:
             connection.close()
             return

@@ -188,7 +188,7 @@ class MixUpError(Exception):
 @pytest.mark.parametrize("seed", range(8))
 async def test_nothing_is_mixed_up_and_nothing_is_left(start_world: StartWorld, seed: int) -> None:
     lots = random.Random(seed)
-    world = await start_world(pool=PoolSettings(max_connections=5, max_waiting=12, wait=0.5))
+    world = await start_world(pool=PoolSettings(max_connections=5, max_waiting=12, acquire_timeout=0.5))
     serving = asyncio.get_running_loop().create_task(Upstream(world, lots).run())
     clients = [Client(world, lots, number) for number in range(CLIENTS)]
     try:

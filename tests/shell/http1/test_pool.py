@@ -127,7 +127,7 @@ async def test_one_who_waits_opens_a_connection_where_the_client_of_the_one_in_u
 
 async def test_one_who_waits_too_long_gets_a_503_with_the_time_to_come_back(start_world: StartWorld) -> None:
     """RFC 9110 §10.2.3."""
-    world = await start_world(pool=PoolSettings(max_connections=1, wait=0.04))
+    world = await start_world(pool=PoolSettings(max_connections=1, acquire_timeout=0.04))
     ((client, server),) = await busy(world, 1)
     waiter = await world.client()
     await waiter.send(GET)
@@ -180,7 +180,7 @@ async def test_one_who_goes_away_while_it_waits_gives_its_place_up(start_world: 
 
 
 async def test_a_failed_connection_gives_its_place_up(start_world: StartWorld) -> None:
-    world = await start_world(pool=PoolSettings(max_connections=1, wait=0.04))
+    world = await start_world(pool=PoolSettings(max_connections=1, acquire_timeout=0.04))
     world.upstream.stop_listening()
     for _ in range(3):
         client = await world.client()
@@ -216,7 +216,7 @@ async def test_a_burst_of_requests_is_served_over_few_connections(start_world: S
 
 
 async def test_an_idle_connection_is_closed_when_its_time_is_over(start_world: StartWorld) -> None:
-    world = await start_world(pool=PoolSettings(idle=0.03), timeouts=TimeoutSettings(idle=0.03))
+    world = await start_world(pool=PoolSettings(idle_timeout=0.03), timeouts=TimeoutSettings(idle=0.03))
     ((client, server),) = await busy(world, 1)
     await finish(client, server)
     assert await server.receive_to_any_end() == b""
@@ -224,7 +224,7 @@ async def test_an_idle_connection_is_closed_when_its_time_is_over(start_world: S
 
 
 async def test_a_connection_that_works_does_not_grow_idle(start_world: StartWorld) -> None:
-    world = await start_world(pool=PoolSettings(idle=5), timeouts=TimeoutSettings(keep_alive=5))
+    world = await start_world(pool=PoolSettings(idle_timeout=5), timeouts=TimeoutSettings(keep_alive=5))
     ((client, server),) = await busy(world, 1)
     world.pass_time(10)
     await finish(client, server)

@@ -52,7 +52,10 @@ async def opening() -> AsyncIterator[Opening]:
 
 
 def pool_of(opening: Opening, *, size: int, idle: float = 60, lifetime: float = 3600) -> Pool:
-    return Pool(settings=PoolSettings(max_connections=size, wait=5, idle=idle, lifetime=lifetime), opener=opening.open)
+    return Pool(
+        settings=PoolSettings(max_connections=size, acquire_timeout=5, idle_timeout=idle, lifetime=lifetime),
+        opener=opening.open,
+    )
 
 
 async def waiter_for(pool: Pool) -> asyncio.Task[UpstreamConnection]:
@@ -151,7 +154,7 @@ async def test_one_whose_connection_cannot_be_opened_gives_its_place_to_the_next
 
 
 async def test_one_who_waits_in_vain_leaves_no_trace(opening: Opening) -> None:
-    pool = Pool(settings=PoolSettings(max_connections=1, wait=0.01), opener=opening.open)
+    pool = Pool(settings=PoolSettings(max_connections=1, acquire_timeout=0.01), opener=opening.open)
     connection = await pool.acquire()
     with pytest.raises(PoolExhaustedError):
         await pool.acquire()

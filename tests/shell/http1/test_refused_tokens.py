@@ -147,7 +147,7 @@ async def test_a_chunked_body_that_is_still_at_hand_is_sent_again(world: World) 
 
 async def test_a_body_that_was_not_kept_whole_is_sent_once(start_world: StartWorld) -> None:
     """The 401 passes; the token is refused all the same, so that the next request has a better one."""
-    world = await start_world(limits=LimitSettings(kept_body=999))
+    world = await start_world(limits=LimitSettings(replay_buffer=999))
     client, server, _ = await world.begin(post(1000))
     await server.receive(1000)
     world.tokens.give(NEWER)

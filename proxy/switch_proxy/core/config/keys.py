@@ -44,7 +44,7 @@ class Key:
 
     `rule` is None if the value is a model, or holds models. In a table it is the rule of each value, and `names` that of
     the names. `before` looks at the value of a section before its keys are read and raises InvalidValueError. `example` is
-    a value as it is written in YAML.
+    a value as it is written in YAML. `former_name` is a name that the key had, for who still writes it.
     """
 
     text: str
@@ -54,6 +54,7 @@ class Key:
     names: Rule | None = None
     before: Callable[[object], None] | None = None
     example: str | None = None
+    former_name: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -186,6 +186,9 @@ def _unknown_key(key: str, fields: Mapping[str, Field]) -> str:
     # Imported here: only for a mistake, which a start without one need not pay for.
     from difflib import get_close_matches  # noqa: PLC0415
 
+    for name, field in fields.items():
+        if field.key.former_name == key:
+            return f"is not a key here; did you mean {name}?"
     # clientId, Client-Id and client_id are one key to the person who wrote it.
     plain = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", key).replace("-", "_").lower()
     if close := get_close_matches(plain, fields, n=1, cutoff=0.7):

@@ -60,13 +60,14 @@ class LimitSettings:
     request_line: _RequestLineLimit = 8192
     head: _HeadLimit = 65536
     field_lines: _FieldLinesLimit = 128
-    kept_body: Annotated[
+    replay_buffer: Annotated[
         int,
         Key(
             rule=size(0),
             text="Bytes of a request's body that are kept to send it once more: after a 401 with a newer token, or if a "
             "pooled connection had been closed. A request with a larger body is sent once.",
             why="Holds a batch of readings, and costs a connection no more than a head may.",
+            former_name="kept_body",
         ),
     ] = 65536
 

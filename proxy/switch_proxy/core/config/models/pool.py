@@ -29,20 +29,22 @@ class PoolSettings:
             why="Envoy's default (`max_pending_requests`).",
         ),
     ] = 1024
-    wait: Annotated[
+    acquire_timeout: Annotated[
         float,
         Key(
             rule=WAIT,
             text="How long a request may wait for a connection; then it gets 503.",
             why="As long as a new connection may take: after that, reporting the overload is better than queueing.",
+            former_name="wait",
         ),
     ] = 5.0
-    idle: Annotated[
+    idle_timeout: Annotated[
         float,
         Key(
             rule=TIMEOUT,
             text="How long an unused connection is kept.",
             why="nginx's default, and less than that of most load balancers.",
+            former_name="idle",
         ),
     ] = 60.0
     lifetime: Annotated[
