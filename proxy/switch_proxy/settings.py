@@ -133,7 +133,7 @@ def _settings(document: ParsedDocument, values: Mapping[str, object], source: st
     found = list(document.problems)
     settings = None
     try:
-        settings = read_settings(values, document.expanded)
+        settings = read_settings(values, document.variables)
     except ConfigurationError as error:
         # A value that cannot be read breaks its rule, too, which is no news.
         found += [document.locate(problem) for problem in error.problems if problem.path not in document.unreadable]

@@ -96,16 +96,19 @@ class TlsFiles(Generic[Context]):
 
     def _load_into(self, context: ssl.SSLContext) -> None:
         settings = self._settings
-        path = settings.ca_file or ""
+        path, form = settings.ca_file or "", "certificates in PEM form"
         try:
             if settings.ca_file is not None:
                 context.load_verify_locations(cafile=path)
             if settings.client_certificate_file is not None:
-                path = settings.client_certificate_file
+                path, form = (
+                    settings.client_certificate_file,
+                    "a certificate and its key in PEM form, without a password",
+                )
                 # Without a password of its own, OpenSSL would ask the terminal for that of an encrypted key.
                 context.load_cert_chain(path, settings.client_key_file, password="")
         except OSError as error:
-            problem = f"cannot be loaded: {reason_of(error)}"
+            problem = f"cannot be loaded as {form}: {reason_of(error)}"
         else:
             return
         raise TlsFilesError(owner=self._owner, source=name_of(path), problem=problem)

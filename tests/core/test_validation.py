@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from switch_proxy.core.addresses import Address, Origin
-from switch_proxy.core.config.dump import plain_settings
+from switch_proxy.core.config.dump import dump_model
 from switch_proxy.core.config.problem import Path, Problem, render_path
 from switch_proxy.core.config.validation import read_settings
 from switch_proxy.core.errors import ConfigurationError
@@ -37,14 +37,14 @@ def _data(**changes: Any) -> dict[str, Any]:
     return {"credentials": {"switch": credential}, "routes": [route], **changes}
 
 
-def _problems(data: dict[str, Any], expanded: dict[Path, tuple[str, ...]] | None = None) -> list[Problem]:
+def _problems(data: dict[str, Any], variables: dict[Path, tuple[str, ...]] | None = None) -> list[Problem]:
     with pytest.raises(ConfigurationError) as caught:
-        read_settings(data, expanded or {})
+        read_settings(data, variables or {})
     return list(caught.value.problems)
 
 
-def _told(data: dict[str, Any], expanded: dict[Path, tuple[str, ...]] | None = None) -> list[str]:
-    return [f"{render_path(problem.path)}: {problem.text}" for problem in _problems(data, expanded)]
+def _told(data: dict[str, Any], variables: dict[Path, tuple[str, ...]] | None = None) -> list[str]:
+    return [f"{render_path(problem.path)}: {problem.text}" for problem in _problems(data, variables)]
 
 
 def test_text_is_read_into_its_final_form() -> None:
@@ -514,7 +514,7 @@ def test_long_value_is_shown_by_its_beginning() -> None:
 def test_settings_that_were_written_read_as_the_same(data: dict[str, Any]) -> None:
     """Parsing undoes dumping, exactly."""
     configured = read_settings(data, {})
-    assert read_settings(plain_settings(configured), {}) == configured
+    assert read_settings(dump_model(configured), {}) == configured
 
 
 _json = st.recursive(

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from switch_proxy.core.config.dump import plain_value
+from switch_proxy.core.config.dump import dump_value
 from switch_proxy.core.config.keys import Field, fields_of
 from switch_proxy.core.config.models import Settings
 from switch_proxy.core.config.units import format_duration
@@ -104,7 +104,7 @@ def _default(field: Field) -> str:
             return f"`{default // _KIB}KiB`"
         case _, bool():
             return f"`{str(default).lower()}`"
-    return f"`{plain_value(default)}`"
+    return f"`{dump_value(default)}`"
 
 
 def _render(path: str) -> Callable[[], str]:

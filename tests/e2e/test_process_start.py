@@ -137,7 +137,9 @@ async def test_an_admin_port_that_is_taken_ends_it_likewise(
     ("content", "reason"),
     [
         pytest.param(None, "does not exist", id="missing"),
-        pytest.param("no certificate", "cannot be loaded: no certificate or crl found", id="not PEM"),
+        pytest.param(
+            "no certificate", "cannot be loaded as certificates in PEM form: no certificate or crl found", id="not PEM"
+        ),
     ],
 )
 async def test_a_file_of_tls_that_cannot_be_used_ends_it_with_one_clear_line_and_exit_code_1(

@@ -1,4 +1,4 @@
-"""What `switch-proxy check` notes of the files and variables that a configuration names."""
+"""What `switch-proxy check` says about the files and variables that a configuration names."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 import trustme
 from cryptography.hazmat.primitives import serialization
 
-from switch_proxy.check import explain, find_notes, try_credential
+from switch_proxy.check import explain, find_warnings, try_credential
 from switch_proxy.core.config.validation import read_settings
 from switch_proxy.demo import faults
 from switch_proxy.demo.auth_server import SWITCH_AUDIENCE, FakeAuthorizationServer
@@ -47,15 +47,15 @@ def _settings(*, credential: dict[str, Any] | None = None, route: dict[str, Any]
     )
 
 
-def _notes(settings: Settings, **environ: str) -> list[str]:
-    return list(find_notes(settings, environ))
+def _warnings(settings: Settings, **environ: str) -> list[str]:
+    return list(find_warnings(settings, environ))
 
 
 def test_secret_that_is_there_is_no_matter_of_note(tmp_path: Path) -> None:
     file = tmp_path / "secret"
     file.write_text(f"{_SECRET}\n")
-    assert _notes(_settings(), SECRET=_SECRET) == []
-    assert _notes(_settings(credential={"client_secret": {"file": str(file)}})) == []
+    assert _warnings(_settings(), SECRET=_SECRET) == []
+    assert _warnings(_settings(credential={"client_secret": {"file": str(file)}})) == []
 
 
 @pytest.mark.parametrize(
@@ -63,18 +63,18 @@ def test_secret_that_is_there_is_no_matter_of_note(tmp_path: Path) -> None:
     [({}, "is not set"), ({"SECRET": ""}, "is empty"), ({"SECRET": "\n"}, "is empty")],
     ids=["unset", "empty", "line end alone"],
 )
-def test_variable_without_a_secret_is_noted(environ: dict[str, str], fault: str) -> None:
-    assert _notes(_settings(), **environ) == [
+def test_variable_without_a_secret_is_a_warning(environ: dict[str, str], fault: str) -> None:
+    assert _warnings(_settings(), **environ) == [
         f"credential switch: no client secret: the environment variable SECRET {fault}"
     ]
 
 
 @pytest.mark.parametrize(("content", "fault"), [(None, "does not exist"), ("\n", "is empty")])
-def test_file_without_a_secret_is_noted(tmp_path: Path, content: str | None, fault: str) -> None:
+def test_file_without_a_secret_is_a_warning(tmp_path: Path, content: str | None, fault: str) -> None:
     file = tmp_path / "secret"
     if content is not None:
         file.write_text(content)
-    assert _notes(_settings(credential={"client_secret": {"file": str(file)}})) == [
+    assert _warnings(_settings(credential={"client_secret": {"file": str(file)}})) == [
         f"credential switch: no client secret: the file {file} {fault}"
     ]
 
@@ -105,21 +105,27 @@ def _tls(folder: Path, **files: str) -> dict[str, Any]:
     return {"tls": {key: str(folder / name) for key, name in files.items()}}
 
 
-def test_certificates_that_can_be_used_are_no_matter_of_note(pem: Path) -> None:
+def test_certificates_that_can_be_used_cause_no_warning(pem: Path) -> None:
     pair = _tls(pem, ca_file="ca.pem", client_certificate_file="cert.pem", client_key_file="key.pem")
     one = _tls(pem, client_certificate_file="both.pem")
-    assert _notes(_settings(credential=pair, route=one), SECRET=_SECRET) == []
+    assert _warnings(_settings(credential=pair, route=one), SECRET=_SECRET) == []
 
 
 @pytest.mark.parametrize(
-    ("files", "note"),
+    ("files", "warning"),
     [
-        pytest.param({"ca_file": "none.pem"}, "none.pem cannot be read: No such file", id="not there"),
-        pytest.param({"ca_file": "text.pem"}, "ca_file holds no certificates in PEM form", id="no certificates"),
-        pytest.param({"client_certificate_file": "cert.pem"}, "are no pair in PEM form", id="certificate without key"),
+        pytest.param({"ca_file": "none.pem"}, "none.pem does not exist", id="not there"),
+        pytest.param(
+            {"ca_file": "text.pem"}, "text.pem cannot be loaded as certificates in PEM form", id="no certificates"
+        ),
+        pytest.param(
+            {"client_certificate_file": "cert.pem"},
+            "cert.pem cannot be loaded as a certificate and its key in PEM form",
+            id="certificate without key",
+        ),
         pytest.param(
             {"client_certificate_file": "cert.pem", "client_key_file": "other.pem"},
-            "are no pair in PEM form",
+            "cert.pem cannot be loaded as a certificate and its key in PEM form",
             id="key of another",
         ),
         pytest.param(
@@ -129,26 +135,26 @@ def test_certificates_that_can_be_used_are_no_matter_of_note(pem: Path) -> None:
         ),
     ],
 )
-def test_certificates_that_cannot_be_used_are_noted(pem: Path, files: dict[str, str], note: str) -> None:
-    (of_credential,) = _notes(_settings(credential=_tls(pem, **files)), SECRET=_SECRET)
-    (of_route,) = _notes(_settings(route=_tls(pem, **files)), SECRET=_SECRET)
-    assert of_credential.startswith("tls of credential switch: ")
-    assert of_route.startswith("tls of route api: ")
-    assert note in of_credential
-    assert note in of_route
+def test_certificates_that_cannot_be_used_are_warnings(pem: Path, files: dict[str, str], warning: str) -> None:
+    (of_credential,) = _warnings(_settings(credential=_tls(pem, **files)), SECRET=_SECRET)
+    (of_route,) = _warnings(_settings(route=_tls(pem, **files)), SECRET=_SECRET)
+    assert of_credential.startswith("the TLS files of credential 'switch' cannot be used: ")
+    assert of_route.startswith("the TLS files of route 'api' cannot be used: ")
+    assert warning in of_credential
+    assert warning in of_route
 
 
-def test_explanation_begins_with_the_verdict_and_ends_with_the_notes() -> None:
+def test_explanation_begins_with_the_verdict_and_ends_with_the_warnings() -> None:
     lines = list(explain(_settings(), source="config.yaml", environ={}))
     assert lines[0] == "config.yaml is valid."
     assert lines[-2:] == [
-        "to be noted, here and now",
+        "warnings on this machine",
         "  - credential switch: no client secret: the environment variable SECRET is not set",
     ]
 
 
-def test_explanation_without_notes_ends_with_the_summary() -> None:
-    assert "to be noted" not in "\n".join(explain(_settings(), source="config.yaml", environ={"SECRET": _SECRET}))
+def test_explanation_without_warnings_ends_with_the_summary() -> None:
+    assert "warnings" not in "\n".join(explain(_settings(), source="config.yaml", environ={"SECRET": _SECRET}))
 
 
 # --- with network --------------------------------------------------------------------------------------------------
@@ -167,7 +173,7 @@ def _credential(auth: FakeAuthorizationServer, **changes: Any) -> CredentialSett
 
 async def test_credential_that_works_is_told_by_one_token_which_is_not_shown(auth: FakeAuthorizationServer) -> None:
     attempt = await try_credential("switch", _credential(auth), {"SECRET": _SECRET})
-    assert attempt.is_well
+    assert attempt.has_token
     told = "\n".join(attempt.lines)
     assert attempt.lines[:3] == (
         "credential switch gets a token",
@@ -182,7 +188,7 @@ async def test_credential_that_works_is_told_by_one_token_which_is_not_shown(aut
 
 async def test_credential_that_is_refused_is_told_with_the_reason_and_what_to_do(auth: FakeAuthorizationServer) -> None:
     attempt = await try_credential("switch", _credential(auth), {"SECRET": "not-" + _SECRET})
-    assert not attempt.is_well
+    assert not attempt.has_token
     assert attempt.lines[0] == "credential switch gets no token"
     assert "401 Unauthorized: access_denied" in attempt.lines[1]
     assert "check client_id and the client secret" in attempt.lines[1]
@@ -192,7 +198,7 @@ async def test_credential_that_is_refused_is_told_with_the_reason_and_what_to_do
 async def test_answer_that_is_no_token_is_told(auth: FakeAuthorizationServer) -> None:
     auth.faults.add(faults.TokenField(name="token_type", value="mac"))
     attempt = await try_credential("switch", _credential(auth), {"SECRET": _SECRET})
-    assert not attempt.is_well
+    assert not attempt.has_token
     assert "has the token_type 'mac'; only Bearer tokens can be used" in attempt.lines[1]
     assert auth.issued[0].value not in "\n".join(attempt.lines)
 
@@ -200,7 +206,7 @@ async def test_answer_that_is_no_token_is_told(auth: FakeAuthorizationServer) ->
 async def test_token_endpoint_that_does_not_answer_is_given_up_in_time(auth: FakeAuthorizationServer) -> None:
     auth.faults.add(faults.Hang())
     attempt = await try_credential("switch", _credential(auth, timeout=0.05), {"SECRET": _SECRET})
-    assert (attempt.is_well, "did not answer within 0.05 seconds" in attempt.lines[1]) == (False, True)
+    assert (attempt.has_token, "did not answer within 0.05 seconds" in attempt.lines[1]) == (False, True)
 
 
 async def test_credential_without_a_secret_asks_nobody(auth: FakeAuthorizationServer) -> None:
@@ -212,30 +218,30 @@ async def test_credential_without_a_secret_asks_nobody(auth: FakeAuthorizationSe
     assert auth.requests == []
 
 
-def test_key_that_cannot_sign_is_noted(tmp_path: Path) -> None:
+def test_key_that_cannot_sign_is_a_warning(tmp_path: Path) -> None:
     (tmp_path / "key.pem").write_text("no key")
     credential = {
         "client_secret": None,
         "auth_method": "private_key_jwt",
         "private_key": {"file": str(tmp_path / "key.pem")},
     }
-    assert _notes(_settings(credential=credential)) == [
+    assert _warnings(_settings(credential=credential)) == [
         f"credential switch: no private key: the file {tmp_path / 'key.pem'} holds no private key in PEM or JWK form"
     ]
 
 
-def test_certificate_that_authenticates_is_noted_once(tmp_path: Path) -> None:
+def test_certificate_that_authenticates_is_a_warning_once(tmp_path: Path) -> None:
     credential = {
         "client_secret": None,
         "auth_method": "tls_client_auth",
         "tls": {"client_certificate_file": str(tmp_path / "none.pem")},
     }
-    (note,) = _notes(_settings(credential=credential))
-    assert note.startswith(f"tls of credential switch: the file {tmp_path / 'none.pem'} cannot be read")
+    (warning,) = _warnings(_settings(credential=credential))
+    assert warning.startswith(f"the TLS files of credential 'switch' cannot be used: the file {tmp_path / 'none.pem'} ")
 
 
 async def test_egress_proxy_that_cannot_be_used_is_told_of_the_credential_it_is_for() -> None:
     settings = _settings().credentials["switch"]
     attempt = await try_credential("switch", settings, {"SECRET": _SECRET, "HTTPS_PROXY": "socks5://a:1"})
-    assert not attempt.is_well
+    assert not attempt.has_token
     assert "HTTPS_PROXY is not the address of an HTTP proxy" in attempt.lines[-1]

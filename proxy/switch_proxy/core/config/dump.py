@@ -10,7 +10,7 @@ from switch_proxy.core.config.models.route import LISTENER_KEYS, RouteSettings
 from switch_proxy.core.path_prefix import PathPrefix
 
 
-def plain_settings(model: Any) -> dict[str, object]:
+def dump_model(model: Any) -> dict[str, object]:
     """Return a model of core/config/models/ as keys with plain values, from which core/config/validation.py makes the same again."""
     values = {field.name: _plain(getattr(model, field.name)) for field in fields_of(type(model))}
     if isinstance(model, RouteSettings) and model.listener is not None:
@@ -21,7 +21,7 @@ def plain_settings(model: Any) -> dict[str, object]:
     return values
 
 
-def plain_value(value: object) -> object:
+def dump_value(value: object) -> object:
     """Return one value of a model in its plain form: addresses and origins as text, models as their keys."""
     return _plain(value)
 
@@ -36,4 +36,4 @@ def _plain(value: object) -> object:
             return {name: _plain(item) for name, item in value.items()}
         case tuple():
             return [_plain(item) for item in value]
-    return plain_settings(value)
+    return dump_model(value)

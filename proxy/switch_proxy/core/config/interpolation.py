@@ -24,17 +24,17 @@ _REFERENCE: Final = re.compile(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Expansion:
+class Interpolation:
     """A text with its references replaced, and the names of the variables it asked for."""
 
     text: str
     names: tuple[str, ...]
 
 
-def expand(text: str, environ: Mapping[str, str]) -> Expansion:
+def interpolate(text: str, environ: Mapping[str, str]) -> Interpolation:
     """Replace the references in `text`. Raises InvalidValueError, which names every variable that is unset."""
     if "${" not in text:
-        return Expansion(text=text, names=())
+        return Interpolation(text=text, names=())
     names: list[str] = []
     unset: list[str] = []
 
@@ -57,7 +57,7 @@ def expand(text: str, environ: Mapping[str, str]) -> Expansion:
             return ""
         return value
 
-    expanded = _REFERENCE.sub(replacement, text)
+    replaced = _REFERENCE.sub(replacement, text)
     if unset:
         missing = list(dict.fromkeys(unset))
         listed = " and ".join(missing)
@@ -66,4 +66,4 @@ def expand(text: str, environ: Mapping[str, str]) -> Expansion:
             f"{'are' if len(missing) > 1 else 'is'} not set; set {'them' if len(missing) > 1 else 'it'}, or write "
             f"${{{missing[0]}:-default}}"
         )
-    return Expansion(text=expanded, names=tuple(names))
+    return Interpolation(text=replaced, names=tuple(names))

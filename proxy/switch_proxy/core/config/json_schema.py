@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from switch_proxy.core.config.dump import plain_value
+from switch_proxy.core.config.dump import dump_value
 from switch_proxy.core.config.keys import Field, fields_of
 from switch_proxy.core.config.models import Settings
 
@@ -39,7 +39,7 @@ def _described(field: Field) -> dict[str, Any]:
     schema = {**_value(field), "description": _plain(field.key.text)}
     # The defaults of a section are told at its keys.
     if not field.is_required and field.model is None:
-        default = plain_value(field.default)
+        default = dump_value(field.default)
         schema["default"] = int(default) if isinstance(default, float) and default.is_integer() else default
     # An example of several keys is not of JSON's form, and the keys have their own.
     if field.key.example is not None and not field.key.example.startswith("{"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from switch_proxy.core.addresses import parse_endpoint
-from switch_proxy.core.config.dump import plain_value
+from switch_proxy.core.config.dump import dump_value
 from switch_proxy.core.config.keys import fields_of
 from switch_proxy.core.config.models import MatchSettings
 from switch_proxy.core.config.units import format_duration
@@ -173,7 +173,7 @@ def _shown(value: object) -> str:
         return "true" if value else "false"
     if isinstance(value, float):
         return format_duration(value)
-    return "off" if value is None else str(plain_value(value))
+    return "off" if value is None else str(dump_value(value))
 
 
 def _reach(address: Address) -> str:

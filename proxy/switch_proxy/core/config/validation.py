@@ -29,14 +29,14 @@ _UNUSABLE: Final = object()
 """Stands for a value that a problem has been reported of."""
 
 
-def read_settings(data: Mapping[str, Any], expanded: Mapping[Path, tuple[str, ...]]) -> Settings:
+def read_settings(data: Mapping[str, Any], variables: Mapping[Path, tuple[str, ...]]) -> Settings:
     """
     Return the settings that plain values say.
 
-    `expanded` has, for each path whose value came out of `${…}`, the names of the variables. Raises ConfigurationError with
+    `variables` has, for each path whose value came out of `${…}`, the names of the variables. Raises ConfigurationError with
     every problem, as yet without source and mark.
     """
-    reader = _Reader(data, expanded)
+    reader = _Reader(data, variables)
     # First what is wrong between sections, because settings are only made of what fits.
     for problem in find_conflicts(data):
         reader.report(problem)
@@ -49,10 +49,10 @@ def read_settings(data: Mapping[str, Any], expanded: Mapping[Path, tuple[str, ..
 class _Reader:
     """Reads plain values by the models, and collects what is wrong with them."""
 
-    def __init__(self, data: Mapping[str, Any], expanded: Mapping[Path, tuple[str, ...]]) -> None:
+    def __init__(self, data: Mapping[str, Any], variables: Mapping[Path, tuple[str, ...]]) -> None:
         self.problems: list[Problem] = []
         self._data = data
-        self._expanded = expanded
+        self._variables = variables
 
     def model(self, model: type[Any], data: object, path: Path, *, may_be_made: bool = True) -> object:
         """Return the model that `data` says, _UNUSABLE if it says none."""
@@ -140,7 +140,7 @@ class _Reader:
         if problem.about is not About.VALUE:
             self.problems.append(problem)
             return
-        names = self._expanded.get(problem.path, ())
+        names = self._variables.get(problem.path, ())
         value = _value_at(self._data, problem.path)
         text = f"{_subject(value, names, is_safe_to_echo=problem.is_safe_to_echo)} {problem.text}"
         if names:

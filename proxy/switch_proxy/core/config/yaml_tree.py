@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
-from switch_proxy.core.config.interpolation import expand
+from switch_proxy.core.config.interpolation import interpolate
 from switch_proxy.core.config.problem import About, Mark, Path, Problem
 from switch_proxy.core.errors import InvalidValueError
 
@@ -81,13 +81,13 @@ class ParsedDocument:
     The plain values of a document, with what is needed to say where something is wrong.
 
     `problems` is what is wrong so far, each with its mark; `unreadable` has the paths without a value because of it;
-    `expanded` has the variables that a value came from.
+    `variables` has the variables that a value came from.
     """
 
     values: object
     value_marks: Mapping[Path, Mark]
     key_marks: Mapping[Path, Mark]
-    expanded: Mapping[Path, tuple[str, ...]]
+    variables: Mapping[Path, tuple[str, ...]]
     problems: tuple[Problem, ...]
     unreadable: frozenset[Path]
 
@@ -113,7 +113,7 @@ def parse_document(root: Node, environ: Mapping[str, str]) -> ParsedDocument:
         values=values,
         value_marks=walk.value_marks,
         key_marks=walk.key_marks,
-        expanded=walk.expanded,
+        variables=walk.variables,
         problems=tuple(walk.problems),
         unreadable=frozenset(walk.unreadable),
     )
@@ -125,7 +125,7 @@ class _Walk:
     def __init__(self, *, environ: Mapping[str, str]) -> None:
         self.value_marks: dict[Path, Mark] = {}
         self.key_marks: dict[Path, Mark] = {}
-        self.expanded: dict[Path, tuple[str, ...]] = {}
+        self.variables: dict[Path, tuple[str, ...]] = {}
         self.problems: list[Problem] = []
         self.unreadable: set[Path] = set()
         self._environ = environ
@@ -150,15 +150,15 @@ class _Walk:
 
     def _scalar(self, node: Scalar, path: Path) -> object:
         try:
-            expansion = expand(node.text, self._environ)
+            interpolated = interpolate(node.text, self._environ)
         except InvalidValueError as error:
             self._add(path, node.mark, f"the value {error.predicate}")
             self.unreadable.add(path)
             return UNREADABLE
-        if expansion.names:
-            self.expanded[path] = expansion.names
-            return expansion.text
-        return _plain_value(expansion.text) if node.is_plain and node.tag is None else expansion.text
+        if interpolated.names:
+            self.variables[path] = interpolated.names
+            return interpolated.text
+        return _plain_value(interpolated.text) if node.is_plain and node.tag is None else interpolated.text
 
     def _entries(self, node: Table, path: Path, depth: int = 0) -> dict[str, tuple[Mark, Node]]:
         """Return a table's own entries and those it merges; its own win, then the earlier merged."""

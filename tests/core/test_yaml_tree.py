@@ -69,7 +69,7 @@ def test_variable_is_text_whatever_is_in_it() -> None:
     """What a variable holds is not looked at as YAML: an id of digits alone stays text."""
     document = parse_document(_table(("a", "${A}")), {"A": "8080"})
     assert document.values == {"a": "8080"}
-    assert document.expanded == {("a",): ("A",)}
+    assert document.variables == {("a",): ("A",)}
 
 
 def test_variable_that_is_unset_is_told_of_with_its_place() -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from switch_proxy.core.config.interpolation import expand
+from switch_proxy.core.config.interpolation import interpolate
 from switch_proxy.core.errors import InvalidValueError
 
 _ENVIRON = {"NAME": "value", "EMPTY": "", "NESTED": "${NAME}", "_2": "two"}
@@ -34,12 +34,12 @@ _ENVIRON = {"NAME": "value", "EMPTY": "", "NESTED": "${NAME}", "_2": "two"}
     ],
 )
 def test_reference_is_replaced_as_a_shell_would(text: str, expanded: str) -> None:
-    assert expand(text, _ENVIRON).text == expanded
+    assert interpolate(text, _ENVIRON).text == expanded
 
 
 def test_names_that_were_asked_for_are_told_even_where_the_default_was_taken() -> None:
     """Their values must not be shown, and whoever reads of a problem has to know where to look."""
-    assert expand("${NAME}${UNSET:-x}${EMPTY:+x}", _ENVIRON).names == ("NAME", "UNSET", "EMPTY")
+    assert interpolate("${NAME}${UNSET:-x}${EMPTY:+x}", _ENVIRON).names == ("NAME", "UNSET", "EMPTY")
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def test_names_that_were_asked_for_are_told_even_where_the_default_was_taken() -
 )
 def test_variable_that_is_unset_and_has_no_default_is_named(text: str, words: str) -> None:
     with pytest.raises(InvalidValueError) as caught:
-        expand(text, _ENVIRON)
+        interpolate(text, _ENVIRON)
     assert words in caught.value.predicate
 
 
@@ -74,9 +74,9 @@ def test_variable_that_is_unset_and_has_no_default_is_named(text: str, words: st
 )
 def test_beginning_of_a_reference_that_is_none_is_refused(text: str) -> None:
     with pytest.raises(InvalidValueError, match=r"write \$\{NAME\} or \$\{NAME:-default\}"):
-        expand(text, _ENVIRON)
+        interpolate(text, _ENVIRON)
 
 
 @given(st.text())
 def test_text_survives_when_its_references_are_escaped(text: str) -> None:
-    assert expand(text.replace("${", "$${"), {}).text == text
+    assert interpolate(text.replace("${", "$${"), {}).text == text
