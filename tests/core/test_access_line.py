@@ -156,3 +156,12 @@ def test_the_configuration_says_which_exchanges_get_a_line(
     exchanges = [GOOD, UPSTREAM_ERROR, FAILED, CUT, ABANDONED]
     assert [record for record in exchanges if quick.render([record])] == logged
     assert [record for record in exchanges if is_logged(record, access=access, level=level)] == logged
+
+
+def test_long_methods_and_paths_are_rendered_whole() -> None:
+    """They are not remembered, so that a client cannot fill the memory with them."""
+    quick = renderer()
+    for _ in range(2):
+        record = dataclasses.replace(FORWARDED, target=b"/" + b"p" * 300, method=b"M" * 300)
+        fields = dict(fields_of(quick.render([record])))
+        assert (fields["path"], fields["method"]) == ("/" + "p" * 300, "M" * 300)

@@ -15,10 +15,10 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa, x25519
 from hypothesis import given
 from hypothesis import strategies as st
 from joserfc import jwt
-from joserfc.jwk import ECKey, RSAKey
+from joserfc.jwk import ECKey, OctKey, RSAKey
 
 from switch_proxy.core.client_assertion import ASSERTION_LIFETIME, CLOCK_SKEW, check_private_key, sign_assertion
-from switch_proxy.core.config.models import CredentialSettings, PrivateKeySettings
+from switch_proxy.core.config.models import CredentialSettings, PrivateKeySettings, SecretSource
 from switch_proxy.core.errors import SecretUnavailableError
 from switch_proxy.core.secret import Secret
 
@@ -195,3 +195,29 @@ def test_signature_is_that_of_the_key() -> None:
     )
     assert "[secret]" in repr(assertion)
     assert jwt.decode(assertion.reveal(), ECKey.import_key(_KEYS["P-256"])).claims["jti"] == "id-1"
+
+
+def test_client_secret_jwt_is_signed_with_the_secret_itself() -> None:
+    """OpenID Connect Core 1.0 §9: HS256 over the bytes of client_secret."""
+    credential = CredentialSettings(
+        token_url="https://a.example/t",
+        client_id="the-client",
+        auth_method="client_secret_jwt",
+        client_secret=SecretSource(env="X"),
+    )
+    secret = "a-secret-of-at-least-32-bytes-é-ü"
+    assertion = sign_assertion(
+        credential, Secret(secret), audience="https://a.example/", wall=WALL, assertion_id="id-1"
+    )
+    token = jwt.decode(assertion.reveal(), OctKey.import_key(secret.encode()))
+    assert (token.header["alg"], token.claims["jti"]) == ("HS256", "id-1")
+
+
+def test_key_that_cannot_sign_any_more_is_told_with_its_file() -> None:
+    """It was checked when it was read; what is signed with it is another matter."""
+    with pytest.raises(SecretUnavailableError, match=r"^no private key: the file /key .*RSA key of 1024 bits"):
+        _header(_pem("short RSA"))
+
+
+def test_key_that_can_sign_passes_the_trial() -> None:
+    check_private_key(_pem("P-256"), PrivateKeySettings(file="/key"), source="the file /key")

@@ -462,6 +462,13 @@ def test_a_secret_with_letters_beyond_ascii_is_found_before_they_are_replaced() 
     assert "rd-" not in str(caught.value)
 
 
+def test_without_a_secret_the_servers_words_are_shown_whole() -> None:
+    """With mutual TLS there is nothing that they could repeat."""
+    response = TokenResponse(status=401, body=_error("invalid_client", "unknown certificate"))
+    with pytest.raises(TokenFetchError, match="invalid_client: unknown certificate"):
+        parse_response(response, settings=SETTINGS, secret=Secret(""), wall=WALL)
+
+
 def test_the_client_id_may_be_shown() -> None:
     """It is no secret, and helps to find the mistake; also encoded as a Basic credential begins."""
     words = f"unknown client the-client ({base64.b64encode(b'the-client:').decode()[:12]})"

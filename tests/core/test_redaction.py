@@ -167,3 +167,10 @@ def test_neither_its_repr_nor_a_pickle_shows_anything() -> None:
     assert SECRET not in repr(redactor)
     with pytest.raises(TypeError, match="cannot be pickled"):
         pickle.dumps(redactor)
+
+
+def test_a_value_that_is_learned_again_takes_no_place_of_another() -> None:
+    redactor = Redactor()
+    for value in ("the-first-secret", *["the-second-secret"] * 10):
+        redactor.learn("client secret", Secret(value))
+    assert redactor.redact("the-first-secret") == MASK

@@ -234,3 +234,20 @@ def test_a_failed_reading_never_removes_the_last_good_secret(
         state, last = take_reading(state, reading)
     assert last == outcome
     assert state.last_good == in_use
+
+
+def test_a_source_gives_its_last_good_secret_or_says_why_it_has_none() -> None:
+    good = SourceState(last_good=Secret(VALUE), error="the file /s does not exist")
+    assert good.current("the file /s") == Secret(VALUE)
+    with pytest.raises(SecretUnavailableError, match=r"^the file /s is empty$"):
+        SourceState(error="the file /s is empty").current("the file /s")
+    with pytest.raises(SecretUnavailableError, match=r"^the file /s has not been read yet$"):
+        SourceState().current("the file /s")
+
+
+def test_a_secret_must_have_the_bytes_that_its_use_needs() -> None:
+    """RFC 7518 §3.2: for HS256 as many as its hash; bytes count, not characters."""
+    assert parse_secret(b"x" * 32, source="S", shortest=32).reveal() == "x" * 32
+    assert parse_secret("é".encode() * 16, source="S", shortest=32).reveal() == "é" * 16
+    with pytest.raises(SecretUnavailableError, match="S holds fewer than the 32 bytes"):
+        parse_secret(b"x" * 31, source="S", shortest=32)

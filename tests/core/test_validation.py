@@ -75,7 +75,11 @@ def test_text_is_read_into_its_final_form() -> None:
 
 def test_section_of_comments_alone_is_one_that_is_left_out() -> None:
     data = _data(
-        route={"timeouts": None, "tls": None}, admin=None, log=None, shutdown=None, credential={"extra_params": None}
+        route={"timeouts": None, "tls": None},
+        admin=None,
+        log=None,
+        shutdown=None,
+        credential={"extra_params": None, "resource": None},
     )
     assert read_settings(data, {}) == read_settings(_data(), {})
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from switch_proxy.core.config.dump import dump_value
 from switch_proxy.core.config.keys import Field, fields_of
@@ -48,11 +48,8 @@ def _described(field: Field) -> dict[str, Any]:
 
 
 def _value(field: Field) -> dict[str, Any]:
-    single: dict[str, Any] = {}
-    if field.model is not None:
-        single = _model(field.model)
-    elif field.key.rule is not None:
-        single = dict(field.key.rule.json)
+    # A key has a rule or a model.
+    single = dict(field.key.rule.json) if field.key.rule else _model(cast("type[Any]", field.model))
     if field.is_list:
         return {"type": "array", "items": single} | (
             {"minItems": 1} if field.is_required else {"type": ["array", "null"]}

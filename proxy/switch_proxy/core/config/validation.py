@@ -18,6 +18,7 @@ from switch_proxy.core.config.models import Settings
 from switch_proxy.core.config.models.client_authentication import SECRET_VARIABLE
 from switch_proxy.core.config.models.conflicts import find_conflicts
 from switch_proxy.core.config.problem import About, Path, Problem
+from switch_proxy.core.config.rules import TEXT
 from switch_proxy.core.errors import ConfigurationError, InvalidValueError
 
 if TYPE_CHECKING:
@@ -108,8 +109,7 @@ class _Reader:
         table = {}
         for name, item in value.items():
             try:
-                if field.key.names is not None:
-                    field.key.names.parse(name)
+                (field.key.names or TEXT).parse(name)
             except InvalidValueError as error:
                 table[name] = self._add((*path, name), f"the key {error.predicate}", about=About.KEY)
             item_read = self._item(field, item, (*path, name))

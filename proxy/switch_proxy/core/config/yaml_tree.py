@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, assert_never
 
 from switch_proxy.core.config.interpolation import interpolate
 from switch_proxy.core.config.problem import About, Mark, Path, Problem
@@ -147,6 +147,8 @@ class _Walk:
                     self.key_marks[*path, key] = key_mark
                     values[key] = self.value(value_node, (*path, key))
                 return values
+            case _:
+                assert_never(node)
 
     def _scalar(self, node: Scalar, path: Path) -> object:
         try:

@@ -1,0 +1,107 @@
+"""Mistakes in single keys of a configuration, each told alone: no other complaint follows from it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from switch_proxy.core.config.problem import Mark, Problem
+from switch_proxy.core.config.validation import read_settings
+from switch_proxy.core.errors import ConfigurationError
+
+
+def _complaint(
+    *, credential: dict[str, Any] | None = None, route: dict[str, Any] | None = None, **sections: Any
+) -> str:
+    """Return the one problem of a valid configuration in which some keys are changed."""
+    data = {
+        "credentials": {
+            "switch": {
+                "token_url": "https://login.example.com/oauth/token",
+                "client_id": "id",
+                "client_secret": {"env": "SECRET"},
+                **(credential or {}),
+            }
+        },
+        "routes": [
+            {
+                "name": "api",
+                "listen": "127.0.0.1:8080",
+                "upstream": "https://api.example.com",
+                "credential": "switch",
+                **(route or {}),
+            }
+        ],
+        **sections,
+    }
+    with pytest.raises(ConfigurationError) as caught:
+        read_settings(data, {})
+    (problem,) = caught.value.problems
+    return str(problem)
+
+
+def test_an_assertion_in_the_clear_is_refused_and_not_repeated() -> None:
+    complaint = _complaint(
+        credential={"auth_method": "client_assertion", "client_secret": None, "client_assertion": "eyJ"}
+    )
+    assert complaint.startswith("credentials.switch.client_assertion: the value is text where keys belong; write ")
+    assert "eyJ" not in complaint
+
+
+def test_with_an_unknown_method_nothing_is_said_about_its_keys() -> None:
+    """What is needed and what is unused follows from the method."""
+    complaint = _complaint(credential={"auth_method": "client_secret_pots", "client_secret": None})
+    assert complaint.startswith("credentials.switch.auth_method: ")
+
+
+def test_a_previous_secret_without_a_use_is_told() -> None:
+    complaint = _complaint(
+        credential={
+            "auth_method": "private_key_jwt",
+            "client_secret": None,
+            "private_key": {"file": "/key"},
+            "previous_client_secret": {"env": "OLD"},
+        }
+    )
+    assert complaint.startswith(
+        "credentials.switch.previous_client_secret: the value is not used with auth_method private_key_jwt; take it out, or write "
+    )
+
+
+def test_a_port_alone_is_no_address() -> None:
+    complaint = _complaint(route={"listen": 8080})
+    assert complaint == "routes[0].listen: 8080 is not host:port; write one such as 127.0.0.1:8080"
+
+
+def test_a_match_that_is_no_section_is_told_once() -> None:
+    route = {"listen": None, "listener": "local", "match": "/switch/"}
+    complaint = _complaint(route=route, listeners={"local": {"listen": "127.0.0.1:8080"}})
+    assert complaint.startswith("routes[0].match: ")
+
+
+@pytest.mark.parametrize(
+    ("resource", "complaint"),
+    [
+        pytest.param("https://a.example/", "resource: must be a list; begin each", id="one without a hyphen"),
+        pytest.param([None], "resource[0]: the value is empty; write a value", id="hyphen alone"),
+    ],
+)
+def test_a_list_has_an_entry_behind_each_hyphen(resource: object, complaint: str) -> None:
+    assert _complaint(credential={"resource": resource}).startswith(f"credentials.switch.{complaint}")
+
+
+def test_text_must_be_printable() -> None:
+    assert _complaint(credential={"client_id": "a\x07b"}).startswith("credentials.switch.client_id: ")
+
+
+def test_a_header_field_of_the_token_request_must_be_ascii() -> None:
+    """RFC 9110 §5.5."""
+    assert _complaint(credential={"extra_headers": {"X-Tenant": "größe"}}).startswith(
+        "credentials.switch.extra_headers.X-Tenant: the value has a character outside ASCII"
+    )
+
+
+def test_a_problem_tells_its_place_in_the_file() -> None:
+    problem = Problem(path=("routes", 0, "listen"), text="is wrong", source="config.yaml", mark=Mark(line=3, column=5))
+    assert str(problem) == "config.yaml:3:5: routes[0].listen: is wrong"
