@@ -13,7 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from switch_proxy.clock import SystemClock
-from switch_proxy.core.config.models import TLS_METHODS
+from switch_proxy.core.authentication.registry import method_of
 from switch_proxy.core.config.summary import describe_grant, find_idle_credentials, summarize
 from switch_proxy.core.errors import InvalidValueError, SecretUnavailableError, TlsFilesError, TokenFetchError
 from switch_proxy.core.redaction import Redactor
@@ -55,7 +55,7 @@ def find_warnings(settings: Settings, environ: Mapping[str, str]) -> Iterator[st
     """
     for name, credential in settings.credentials.items():
         # If TLS authenticates the client, its files are the credential, and are read below.
-        if credential.auth_method not in TLS_METHODS:
+        if not method_of(credential).is_by_certificate:
             try:
                 asyncio.run(_load(credential, environ))
             except SecretUnavailableError as error:

@@ -26,11 +26,12 @@ POLL_INTERVAL: Final = 5.0
 
 
 class FileUnreadableError(Exception):
-    """A file cannot be read; `problem` is a predicate: "does not exist"."""
+    """A file cannot be read; `problem` is a predicate: "may not be read by this process"."""
 
-    def __init__(self, problem: str) -> None:
+    def __init__(self, problem: str, *, is_missing: bool = False) -> None:
         super().__init__(problem)
         self.problem = problem
+        self.is_missing = is_missing
 
 
 class WatchedFile:
@@ -105,7 +106,7 @@ def read_file(path: str, *, longest: int) -> bytes:
                 return file.read(longest + 1)
             problem = "is not a regular file"
     except FileNotFoundError:
-        problem = "does not exist"
+        raise FileUnreadableError("does not exist", is_missing=True) from None
     except PermissionError:
         problem = f"may not be read by this process (user {os.geteuid()}, group {os.getegid()})"
     except OSError as error:

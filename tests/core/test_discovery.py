@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from switch_proxy.core.config.models import CredentialSettings, SecretSource, TlsSettings
-from switch_proxy.core.discovery import metadata_urls, no_metadata, parse_metadata
 from switch_proxy.core.errors import TokenEndpointUnavailableError, TokenFetchError, TokenResponseInvalidError
-from switch_proxy.core.oauth import TokenResponse
+from switch_proxy.core.oauth.discovery import metadata_urls, no_metadata, parse_metadata
+from switch_proxy.core.oauth.response import ServerResponse
 
 ISSUER: Final = "https://login.example.com/tenant"
 ENDPOINT: Final = "https://login.example.com/tenant/token"
@@ -23,13 +23,13 @@ def _settings(**changes: Any) -> CredentialSettings:
     return CredentialSettings(**values)
 
 
-def _response(status: int = 200, body: bytes | None = None, **members: Any) -> TokenResponse:
+def _response(status: int = 200, body: bytes | None = None, **members: Any) -> ServerResponse:
     document = {"issuer": ISSUER, "token_endpoint": ENDPOINT, **members}
     content = json.dumps({name: value for name, value in document.items() if value is not ...}).encode()
-    return TokenResponse(status=status, body=content if body is None else body)
+    return ServerResponse(status=status, body=content if body is None else body)
 
 
-def _parse(response: TokenResponse, **settings: Any) -> str | None:
+def _parse(response: ServerResponse, **settings: Any) -> str | None:
     return parse_metadata(response, settings=_settings(**settings), wall=0.0)
 
 
@@ -80,7 +80,7 @@ def test_endpoint_is_what_the_metadata_name() -> None:
         pytest.param(_response(body=b"<html>"), id="a page"),
     ],
 )
-def test_another_place_is_tried_where_there_is_nothing(response: TokenResponse) -> None:
+def test_another_place_is_tried_where_there_is_nothing(response: ServerResponse) -> None:
     assert _parse(response) is None
 
 
@@ -155,7 +155,7 @@ def test_issuer_without_metadata_is_told_with_both_places() -> None:
 def test_any_document_names_an_endpoint_or_is_told(document: bytes | str) -> None:
     body = document if isinstance(document, bytes) else document.encode("utf-8", "surrogatepass")
     try:
-        found = _parse(TokenResponse(status=200, body=body))
+        found = _parse(ServerResponse(status=200, body=body))
     except TokenFetchError:
         return
     assert found is None

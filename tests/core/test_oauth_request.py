@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from switch_proxy.core.authentication.assertion import ASSERTION_TYPE
 from switch_proxy.core.config.models import (
     AssertionSource,
     CredentialSettings,
@@ -18,7 +19,7 @@ from switch_proxy.core.config.models import (
     SecretSource,
     TlsSettings,
 )
-from switch_proxy.core.oauth import ASSERTION_TYPE, build_request
+from switch_proxy.core.oauth.request import build_request
 from switch_proxy.core.secret import Secret
 
 SECRET = 'p&ss=w+rd %/\\"é€'

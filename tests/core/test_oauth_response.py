@@ -22,7 +22,8 @@ from switch_proxy.core.errors import (
     TokenRequestRefusedError,
     TokenResponseInvalidError,
 )
-from switch_proxy.core.oauth import LONGEST_LIFETIME, MAX_BODY, TokenResponse, parse_response, parse_retry_after
+from switch_proxy.core.oauth.response import MAX_BODY, ServerResponse, parse_retry_after
+from switch_proxy.core.oauth.token_response import LONGEST_LIFETIME, parse_response
 from switch_proxy.core.secret import Secret
 from switch_proxy.core.tokens import TokenGrant
 
@@ -41,8 +42,8 @@ SETTINGS: Final = CredentialSettings(
 
 
 def _parse(body: bytes, status: int = 200, **head: Any) -> TokenGrant:
-    response = TokenResponse(status=status, body=body, **head)
-    return parse_response(response, settings=SETTINGS, secret=Secret(SECRET), wall=WALL)
+    response = ServerResponse(status=status, body=body, **head)
+    return parse_response(response, settings=SETTINGS, client_credential=Secret(SECRET), wall=WALL)
 
 
 def _members(**changes: object) -> bytes:
@@ -155,8 +156,8 @@ def _jwt(**claims: object) -> str:
 
 def _life(exp: object, *, expires_in: object = 3600, date: str | None = _DATE, wall: float = WALL) -> float:
     body = _members(access_token=_jwt(exp=exp), expires_in=expires_in)
-    response = TokenResponse(status=200, body=body, date=date)
-    return parse_response(response, settings=SETTINGS, secret=Secret(SECRET), wall=wall).lifetime
+    response = ServerResponse(status=200, body=body, date=date)
+    return parse_response(response, settings=SETTINGS, client_credential=Secret(SECRET), wall=wall).lifetime
 
 
 @pytest.mark.parametrize(
@@ -458,15 +459,17 @@ def test_a_secret_with_letters_beyond_ascii_is_found_before_they_are_replaced() 
     secret = "pässwörd-öf-a-tëst"
     body = _error("invalid_client", f"not {secret}")
     with pytest.raises(TokenRequestRefusedError) as caught:
-        parse_response(TokenResponse(status=401, body=body), settings=SETTINGS, secret=Secret(secret), wall=WALL)
+        parse_response(
+            ServerResponse(status=401, body=body), settings=SETTINGS, client_credential=Secret(secret), wall=WALL
+        )
     assert "rd-" not in str(caught.value)
 
 
 def test_without_a_secret_the_servers_words_are_shown_whole() -> None:
     """With mutual TLS there is nothing that they could repeat."""
-    response = TokenResponse(status=401, body=_error("invalid_client", "unknown certificate"))
+    response = ServerResponse(status=401, body=_error("invalid_client", "unknown certificate"))
     with pytest.raises(TokenFetchError, match="invalid_client: unknown certificate"):
-        parse_response(response, settings=SETTINGS, secret=Secret(""), wall=WALL)
+        parse_response(response, settings=SETTINGS, client_credential=Secret(""), wall=WALL)
 
 
 def test_the_client_id_may_be_shown() -> None:
@@ -478,9 +481,9 @@ def test_the_client_id_may_be_shown() -> None:
 def test_a_short_secret_is_not_shown_either() -> None:
     with pytest.raises(TokenRequestRefusedError) as caught:
         parse_response(
-            TokenResponse(status=401, body=_error("invalid_client", "not zq7")),
+            ServerResponse(status=401, body=_error("invalid_client", "not zq7")),
             settings=SETTINGS,
-            secret=Secret("zq7"),
+            client_credential=Secret("zq7"),
             wall=WALL,
         )
     assert "zq7" not in str(caught.value)
@@ -568,7 +571,7 @@ def test_any_answer_gives_a_token_or_our_error(
 
 
 def test_an_answer_shows_its_body_to_nobody() -> None:
-    response = TokenResponse(status=200, body=_members())
-    assert repr(response) == f"<TokenResponse 200 with {len(_members())} bytes>"
+    response = ServerResponse(status=200, body=_members())
+    assert repr(response) == f"<ServerResponse 200 with {len(_members())} bytes>"
     with pytest.raises(TypeError, match="cannot be pickled"):
         pickle.dumps(response)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import pickle
 from typing import TYPE_CHECKING
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from switch_proxy.core.redaction import MASK, Redactor
+from switch_proxy.core.redaction import MASK, Redactor, repeats
 from switch_proxy.core.secret import Secret
 
 if TYPE_CHECKING:
@@ -174,3 +175,42 @@ def test_a_value_that_is_learned_again_takes_no_place_of_another() -> None:
     for value in ("the-first-secret", *["the-second-secret"] * 10):
         redactor.learn("client secret", Secret(value))
     assert redactor.redact("the-first-secret") == MASK
+
+
+# --- somebody else's words -----------------------------------------------------------------------------------------
+
+_LONG = "kT9-zebra-Quilt_42.vortex"
+
+
+@given(before=st.binary(max_size=5), after=st.binary(max_size=5), is_quoted=st.booleans())
+def test_a_secret_within_something_in_base64_is_found(before: bytes, after: bytes, *, is_quoted: bool) -> None:
+    """A Basic credential has the client's id before it, form-encoded or not."""
+    value = quote(_LONG, safe="") if is_quoted else _LONG
+    assert repeats(base64.b64encode(before + value.encode() + after).decode(), Secret(_LONG))
+
+
+@given(start=st.integers(0, len(_LONG) - 8), before=st.text(max_size=5), after=st.text(max_size=5))
+def test_eight_characters_of_a_secret_are_found_in_any_case(start: int, before: str, after: str) -> None:
+    assert repeats(f"{before}{_LONG[start : start + 8].upper()}{after}", Secret(_LONG))
+
+
+@pytest.mark.parametrize(
+    ("text", "secret"),
+    [
+        pytest.param("unknown client", _LONG, id="other words"),
+        pytest.param(_LONG[:7], _LONG, id="seven characters"),
+        pytest.param("any words", "", id="no secret"),
+    ],
+)
+def test_what_repeats_no_secret_may_be_shown(text: str, secret: str) -> None:
+    assert not repeats(text, Secret(secret))
+
+
+@pytest.mark.parametrize("secret", ["z", "zq7", "zq7-ab"])
+def test_a_secret_that_is_short_is_found_whole(secret: str) -> None:
+    assert repeats(f"not {secret}", Secret(secret))
+
+
+@given(text=st.text(), secret=st.text(min_size=1))
+def test_any_secret_is_found_in_any_text_around_it(text: str, secret: str) -> None:
+    assert repeats(text + secret + text, Secret(secret))

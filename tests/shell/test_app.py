@@ -225,7 +225,7 @@ async def test_readiness_that_comes_and_goes_is_told_with_the_reason(
     auth.lifetime = 1.0
     async with started(settings, told):
         await told.wait_for("proxy.became_ready")
-        auth.faults.add(faults.Status(code=503))
+        auth.faults.add(faults.Status(code=503), times=None)
         await told.wait_for("token.refresh_failed")
         # Nobody asks /readyz.
         gone = await told.wait_for("proxy.became_unready")

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 import pytest
 from blockbuster import blockbuster_ctx
 
-from switch_proxy.core.config.models import SecretSource
+from switch_proxy.core.authentication import client_secret
+from switch_proxy.core.config.models import CredentialSettings, SecretSource
 from switch_proxy.core.errors import SecretUnavailableError
 from switch_proxy.core.secret import Broken, Changed, Outcome, Restored, Secret, Unchanged
-from switch_proxy.tokens.sources import EnvironmentSecret, _read, client_secret_file, secret_from
+from switch_proxy.tokens.sources import EnvironmentSecret, client_secret_file, credentials_from, read_plan
 from switch_proxy.watched_files import POLL_INTERVAL
 from tests.manual_clock import ManualClock, until
 from tests.masking import ignore
@@ -212,7 +213,7 @@ def test_a_file_that_may_not_be_read_is_told_with_the_user(tmp_path: Path) -> No
         os.seteuid(65534)  # root may read everything
     try:
         with pytest.raises(SecretUnavailableError) as caught:
-            _read(str(path))
+            read_plan(client_secret.plan(SecretSource(file=str(path))))
     finally:
         os.seteuid(user)
     assert str(caught.value).startswith(f"no client secret: the file {path} may not be read by this process (user ")
@@ -274,10 +275,14 @@ async def test_a_variable_does_not_change() -> None:
             await secret.wait_for_change()
 
 
-def test_the_source_is_made_from_the_configuration() -> None:
-    clock = ManualClock()
-    assert repr(secret_from(SecretSource(file="/x"), environ={}, clock=clock, mask=ignore)) == "<WatchedFile /x>"
-    assert (
-        repr(secret_from(SecretSource(env="S"), environ={"S": "value"}, clock=clock, mask=ignore))
-        == "<EnvironmentSecret S>"
-    )
+@pytest.mark.parametrize(
+    ("source", "shown"),
+    [
+        pytest.param(SecretSource(file="/x"), "<WatchedFile /x>", id="a file"),
+        pytest.param(SecretSource(env="S"), "<EnvironmentSecret S>", id="a variable"),
+    ],
+)
+def test_the_source_is_made_from_the_configuration(source: SecretSource, shown: str) -> None:
+    settings = CredentialSettings(token_url="https://a.example/t", client_id="c", client_secret=source)
+    made = credentials_from(settings, environ={"S": "value"}, clock=ManualClock(), mask=ignore)
+    assert repr(made) == shown

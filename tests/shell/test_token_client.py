@@ -25,7 +25,7 @@ from switch_proxy.core.errors import (
     TokenRequestRefusedError,
     TokenResponseInvalidError,
 )
-from switch_proxy.core.oauth import MAX_BODY
+from switch_proxy.core.oauth.response import MAX_BODY
 from switch_proxy.core.secret import Secret
 from switch_proxy.core.tokens import TokenGrant
 from switch_proxy.tokens.client import TokenClient

@@ -11,13 +11,13 @@ import pytest
 import trustme
 
 from switch_proxy.core.config.models import CredentialSettings, SecretSource, TlsSettings
-from switch_proxy.core.discovery import METADATA_LIFETIME
 from switch_proxy.core.errors import (
     InvalidValueError,
     TokenEndpointUnavailableError,
     TokenRequestRefusedError,
     TokenResponseInvalidError,
 )
+from switch_proxy.core.oauth.discovery import METADATA_LIFETIME
 from switch_proxy.core.secret import Secret
 from switch_proxy.tokens.client import TokenClient
 from tests.authorization_server import RealAuthorizationServer, RegisteredClient

@@ -24,7 +24,7 @@ from tools.installation import ReleaseError, run, version
 if TYPE_CHECKING:
     from pathlib import Path
 
-TRACKED: Final = ["Makefile", "proxy/switch_proxy/__init__.py", "proxy/switch_proxy/core/oauth.py"]
+TRACKED: Final = ["Makefile", "proxy/switch_proxy/__init__.py", "proxy/switch_proxy/core/lifecycle.py"]
 
 
 def test_sdist_must_hold_all_that_git_has() -> None:
@@ -32,7 +32,7 @@ def test_sdist_must_hold_all_that_git_has() -> None:
     whole = ["switch_proxy-1/PKG-INFO", *(f"switch_proxy-1/{name}" for name in TRACKED)]
 
     assert missing_from_sdist(TRACKED, whole) == []
-    assert missing_from_sdist(TRACKED, whole[:-1]) == ["proxy/switch_proxy/core/oauth.py"]
+    assert missing_from_sdist(TRACKED, whole[:-1]) == ["proxy/switch_proxy/core/lifecycle.py"]
 
 
 @pytest.mark.parametrize(
@@ -45,11 +45,11 @@ def test_sdist_must_hold_all_that_git_has() -> None:
     ],
 )
 def test_wheel_must_hold_the_package_and_nothing_else(members: list[str], wrong: list[str]) -> None:
-    assert wrong_in_wheel(TRACKED, ["switch_proxy/__init__.py", "switch_proxy/core/oauth.py", *members]) == wrong
+    assert wrong_in_wheel(TRACKED, ["switch_proxy/__init__.py", "switch_proxy/core/lifecycle.py", *members]) == wrong
 
 
 def test_wheel_must_not_lack_a_module() -> None:
-    assert wrong_in_wheel(TRACKED, ["switch_proxy/__init__.py"]) == ["switch_proxy/core/oauth.py is missing"]
+    assert wrong_in_wheel(TRACKED, ["switch_proxy/__init__.py"]) == ["switch_proxy/core/lifecycle.py is missing"]
 
 
 def test_wheels_that_differ_in_a_byte_are_not_the_same(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ however they are escaped; shapes (a JWT, `client_secret=…`) also where the val
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from collections import deque
@@ -36,6 +37,9 @@ _PROBE: Final = 64
 Bytes from the end of a known value that the quick look searches for: the end of a token is its signature, which no other
 has; and what is much longer is searched for by a method that takes longer to begin with.
 """
+
+_TELLING: Final = 8
+"""Characters in a row of a secret that tell something about it, wherever they stand: it may be quoted in part."""
 
 _NAMES: Final = "access_token|refresh_token|id_token|client_secret|client_assertion|assertion|password|passwd"
 
@@ -88,7 +92,7 @@ class Redactor:
             # The longest first: where one contains another, nothing of it is to be left over.
             needles = {form.reveal() for values in self._known.values() for forms in values for form in forms}
             self._needles = tuple(map(Secret, sorted(needles, key=len, reverse=True)))
-            probes = {needle.encode("utf-8", "surrogatepass")[-_PROBE:] for needle in needles}
+            probes = {_encode(needle)[-_PROBE:] for needle in needles}
             self._probes = tuple(sorted(probes))
 
     def knows_any_in(self, written: bytes) -> bool:
@@ -133,9 +137,30 @@ class Redactor:
         return json.dumps(redacted, separators=(",", ":")).encode("ascii") + b"\n"
 
 
+def repeats(text: str, secret: Secret) -> bool:
+    """
+    Return whether a text of somebody else repeats a secret, whole or in part, as it is or encoded, in any case.
+
+    Part of it is eight characters in a row.
+    """
+    value = secret.reveal()
+    if not value:
+        return False
+    pieces = {
+        form[start : start + _TELLING]
+        for form in map(str.casefold, (*_forms(value), *_forms_in_base64(value)))
+        for start in range(max(1, len(form) - _TELLING + 1))
+    }
+    searched = text.casefold()
+    lengths = {len(piece) for piece in pieces}
+    return any(
+        searched[start : start + length] in pieces for length in lengths for start in range(len(searched) - length + 1)
+    )
+
+
 def _forms(text: str) -> Iterable[str]:
     """Return how a value may be written: as it is, and escaped as JSON, Python, forms and URLs have it."""
-    raw = text.encode("utf-8", "surrogatepass")
+    raw = _encode(text)
     return dict.fromkeys(
         (
             text,
@@ -146,3 +171,22 @@ def _forms(text: str) -> Iterable[str]:
             quote_plus(raw, safe=""),
         )
     )
+
+
+def _forms_in_base64(text: str) -> Iterable[str]:
+    """
+    Return how a value looks within something in base64: a Basic credential, say (RFC 7617, RFC 6749 §2.3.1).
+
+    What stands before it moves it by nought to two bytes; characters that depend on its neighbours are left out.
+    """
+    for raw in {_encode(text), quote(_encode(text), safe="").encode("ascii")}:
+        for shift in range(3):
+            encoded = base64.b64encode(bytes(shift) + raw).decode("ascii").rstrip("=")
+            begins_at = -(-8 * shift // 6)
+            ends_at = 8 * (shift + len(raw)) // 6
+            yield encoded[begins_at:ends_at]
+
+
+def _encode(text: str) -> bytes:
+    # What came from the environment may hold lone surrogates (PEP 383).
+    return text.encode("utf-8", "surrogatepass")

@@ -2,7 +2,7 @@
 The token endpoint's client: one POST, within one time limit, with an answer of bounded size.
 
 Knows aiohttp, and lets nothing of it out: every failure is a TokenFetchError that says what to look at. What to send
-and what an answer means is core/oauth.py's business, when to ask core/lifecycle.py's.
+and what an answer means is core/oauth's business, when to ask core/lifecycle.py's.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ import aiohttp
 from yarl import URL
 
 from switch_proxy import __version__
-from switch_proxy.core.config.models import SIGNING_METHODS, TLS_METHODS
-from switch_proxy.core.discovery import METADATA_LIFETIME, metadata_urls, no_metadata, parse_metadata
+from switch_proxy.core.authentication.method import AssertionClaims
+from switch_proxy.core.authentication.registry import method_of, section_of
 from switch_proxy.core.egress import find_egress_proxy
 from switch_proxy.core.errors import (
     SecretUnavailableError,
@@ -30,7 +30,10 @@ from switch_proxy.core.errors import (
     TokenRequestRefusedError,
     TokenResponseInvalidError,
 )
-from switch_proxy.core.oauth import MAX_BODY, TokenRequest, TokenResponse, build_request, parse_response
+from switch_proxy.core.oauth.discovery import METADATA_LIFETIME, metadata_urls, no_metadata, parse_metadata
+from switch_proxy.core.oauth.request import build_request
+from switch_proxy.core.oauth.response import MAX_BODY, ServerResponse
+from switch_proxy.core.oauth.token_response import parse_response
 from switch_proxy.core.secret import Secret
 from switch_proxy.tls import TlsFiles, reason_of
 
@@ -41,12 +44,13 @@ if TYPE_CHECKING:
     from switch_proxy.clock import Clock
     from switch_proxy.core.config.models import CredentialSettings
     from switch_proxy.core.egress import EgressProxy
+    from switch_proxy.core.oauth.request import TokenRequest
     from switch_proxy.core.secret import Mask
     from switch_proxy.core.tokens import TokenGrant
 
 
 _NOTHING: Final = Secret("")
-"""What is proved in the request itself where TLS has proved it."""
+"""Mutual TLS authenticates the client, so the request carries no credential."""
 
 _ID_BYTES: Final = 24
 """Random bytes of an assertion's id: more than any two ever have in common (RFC 7519 §4.1.7)."""
@@ -78,15 +82,17 @@ class TokenClient:
 
         Raises TokenFetchError, or SecretUnavailableError where nothing can be signed with the key.
         """
-        proof = _NOTHING
+        client_credential = _NOTHING
         failure: TokenFetchError | SecretUnavailableError
         try:
             async with asyncio.timeout(self._settings.timeout):
                 token_url = await self._find_token_url()
-                proof = await self._prove(secret, token_url)
-                request = build_request(self._settings, proof, token_url=token_url)
+                client_credential = await self._client_credential(secret, token_url)
+                request = build_request(self._settings, client_credential, token_url=token_url)
                 response = await self._send("POST", self._url, request)
-            grant = parse_response(response, settings=self._settings, secret=proof, wall=self._clock.wall())
+            grant = parse_response(
+                response, settings=self._settings, client_credential=client_credential, wall=self._clock.wall()
+            )
         except (TokenFetchError, SecretUnavailableError) as error:
             failure = error
         except Exception as error:  # noqa: BLE001 - aiohttp's, asyncio's, ssl's and the resolver's: all become ours
@@ -141,32 +147,26 @@ class TokenClient:
             self._mask("egress proxy", found.authorization)
         return found
 
-    async def _prove(self, secret: Secret, token_url: str) -> Secret:
+    async def _client_credential(self, secret: Secret, token_url: str) -> Secret:
         """Return what the request carries to authenticate the client: the secret, or an assertion made for it alone."""
-        method = self._settings.auth_method
-        if method in TLS_METHODS:
+        method = method_of(self._settings)
+        if method.is_by_certificate:
             return _NOTHING
-        if method not in SIGNING_METHODS:
+        if method.sign is None:
             return secret
-        # In a thread: the first one imports what it takes, and a large RSA key takes milliseconds.
-        assertion = await asyncio.to_thread(self._sign, secret, token_url)
-        self._mask("client assertion", assertion)
-        return assertion
-
-    def _sign(self, secret: Secret, token_url: str) -> Secret:
-        # Imported here: it brings cryptography, which the plain case does without.
-        from switch_proxy.core.client_assertion import sign_assertion  # noqa: PLC0415
-
-        return sign_assertion(
-            self._settings,
-            secret,
+        claims = AssertionClaims(
+            client_id=self._settings.client_id,
             # The issuer is what every server must take that has one (RFC 7523bis; OpenID once said the endpoint).
             audience=self._settings.assertion_audience or self._settings.issuer or token_url,
             wall=self._clock.wall(),
             assertion_id=secrets.token_urlsafe(_ID_BYTES),
         )
+        # In a thread: the first one imports what it takes, and a large RSA key takes milliseconds.
+        assertion = await asyncio.to_thread(method.sign, section_of(self._settings), secret, claims)
+        self._mask("client assertion", assertion)
+        return assertion
 
-    async def _send(self, method: str, url: URL, request: TokenRequest | None) -> TokenResponse:
+    async def _send(self, method: str, url: URL, request: TokenRequest | None) -> ServerResponse:
         session = self._open_session()
         context: ssl.SSLContext | bool = True
         if url.scheme == "https":
@@ -187,7 +187,7 @@ class TokenClient:
             server_hostname=self._settings.tls.server_name,
         ) as response:
             body, is_complete = await _read_body(response)
-            return TokenResponse(
+            return ServerResponse(
                 status=response.status,
                 content_type=response.headers.get("Content-Type", ""),
                 content_encoding=response.headers.get("Content-Encoding", ""),

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+import warnings
 from collections import deque
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
-from switch_proxy.core.config.models import SIGNING_METHODS, TLS_METHODS
+from switch_proxy.core.authentication.method import SourcePlan
+from switch_proxy.core.authentication.registry import method_of, plans_of
 from switch_proxy.core.errors import SecretUnavailableError
 from switch_proxy.core.secret import (
     MAX_SECRET,
@@ -26,8 +27,6 @@ from switch_proxy.core.secret import (
     Secret,
     SourceState,
     Unchanged,
-    parse_assertion,
-    parse_pem,
     parse_secret,
     take_reading,
 )
@@ -35,14 +34,12 @@ from switch_proxy.tls import TlsFiles
 from switch_proxy.watched_files import POLL_INTERVAL, FileUnreadableError, WatchedFile, name_of, read_file
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from switch_proxy.clock import Clock
-    from switch_proxy.core.config.models import CredentialSettings, PrivateKeySettings, SecretSource, TlsSettings
+    from switch_proxy.core.authentication.method import Parser
+    from switch_proxy.core.config.models import CredentialSettings, TlsSettings
     from switch_proxy.core.secret import Mask
-
-_HMAC_KEY: Final = 32
-"""Bytes of a client secret that signs with HS256 at least (RFC 7518 §3.2)."""
 
 
 class _Part(Protocol):
@@ -63,8 +60,10 @@ class EnvironmentSecret:
         variable: str,
         environ: Mapping[str, str],
         mask: Mask,
-        parse: Callable[..., Secret] = parse_secret,
+        parse: Parser = parse_secret,
+        is_optional: bool = False,
     ) -> None:
+        """Take the variable's name. If the secret is optional, it may be unset or empty: the secret is empty then."""
         self.source = f"the environment variable {variable}"
         self.awaits = f"a restart with another value of {self.source}"
         self.state = SourceState()
@@ -72,6 +71,7 @@ class EnvironmentSecret:
         self._environ = environ
         self._mask = mask
         self._parse = parse
+        self._is_optional = is_optional
 
     def current(self) -> Secret:
         """Return the secret. Raises SecretUnavailableError where there is none."""
@@ -89,12 +89,13 @@ class EnvironmentSecret:
         return outcome
 
     def _read(self) -> Secret | str:
-        value = self._environ.get(self._variable)
+        value = self._environ.get(self._variable, "" if self._is_optional else None)
         if value is None:
             return f"no client secret: {self.source} is not set"
         try:
             # What is not UTF-8 stands in the environment as lone surrogates (PEP 383).
-            return self._parse(value.encode("utf-8", "surrogateescape"), source=self.source)
+            raw = value.encode("utf-8", "surrogateescape")
+            return _parse(self._parse, raw, source=self.source, is_optional=self._is_optional)
         except SecretUnavailableError as error:
             return str(error)
 
@@ -179,84 +180,73 @@ def credentials_from(
 ) -> WatchedFile | EnvironmentSecret | CombinedCredentials:
     """Return what a credential authenticates with, as its configuration names it; each secret is masked as it is read."""
     tls_files = _tls_files(settings.tls, clock)
-    if settings.auth_method in TLS_METHODS and tls_files is not None:
+    main_plan, previous_plan = plans_of(settings)
+    if main_plan is None:
+        if tls_files is None:
+            raise SecretUnavailableError("no client certificate: the configuration names none")
         return tls_files
-    previous = None
-    main: WatchedFile | EnvironmentSecret
-    if settings.private_key is not None:
-        main = _private_key(settings.private_key, clock, mask)
-    elif settings.client_assertion is not None:
-        main = _line(settings.client_assertion.file, parse_assertion, clock, mask)
-    elif settings.client_secret is not None:
-        shortest = _HMAC_KEY if settings.auth_method in SIGNING_METHODS else 1
-        main = secret_from(settings.client_secret, environ=environ, clock=clock, mask=mask, shortest=shortest)
-        if settings.previous_client_secret is not None:
-            previous = _optional_secret(settings.previous_client_secret, environ, clock, mask, shortest)
-    else:
-        raise SecretUnavailableError("no client secret: the configuration names none")
-    if previous is None and tls_files is None:
+    if method_of(settings).sign is not None:
+        # joserfc warns of the name EdDSA, for which RFC 9864 has another that servers do not know yet, and of short keys,
+        # which are refused anyway.
+        warnings.filterwarnings("ignore", message="EdDSA is deprecated|Key size should be")
+    main = _source(main_plan, environ=environ, clock=clock, mask=mask)
+    if previous_plan is None and tls_files is None:
         return main
-    beside = () if tls_files is None else (tls_files,)
-    return CombinedCredentials(main=main, previous=previous, beside=beside, clock=clock)
+    return CombinedCredentials(
+        main=main,
+        previous=None if previous_plan is None else _source(previous_plan, environ=environ, clock=clock, mask=mask),
+        beside=() if tls_files is None else (tls_files,),
+        clock=clock,
+    )
 
 
 def client_secret_file(path: str, *, clock: Clock, mask: Mask, poll_interval: float = POLL_INTERVAL) -> WatchedFile:
     """Return a file that holds a client secret and nothing else; it is not read yet."""
-    return _watched(path, clock, mask, read=partial(_read, path), poll_interval=poll_interval)
+    plan = SourcePlan(kind="client secret", parse=parse_secret, paths=(path,))
+    return _watch(plan, clock, mask, poll_interval=poll_interval)
 
 
-def secret_from(
-    settings: SecretSource, *, environ: Mapping[str, str], clock: Clock, mask: Mask, shortest: int = 1
+def _source(
+    plan: SourcePlan, *, environ: Mapping[str, str], clock: Clock, mask: Mask
 ) -> WatchedFile | EnvironmentSecret:
-    """Return the secret that a configuration names, of `shortest` bytes at least; nothing is read yet."""
-    parse = partial(parse_secret, shortest=shortest)
-    if settings.file is not None:
-        return _line(settings.file, parse, clock, mask)
-    return EnvironmentSecret(variable=settings.env or "", environ=environ, mask=mask, parse=parse)
+    if plan.variable is None:
+        return _watch(plan, clock, mask)
+    return EnvironmentSecret(
+        variable=plan.variable, environ=environ, mask=mask, parse=plan.parse, is_optional=plan.is_optional
+    )
 
 
-def _line(path: str, parse: Callable[..., Secret], clock: Clock, mask: Mask) -> WatchedFile:
-    kind = "client assertion" if parse is parse_assertion else "client secret"
-    return _watched(path, clock, mask, read=partial(_read, path, parse=parse, kind=kind))
+def _watch(plan: SourcePlan, clock: Clock, mask: Mask, *, poll_interval: float = POLL_INTERVAL) -> WatchedFile:
+    path = plan.paths[0]
+    return WatchedFile(
+        path=path,
+        clock=clock,
+        read=partial(read_plan, plan),
+        on_read=partial(mask, name_of(path)),
+        poll_interval=poll_interval,
+    )
 
 
-def _optional_secret(
-    settings: SecretSource, environ: Mapping[str, str], clock: Clock, mask: Mask, shortest: int
-) -> WatchedFile | EnvironmentSecret:
-    """Return a secret that may be missing or empty: between two rotations there is none."""
-
-    def parse(raw: bytes, *, source: str) -> Secret:
-        return parse_secret(raw, source=source, shortest=shortest) if raw.strip() else _NONE
-
-    path = settings.file
-    if path is None:
-        variable = settings.env or ""
-        given = {variable: environ.get(variable, "")}
-        return EnvironmentSecret(variable=variable, environ=given, mask=mask, parse=parse)
-
-    def read() -> Secret:
-        return _read(path, parse=parse) if Path(path).exists() else _NONE
-
-    return _watched(path, clock, mask, read=read)
+def read_plan(plan: SourcePlan) -> Secret:
+    """Read and parse the files of a plan. Blocks: for a thread. Raises SecretUnavailableError."""
+    contents = []
+    for path in plan.paths:
+        try:
+            contents.append(read_file(path, longest=MAX_SECRET))
+        except FileUnreadableError as error:
+            if plan.is_optional and error.is_missing:
+                return _NONE
+            problem = f"no {plan.kind}: {name_of(path)} {error.problem}"
+        else:
+            continue
+        raise SecretUnavailableError(problem)
+    return _parse(plan.parse, *contents, source=name_of(plan.paths[0]), is_optional=plan.is_optional)
 
 
-def _private_key(settings: PrivateKeySettings, clock: Clock, mask: Mask) -> WatchedFile:
-    """Return a key with its certificate, where one is named: one text, so that both change at once or not at all."""
-    kind = "private key"
-    source = name_of(settings.file)
-
-    def read() -> Secret:
-        parse = partial(parse_pem, kind=kind)
-        text = _read(settings.file, parse=parse, kind=kind).reveal()
-        if settings.certificate_file is not None:
-            text += "\n" + _read(settings.certificate_file, parse=parse, kind=kind).reveal()
-        # Imported here: it brings cryptography, which the plain case does without.
-        from switch_proxy.core.client_assertion import check_private_key  # noqa: PLC0415
-
-        check_private_key(text, settings, source=source)
-        return Secret(text)
-
-    return _watched(settings.file, clock, mask, read=read)
+def _parse(parse: Parser, *contents: bytes, source: str, is_optional: bool) -> Secret:
+    if is_optional and not contents[0].strip():
+        return _NONE
+    return parse(*contents, source=source)
 
 
 def _tls_files(settings: TlsSettings, clock: Clock) -> WatchedFile | None:
@@ -267,22 +257,3 @@ def _tls_files(settings: TlsSettings, clock: Clock) -> WatchedFile | None:
     """
     files = TlsFiles(settings, owner="the credential", new_context=partial(ssl.SSLContext, ssl.PROTOCOL_TLS_CLIENT))
     return files.watch(clock)
-
-
-def _watched(
-    path: str, clock: Clock, mask: Mask, *, read: Callable[[], Secret], poll_interval: float = POLL_INTERVAL
-) -> WatchedFile:
-    return WatchedFile(
-        path=path, clock=clock, read=read, on_read=partial(mask, name_of(path)), poll_interval=poll_interval
-    )
-
-
-def _read(path: str, *, parse: Callable[..., Secret] = parse_secret, kind: str = "client secret") -> Secret:
-    """Read and parse a file. Raises SecretUnavailableError."""
-    try:
-        raw = read_file(path, longest=MAX_SECRET)
-    except FileUnreadableError as error:
-        problem = error.problem
-    else:
-        return parse(raw, source=name_of(path))
-    raise SecretUnavailableError(f"no {kind}: {name_of(path)} {problem}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from switch_proxy.core.addresses import parse_endpoint
+from switch_proxy.core.authentication.registry import describe_credential
 from switch_proxy.core.config.dump import dump_value
 from switch_proxy.core.config.keys import fields_of
 from switch_proxy.core.config.models import MatchSettings
@@ -126,22 +127,14 @@ def _credential(credential: CredentialSettings) -> Iterator[str]:
             endpoint = parse_endpoint(url)
             yield _line(label, f"{endpoint}{'' if endpoint.scheme == 'https' else ' (in plaintext)'}")
     yield _line("client id", credential.client_id)
-    yield from _authentication(credential)
+    described = describe_credential(credential)
+    if described is not None:
+        yield _line(*described)
     if credential.audience is not None:
         yield _line("audience", credential.audience)
     if credential.scope is not None:
         yield _line("scope", credential.scope)
     yield from _not_by_default(credential)
-
-
-def _authentication(credential: CredentialSettings) -> Iterator[str]:
-    if credential.client_secret is not None:
-        then = credential.previous_client_secret
-        yield _line("client secret", f"from {credential.client_secret}{f', or else from {then}' if then else ''}")
-    if credential.private_key is not None:
-        yield _line("private key", f"from the file {credential.private_key.file}")
-    if credential.client_assertion is not None:
-        yield _line("client assertion", f"from the file {credential.client_assertion.file}")
 
 
 def _not_by_default(model: Any) -> Iterator[str]:

@@ -13,9 +13,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, cast
 
+from switch_proxy.core.authentication.client_secret import SECRET_VARIABLE
 from switch_proxy.core.config.keys import Field, fields_of, find_problems
 from switch_proxy.core.config.models import Settings
-from switch_proxy.core.config.models.client_authentication import SECRET_VARIABLE
 from switch_proxy.core.config.models.conflicts import find_conflicts
 from switch_proxy.core.config.problem import About, Path, Problem
 from switch_proxy.core.config.rules import TEXT

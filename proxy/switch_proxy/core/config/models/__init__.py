@@ -7,16 +7,10 @@ plain frozen dataclasses: docs/decisions/0003-configuration-without-pydantic.md 
 """
 
 from switch_proxy.core.addresses import Address, Origin
+from switch_proxy.core.authentication.client_assertion import AssertionSource
+from switch_proxy.core.authentication.client_secret import SecretSource
+from switch_proxy.core.authentication.private_key_jwt import PrivateKeySettings
 from switch_proxy.core.config.models.admin import ADMIN_LISTENER, AdminSettings
-from switch_proxy.core.config.models.client_authentication import (
-    SECRET_METHODS,
-    SIGNING_METHODS,
-    TLS_METHODS,
-    AssertionSource,
-    AuthMethod,
-    PrivateKeySettings,
-    SecretSource,
-)
 from switch_proxy.core.config.models.credential import CredentialSettings
 from switch_proxy.core.config.models.limits import LimitSettings, ListenerLimitSettings
 from switch_proxy.core.config.models.listener import ListenerSettings
@@ -32,13 +26,9 @@ from switch_proxy.core.path_prefix import PathPrefix
 
 __all__ = [
     "ADMIN_LISTENER",
-    "SECRET_METHODS",
-    "SIGNING_METHODS",
-    "TLS_METHODS",
     "Address",
     "AdminSettings",
     "AssertionSource",
-    "AuthMethod",
     "CredentialSettings",
     "LimitSettings",
     "ListenerLimitSettings",

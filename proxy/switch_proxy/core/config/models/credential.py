@@ -4,22 +4,15 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Final, get_args
+from typing import Annotated, Any, Final
 
 from switch_proxy.core.addresses import parse_endpoint
+from switch_proxy.core.authentication.client_assertion import AssertionSource, refuse_assertion_in_the_clear
+from switch_proxy.core.authentication.client_secret import FORM as SECRET_FORM
+from switch_proxy.core.authentication.client_secret import SecretSource, refuse_secret_in_the_clear
+from switch_proxy.core.authentication.private_key_jwt import PrivateKeySettings, refuse_key_in_the_clear
+from switch_proxy.core.authentication.registry import METHODS, find_authentication_problems, find_method
 from switch_proxy.core.config.keys import Key, validate
-from switch_proxy.core.config.models.client_authentication import (
-    SECRET_FORMS,
-    TLS_METHODS,
-    AssertionSource,
-    AuthMethod,
-    PrivateKeySettings,
-    SecretSource,
-    find_authentication_problems,
-    refuse_assertion_in_the_clear,
-    refuse_key_in_the_clear,
-    refuse_secret_in_the_clear,
-)
 from switch_proxy.core.config.models.exposure import find_plaintext
 from switch_proxy.core.config.models.tls import TlsSettings
 from switch_proxy.core.config.problem import About, Problem
@@ -93,9 +86,9 @@ class CredentialSettings:
         str, Key(rule=TEXT, text="The id of the client application. It is not a secret.", example="${SWITCH_CLIENT_ID}")
     ]
     auth_method: Annotated[
-        AuthMethod,
+        str,
         Key(
-            rule=one_of(*get_args(AuthMethod)),
+            rule=one_of(*METHODS),
             text="How the client authenticates at the token endpoint.",
             why="The Switch API documents the default, and every server knows it.",
         ),
@@ -230,7 +223,7 @@ class CredentialSettings:
                 yield Problem(path=("extra_headers",), text=f"has {name}, which the proxy sets itself; leave it out")
         for parameter in values.get("extra_params", ()):
             if parameter == "client_secret":
-                text = f"has a client_secret, and a secret does not belong in this file; take it out and write {SECRET_FORMS}"
+                text = f"has a client_secret, and a secret does not belong in this file; take it out and write {SECRET_FORM}"
             elif parameter in _PARAMETERS_WITH_A_KEY:
                 text = f"has {parameter}, which has a key of its own; write it beside extra_params"
             elif parameter in _PARAMETERS_OF_THE_PROXY:
@@ -254,6 +247,7 @@ def _find_endpoint_problems(values: Mapping[str, Any]) -> Iterator[Problem]:
         if name in values:
             origin = parse_endpoint(values[name])
             yield from find_plaintext(name, origin, values, why="what authenticates the client goes there")
-            if origin.scheme != "https" and values.get("auth_method") in TLS_METHODS:
-                text = f"is not https, and {values['auth_method']} shows its certificate in TLS; write https://…"
+            method = find_method(values)
+            if origin.scheme != "https" and method is not None and method.is_by_certificate:
+                text = f"is not https, and {method.name} shows its certificate in TLS; write https://…"
                 yield Problem(path=(name,), text=text)

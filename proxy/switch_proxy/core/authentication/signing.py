@@ -1,8 +1,8 @@
 """
 The assertion that a client signs to authenticate itself: a JWT of RFC 7523 §2.2, of OpenID Connect Core §9's two methods.
 
-Of authlib, its encoder; of joserfc, which authlib brings, the keys. Both import cryptography, which costs 10 MB and 0.1 s:
-whoever needs no signature does not import this module.
+Signed by authlib with joserfc's keys. Both import cryptography, which costs 10 MB and 0.1 s, so this module is imported by
+what needs a signature, when it does.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import base64
 import json
 import re
-import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
@@ -22,14 +21,14 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
-from joserfc.errors import JoseError, SecurityWarning
+from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, OctKey, OKPKey, RSAKey
 
 from switch_proxy.core.errors import SecretUnavailableError
 from switch_proxy.core.secret import Secret
 
 if TYPE_CHECKING:
-    from switch_proxy.core.config.models import CredentialSettings, PrivateKeySettings
+    from switch_proxy.core.authentication.method import AssertionClaims
 
 ASSERTION_LIFETIME: Final = 60
 """
@@ -61,40 +60,42 @@ class _UnusableKeyError(Exception):
     """What was read makes no signature; the text says what is wrong with it, as a predicate."""
 
 
-def sign_assertion(
-    settings: CredentialSettings, secret: Secret, *, audience: str, wall: float, assertion_id: str
+def sign_with_secret(secret: Secret, claims: AssertionClaims) -> Secret:
+    """Return a new assertion, signed with a client secret (HS256)."""
+    key = OctKey.import_key(secret.reveal().encode("utf-8", "surrogatepass"))
+    return Secret(client_secret_jwt_sign(key, claims.client_id, claims.audience, **_render(claims)))
+
+
+def sign_with_key(
+    key: Secret, claims: AssertionClaims, *, key_id: str | None, algorithm: str | None, source: str
 ) -> Secret:
-    """
-    Return a new assertion, signed with a client secret or a private key by the credential's `auth_method`.
-
-    `wall` is Unix time in seconds, `assertion_id` the jti: never the same twice. Raises SecretUnavailableError.
-    """
-    # authlib's own lifetime is an hour.
-    claims: dict[str, Any] = {
-        "claims": {"jti": assertion_id},
-        "issued_at": int(wall) - CLOCK_SKEW,
-        "expires_in": ASSERTION_LIFETIME,
-    }
-    if settings.private_key is None:
-        key = OctKey.import_key(secret.reveal().encode("utf-8", "surrogatepass"))
-        return Secret(client_secret_jwt_sign(key, settings.client_id, audience, **claims))
+    """Return a new assertion, signed with a private key. Raises SecretUnavailableError, which names the `source`."""
     try:
-        signer = _read(secret.reveal(), settings.private_key)
-        return Secret(_sign(signer, settings.client_id, audience, claims))
+        signer = _read(key.reveal(), key_id=key_id, algorithm=algorithm)
+        return Secret(_sign(signer, claims.client_id, claims.audience, _render(claims)))
     except _UnusableKeyError as error:
-        complaint = str(error)
-    raise SecretUnavailableError(f"no private key: the file {settings.private_key.file} {complaint}")
+        problem = str(error)
+    raise SecretUnavailableError(f"no private key: {source} {problem}")
 
 
-def check_private_key(text: str, settings: PrivateKeySettings, *, source: str) -> None:
+def check_private_key(text: str, *, key_id: str | None, algorithm: str | None, source: str) -> None:
     """Check by a trial that a key (and certificate) can sign as configured. Raises SecretUnavailableError."""
     try:
-        _sign(_read(text, settings), "client", "audience", {"issued_at": 1})
+        _sign(_read(text, key_id=key_id, algorithm=algorithm), "client", "audience", {"issued_at": 1})
     except _UnusableKeyError as error:
-        complaint = str(error)
+        problem = str(error)
     else:
         return
-    raise SecretUnavailableError(f"no private key: {source} {complaint}")
+    raise SecretUnavailableError(f"no private key: {source} {problem}")
+
+
+def _render(claims: AssertionClaims) -> dict[str, Any]:
+    return {
+        "claims": {"jti": claims.assertion_id},
+        "issued_at": int(claims.wall) - CLOCK_SKEW,
+        # authlib's own lifetime is an hour.
+        "expires_in": ASSERTION_LIFETIME,
+    }
 
 
 def _sign(signer: _Signer, client_id: str, audience: str, claims: dict[str, Any]) -> str:
@@ -105,38 +106,35 @@ def _sign(signer: _Signer, client_id: str, audience: str, claims: dict[str, Any]
         )
     except JoseError as error:
         # A JWK that is meant for something else ("use", "key_ops").
-        complaint = f"holds a key that cannot be used for signatures: {error.error}"
-    raise _UnusableKeyError(complaint)
+        problem = f"holds a key that cannot be used for signatures: {error.error}"
+    raise _UnusableKeyError(problem)
 
 
-def _read(text: str, settings: PrivateKeySettings) -> _Signer:
+def _read(text: str, *, key_id: str | None, algorithm: str | None) -> _Signer:
     """Return what signs: a key, PEM or JWK, and what the header says of it; a certificate may stand beside it."""
-    # joserfc warns of the name EdDSA, for which RFC 9864 has another that servers do not know yet, and of short keys,
-    # which are refused here.
-    warnings.filterwarnings("ignore", message="EdDSA is deprecated|Key size should be", category=SecurityWarning)
     certificates = _CERTIFICATE.findall(text)
     text = _CERTIFICATE.sub("", text).strip()
     key, members = _read_jwk(text) if text.startswith("{") else (_read_pem(text), {})
     header = {"typ": "JWT"}
-    key_id = settings.key_id or members.get("kid")
-    if isinstance(key_id, str) and key_id:
-        header["kid"] = key_id
+    kid = key_id or members.get("kid")
+    if isinstance(kid, str) and kid:
+        header["kid"] = kid
     if certificates:
         # The first is the key's own, those after it vouch for it (RFC 8446 §4.4.2 has the same order).
         header["x5t#S256"] = _thumbprint(certificates[0], key)
-    return _Signer(key=key, algorithm=_algorithm(key, settings.algorithm or members.get("alg")), header=header)
+    return _Signer(key=key, algorithm=_algorithm(key, algorithm or members.get("alg")), header=header)
 
 
 def _read_pem(text: str) -> _Key:
     try:
         key = load_pem_private_key(text.encode(), password=None)
     except TypeError:
-        complaint = "is encrypted with a password; save the key without one"
+        problem = "is encrypted with a password; save the key without one"
     except (ValueError, UnsupportedAlgorithm):
-        complaint = "holds no private key in PEM or JWK form"
+        problem = "holds no private key in PEM or JWK form"
     else:
         return _wrap(key)
-    raise _UnusableKeyError(complaint)
+    raise _UnusableKeyError(problem)
 
 
 def _read_jwk(text: str) -> tuple[_Key, dict[str, object]]:
@@ -146,13 +144,13 @@ def _read_jwk(text: str) -> tuple[_Key, dict[str, object]]:
         key: _Key = kinds[members["kty"]].import_key(members)
         private_key = key.private_key
     except (ValueError, TypeError, KeyError, RecursionError, JoseError):
-        complaint = "holds no JWK of a private key: RSA, EC or OKP (RFC 7517)"
+        problem = "holds no JWK of a private key: RSA, EC or OKP (RFC 7517)"
     else:
         if private_key is None:
             raise _UnusableKeyError("holds a JWK of a public key; the private one is needed")
         _wrap(private_key)
         return key, members
-    raise _UnusableKeyError(complaint)
+    raise _UnusableKeyError(problem)
 
 
 def _wrap(key: object) -> _Key:
@@ -183,9 +181,9 @@ def _thumbprint(pem: str, key: _Key) -> str:
         is_of_key = certificate.public_key() == key.public_key
         digest = certificate.fingerprint(SHA256())
     except (ValueError, UnsupportedAlgorithm):
-        complaint = "has a certificate beside the key that cannot be read"
+        problem = "has a certificate beside the key that cannot be read"
     else:
         if not is_of_key:
             raise _UnusableKeyError("has a certificate beside the key that is not of that key")
         return base64.urlsafe_b64encode(digest).rstrip(b"=").decode("ascii")
-    raise _UnusableKeyError(complaint)
+    raise _UnusableKeyError(problem)

@@ -11,14 +11,15 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
 from switch_proxy.core.addresses import parse_endpoint
-from switch_proxy.core.config.models import TLS_METHODS
+from switch_proxy.core.authentication.registry import method_of
 from switch_proxy.core.errors import InvalidValueError, TokenEndpointUnavailableError, TokenResponseInvalidError
-from switch_proxy.core.oauth import parse_retry_after, read_object, show_words, status_text
+from switch_proxy.core.oauth.quoting import show_words
+from switch_proxy.core.oauth.response import parse_retry_after, read_object, status_text
 
 if TYPE_CHECKING:
     from switch_proxy.core.addresses import Origin
     from switch_proxy.core.config.models import CredentialSettings
-    from switch_proxy.core.oauth import TokenResponse
+    from switch_proxy.core.oauth.response import ServerResponse
 
 METADATA_LIFETIME: Final = 86400.0
 """
@@ -41,7 +42,7 @@ def metadata_urls(issuer: str) -> tuple[str, ...]:
     )
 
 
-def parse_metadata(response: TokenResponse, *, settings: CredentialSettings, wall: float) -> str | None:
+def parse_metadata(response: ServerResponse, *, settings: CredentialSettings, wall: float) -> str | None:
     """
     Return the token endpoint that an issuer's metadata name; None where there are no metadata at this place.
 
@@ -63,7 +64,7 @@ def parse_metadata(response: TokenResponse, *, settings: CredentialSettings, wal
         said = repr(show_words(issuer)) if isinstance(issuer, str) else "no issuer"
         raise _invalid(f"name {said}, which is not the configured one to the character (RFC 8414 section 3.3)")
     endpoint = document.get("token_endpoint")
-    if settings.auth_method in TLS_METHODS:
+    if method_of(settings).is_by_certificate:
         # RFC 8705 §5: where clients with certificates are to go, if it is another place.
         aliases = document.get("mtls_endpoint_aliases")
         endpoint = aliases.get("token_endpoint", endpoint) if isinstance(aliases, dict) else endpoint
@@ -89,7 +90,7 @@ def no_metadata(settings: CredentialSettings) -> TokenResponseInvalidError:
 
 
 def _may_be_plain(origin: Origin, settings: CredentialSettings) -> bool:
-    return (origin.is_loopback or settings.allow_plaintext) and settings.auth_method not in TLS_METHODS
+    return (origin.is_loopback or settings.allow_plaintext) and not method_of(settings).is_by_certificate
 
 
 def _invalid(complaint: str) -> TokenResponseInvalidError:

@@ -17,10 +17,19 @@ from hypothesis import strategies as st
 from joserfc import jwt
 from joserfc.jwk import ECKey, OctKey, RSAKey
 
-from switch_proxy.core.client_assertion import ASSERTION_LIFETIME, CLOCK_SKEW, check_private_key, sign_assertion
-from switch_proxy.core.config.models import CredentialSettings, PrivateKeySettings, SecretSource
+from switch_proxy.core.authentication.method import AssertionClaims
+from switch_proxy.core.authentication.signing import (
+    ASSERTION_LIFETIME,
+    CLOCK_SKEW,
+    check_private_key,
+    sign_with_key,
+    sign_with_secret,
+)
 from switch_proxy.core.errors import SecretUnavailableError
 from switch_proxy.core.secret import Secret
+
+# joserfc warns of a name of an algorithm that servers know no other for, and of short keys, which are refused.
+pytestmark = pytest.mark.filterwarnings("ignore:EdDSA is deprecated|Key size should be")
 
 WALL: Final = 1_700_000_000.75
 
@@ -71,15 +80,21 @@ def _pem_certificate(name: str) -> str:
     return _certificate(name).public_bytes(serialization.Encoding.PEM).decode("ascii")
 
 
+CLAIMS: Final = AssertionClaims(client_id="the-client", audience="https://a.example/", wall=WALL, assertion_id="id-1")
+
+
+def _sign(text: str, *, key_id: str | None = None, algorithm: str | None = None) -> Secret:
+    """Sign an assertion with this text."""
+    return sign_with_key(Secret(text), CLAIMS, key_id=key_id, algorithm=algorithm, source="the file /key")
+
+
+def _check(text: str, *, key_id: str | None = None, algorithm: str | None = None) -> None:
+    check_private_key(text, key_id=key_id, algorithm=algorithm, source="the file /key")
+
+
 def _header(text: str, **settings: Any) -> dict[str, Any]:
     """Return the header of an assertion that is signed with this text."""
-    credential = CredentialSettings(
-        token_url="https://a.example/t",
-        client_id="the-client",
-        auth_method="private_key_jwt",
-        private_key=PrivateKeySettings(file="/key", **settings),
-    )
-    assertion = sign_assertion(credential, Secret(text), audience="https://a.example/", wall=WALL, assertion_id="id-1")
+    assertion = _sign(text, **settings)
     header, claims = (json.loads(base64.urlsafe_b64decode(part + "==")) for part in assertion.reveal().split(".")[:2])
     assert claims == {
         "iss": "the-client",
@@ -161,7 +176,7 @@ def test_certificate_beside_the_key_gives_its_thumbprint(text: str) -> None:
 def test_key_that_cannot_sign_is_told(text: str, settings: dict[str, Any], complaint: str) -> None:
     """With the file it is in, and nothing of what it is."""
     with pytest.raises(SecretUnavailableError) as caught:
-        check_private_key(text, PrivateKeySettings(file="/key", **settings), source="the file /key")
+        _check(text, **settings)
     assert str(caught.value).startswith("no private key: the file /key ")
     assert complaint in str(caught.value)
     assert caught.value.__context__ is None
@@ -180,35 +195,19 @@ def test_key_that_cannot_sign_is_told(text: str, settings: dict[str, Any], compl
 def test_any_text_signs_or_is_told(text: str) -> None:
     """What a file holds by mistake ends in an error for people, never in another."""
     with suppress(SecretUnavailableError):
-        check_private_key(text, PrivateKeySettings(file="/key"), source="the file /key")
+        _check(text)
 
 
 def test_signature_is_that_of_the_key() -> None:
-    credential = CredentialSettings(
-        token_url="https://a.example/t",
-        client_id="the-client",
-        auth_method="private_key_jwt",
-        private_key=PrivateKeySettings(file="/key"),
-    )
-    assertion = sign_assertion(
-        credential, Secret(_pem("P-256")), audience="https://a.example/", wall=WALL, assertion_id="id-1"
-    )
+    assertion = _sign(_pem("P-256"))
     assert "[secret]" in repr(assertion)
     assert jwt.decode(assertion.reveal(), ECKey.import_key(_KEYS["P-256"])).claims["jti"] == "id-1"
 
 
 def test_client_secret_jwt_is_signed_with_the_secret_itself() -> None:
     """OpenID Connect Core 1.0 §9: HS256 over the bytes of client_secret."""
-    credential = CredentialSettings(
-        token_url="https://a.example/t",
-        client_id="the-client",
-        auth_method="client_secret_jwt",
-        client_secret=SecretSource(env="X"),
-    )
     secret = "a-secret-of-at-least-32-bytes-é-ü"
-    assertion = sign_assertion(
-        credential, Secret(secret), audience="https://a.example/", wall=WALL, assertion_id="id-1"
-    )
+    assertion = sign_with_secret(Secret(secret), CLAIMS)
     token = jwt.decode(assertion.reveal(), OctKey.import_key(secret.encode()))
     assert (token.header["alg"], token.claims["jti"]) == ("HS256", "id-1")
 
@@ -220,4 +219,4 @@ def test_key_that_cannot_sign_any_more_is_told_with_its_file() -> None:
 
 
 def test_key_that_can_sign_passes_the_trial() -> None:
-    check_private_key(_pem("P-256"), PrivateKeySettings(file="/key"), source="the file /key")
+    _check(_pem("P-256"))

@@ -1,0 +1,84 @@
+"""The section `client_secret`, for the three methods that have a secret in common with the server."""
+
+# No postponed evaluation of annotations here: core/config/keys.py reads them.
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Annotated, Any, Final
+
+from switch_proxy.core.authentication.method import SourcePlan
+from switch_proxy.core.config.keys import Key, validate
+from switch_proxy.core.config.problem import Problem
+from switch_proxy.core.config.rules import OPTIONAL_FILE, VARIABLE
+from switch_proxy.core.errors import InvalidValueError
+from switch_proxy.core.secret import parse_secret
+
+KEY: Final = "client_secret"
+PREVIOUS_KEY: Final = "previous_client_secret"
+CREDENTIAL_NAME: Final = "the client secret"
+
+SECRET_VARIABLE: Final = "NAME_OF_THE_VARIABLE"  # noqa: S105 - no secret, but how to write one
+FORM: Final = f"client_secret: {{file: /path/to/the/file}} or client_secret: {{env: {SECRET_VARIABLE}}}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SecretSource:
+    """Source of a client secret: a file or an environment variable."""
+
+    file: Annotated[
+        str | None,
+        Key(
+            rule=OPTIONAL_FILE,
+            text="A file with the secret and nothing else; one line end at its end is ignored.",
+            why="It is watched: a new secret is used without a restart.",
+            without="this or `env`",
+            example="/var/run/secrets/switch/client_secret",
+        ),
+    ] = None
+    env: Annotated[
+        str | None,
+        Key(
+            rule=VARIABLE,
+            text="The name of the environment variable with the secret.",
+            why="It is read at start: a new secret needs a restart.",
+            without="this or `file`",
+            example="SWITCH_CLIENT_SECRET",
+        ),
+    ] = None
+
+    def __post_init__(self) -> None:
+        validate(self)
+
+    def __str__(self) -> str:
+        return f"the file {self.file}" if self.file is not None else f"the environment variable {self.env}"
+
+    @staticmethod
+    def find_problems(values: Mapping[str, Any]) -> Iterator[Problem]:
+        """Find both sources given, or none."""
+        given = [name for name in ("file", "env") if values.get(name, "") is not None]
+        if len(given) > 1:
+            yield Problem(text=f"has both file and env; keep one: {FORM}")
+        elif not given:
+            yield Problem(text=f"names no file and no variable; write {FORM}")
+
+
+def refuse_secret_in_the_clear(value: object) -> None:
+    """Raise InvalidValueError if a value is, or may be, the secret itself."""
+    if value is None or isinstance(value, SecretSource):
+        return
+    if not isinstance(value, Mapping):
+        raise InvalidValueError(f"is a secret in the clear, which does not belong in this file; write {FORM}")
+    # The key is not named: what stands there by mistake may be the secret.
+    if not value.keys() <= {"file", "env"}:
+        raise InvalidValueError(f"has a key other than file and env; write {FORM}")
+
+
+def plan(section: SecretSource, *, shortest: int = 1) -> SourcePlan:
+    """Return where a secret of at least `shortest` bytes is read from."""
+    return SourcePlan(
+        kind="client secret",
+        parse=partial(parse_secret, shortest=shortest),
+        paths=() if section.file is None else (section.file,),
+        variable=section.env,
+    )

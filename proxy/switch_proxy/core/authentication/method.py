@@ -1,0 +1,90 @@
+"""What a method says of itself: what it needs, where that is read from, and what it adds to the token request."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from switch_proxy.core.secret import Secret
+
+
+Parser: TypeAlias = "Callable[..., Secret]"
+"""
+Makes a secret of what was read: takes the contents, one for each file, and `source`, what they were read from, for messages.
+Raises SecretUnavailableError.
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourcePlan:
+    """
+    Where a client credential is read from, and what makes a secret of it.
+
+    Either `paths`, files that belong together and change together, or the environment `variable`. `kind` is what is
+    read, for messages. If `is_optional`, nothing need be there: the secret is then empty.
+    """
+
+    kind: str
+    parse: Parser
+    paths: tuple[str, ...] = ()
+    variable: str | None = None
+    is_optional: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class ClientAuthentication:
+    """What authenticates the client within a token request: parameters of its body, header fields. It is in the clear."""
+
+    parameters: tuple[tuple[str, str], ...] = ()
+    fields: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AssertionClaims:
+    """
+    What a signed assertion says.
+
+    `wall` is Unix time in seconds. `assertion_id` is the jti: never the same twice.
+    """
+
+    client_id: str
+    audience: str
+    wall: float
+    assertion_id: str
+
+
+def _find_missing(value: object) -> str | None:
+    return "is missing" if value is None else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Method:
+    """
+    One `auth_method`.
+
+    `key` is the credential's key that it needs, and `form` how that is written; the functions take the key's value.
+    `optional_keys` are keys that it uses besides. `find_lack` returns what the key's value lacks, as a predicate.
+    `credential_name` is what authenticates the client, for people. `plan` is None if the TLS files are all there is.
+    `sign` makes what is sent from what is read; without it, that is the same.
+    """
+
+    name: str
+    credential_name: str
+    key: str
+    form: str
+    encode: Callable[[str, Secret], ClientAuthentication]
+    plan: Callable[[Any], SourcePlan] | None = None
+    previous_key: str | None = None
+    optional_keys: tuple[str, ...] = ()
+    sign: Callable[[Any, Secret, AssertionClaims], Secret] | None = None
+    find_lack: Callable[[Any], str | None] = _find_missing
+    is_by_certificate: bool = False
+    """Whether TLS authenticates the client: the endpoint must be https, and the request carries no credential."""
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Return the keys of a credential that it uses."""
+        return (self.key, *(() if self.previous_key is None else (self.previous_key,)), *self.optional_keys)

@@ -1,0 +1,195 @@
+"""
+What a token response means: a grant (RFC 6749 §5.1), or an error with a reason that a person can act on (§5.2).
+
+It is judged strictly: a token that is let through is put into a header field and sent to the API.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from http import HTTPStatus
+from math import isfinite
+from typing import TYPE_CHECKING, Final
+
+from switch_proxy.core.authentication.registry import method_of
+from switch_proxy.core.errors import (
+    TokenEndpointUnavailableError,
+    TokenFetchError,
+    TokenRequestRefusedError,
+    TokenResponseInvalidError,
+)
+from switch_proxy.core.jwt_claims import expiry, read_claims
+from switch_proxy.core.oauth.quoting import ServerWords
+from switch_proxy.core.oauth.response import parse_date, parse_retry_after, read_object, status_text
+from switch_proxy.core.secret import Secret
+from switch_proxy.core.tokens import TokenGrant
+
+if TYPE_CHECKING:
+    from switch_proxy.core.config.models import CredentialSettings
+    from switch_proxy.core.oauth.response import ServerResponse
+
+LONGEST_LIFETIME: Final = 30 * 86400.0
+"""
+Seconds. Auth0's upper limit for an API's tokens; what is said to live longer is taken to live this long, and so is
+replaced from time to time.
+"""
+
+_LONGEST_NUMBER: Final = 30
+"""Characters of an expires_in that is text: more is no number of seconds."""
+
+_LONGEST_SCOPE: Final = 8192
+
+_B64TOKEN: Final = re.compile(r"[A-Za-z0-9\-._~+/]+=*")  # RFC 6750 §2.1
+_SCOPE: Final = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+(?: [\x21\x23-\x5b\x5d-\x7e]+)*")  # RFC 6749 §3.3
+_SECONDS: Final = re.compile(r"[0-9]+(?:\.[0-9]+)?")
+
+_TRANSIENT_STATUSES: Final = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS})
+_TRANSIENT_ERRORS: Final = frozenset({"server_error", "temporarily_unavailable"})  # RFC 6749 §4.1.2.1, used here too
+
+_LOCKED_OUT: Final = "too_many_attempts"
+"""Auth0's code of a 429 that follows on many refusals, not on many requests: more of them make it last."""
+
+_ADVICE: Final = {
+    _LOCKED_OUT: "the client is locked out: have it unblocked, and check client_id and {credential}",
+    "invalid_client": "check client_id and {credential}",
+    "access_denied": "check client_id and {credential}, and that the client may have this audience or scope",
+    "unauthorized_client": "check that the client may use the client_credentials grant",
+    "unsupported_grant_type": "check that the authorization server offers the client_credentials grant",
+    "invalid_scope": "check scope",
+    "invalid_target": "check audience and resource",
+}
+"""What to do about an error code (RFC 6749 §5.2, RFC 8707 §2; access_denied is Auth0's)."""
+
+_ADVICE_BY_STATUS: Final = {
+    400: "check client_id, audience, scope and extra_params",
+    401: "check client_id and {credential}",
+    403: "check that the client may have this audience or scope",
+}
+
+
+def parse_response(
+    response: ServerResponse, *, settings: CredentialSettings, client_credential: Secret, wall: float
+) -> TokenGrant:
+    """
+    Return what was granted (RFC 6749 §5.1).
+
+    `client_credential` is what was sent, and is not shown in any error. `wall` is Unix time in seconds, for a response
+    without Date. Raises TokenEndpointUnavailableError, TokenRequestRefusedError or TokenResponseInvalidError.
+    """
+    words = ServerWords(credential_name=method_of(settings).credential_name, secret=client_credential)
+    if response.status != HTTPStatus.OK:
+        raise _failure(response, words, wall)
+    document = read_object(response)
+    if isinstance(document, str):
+        kind = words.text(response.content_type.partition(";")[0].strip())
+        called = f" ({kind})" if kind and kind.lower() != "application/json" else ""
+        raise TokenResponseInvalidError(f"the token endpoint's answer{called} {document}")
+    if document.get("error") is not None:
+        raise _refusal(response.status, document, words, retry_after=None)
+    grant = _grant(document, words, default_lifetime=settings.default_lifetime)
+    return replace(grant, lifetime=_earlier_end(grant, response, wall=wall))
+
+
+def _earlier_end(grant: TokenGrant, response: ServerResponse, *, wall: float) -> float:
+    """
+    Return the token's lifetime: what the server said, or what is left until the token's own end where that is earlier.
+
+    Only a JWT has one. It is compared with the server's clock, which the answer tells (RFC 9110 §6.6.1), so that a clock
+    of this machine that is off changes nothing; and where that is not told, with this machine's, as far as it makes sense.
+    """
+    claims = read_claims(grant.value.reveal())
+    ends_at = None if claims is None else expiry(claims)
+    if ends_at is None:
+        return grant.lifetime
+    told_at = parse_date(response.date)
+    left = ends_at - (wall if told_at is None else told_at)
+    if left > 0:
+        return min(grant.lifetime, left)
+    if told_at is None:
+        # No server grants a token that has ended: it is this machine's clock that is wrong.
+        return grant.lifetime
+    raise _invalid("has an access_token that had ended (exp) when it was granted")
+
+
+def _grant(document: dict[str, object], words: ServerWords, *, default_lifetime: float) -> TokenGrant:
+    token_type, access_token, scope = (document.get(name) for name in ("token_type", "access_token", "scope"))
+    if not isinstance(token_type, str):
+        raise _invalid("has no token_type, which RFC 6749 requires")
+    if token_type.lower() != "bearer":
+        raise _invalid(f"has the token_type {words.text(token_type)!r}; only Bearer tokens can be used")
+    if not isinstance(access_token, str) or not access_token:
+        raise _invalid("has no access_token")
+    if not _B64TOKEN.fullmatch(access_token):
+        raise _invalid("has an access_token of characters that no bearer token may have (RFC 6750 section 2.1)")
+    return TokenGrant(
+        value=Secret(access_token),
+        lifetime=_lifetime(document.get("expires_in"), default=default_lifetime),
+        scope=scope if isinstance(scope, str) and len(scope) <= _LONGEST_SCOPE and _SCOPE.fullmatch(scope) else None,
+    )
+
+
+def _lifetime(value: object, *, default: float) -> float:
+    """Return the seconds of an expires_in: a number or, against RFC 6749 §5.1 but often seen, a number as text."""
+    if value is None:
+        return default
+    if isinstance(value, str):
+        # Some servers send text; the length is bounded because converting very long text is costly.
+        text = value.strip(" ")
+        if len(text) > _LONGEST_NUMBER or not _SECONDS.fullmatch(text):
+            raise _invalid("has an expires_in that is no number of seconds")
+        value = float(text)
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise _invalid("has an expires_in that is no number of seconds")
+    if isinstance(value, float) and not isfinite(value):
+        raise _invalid("has an expires_in that is not finite")
+    if value <= 0:
+        raise _invalid("has an expires_in that is not positive: the token has no life")
+    # Before float(), which cannot hold every int.
+    return float(min(value, LONGEST_LIFETIME))
+
+
+def _invalid(problem: str) -> TokenResponseInvalidError:
+    return TokenResponseInvalidError(f"the token endpoint's answer {problem}")
+
+
+# --- failures ------------------------------------------------------------------------------------------------------
+
+
+def _failure(response: ServerResponse, words: ServerWords, wall: float) -> TokenFetchError:
+    """Return the error of an answer other than 200."""
+    status = response.status
+    retry_after = parse_retry_after(response.retry_after, wall=wall)
+    document = read_object(response)
+    members = document if isinstance(document, dict) else {}
+    told = words.error(members)
+    answer = status_text(status) + (f": {told}" if told else "")
+    is_transient = status in _TRANSIENT_STATUSES or status >= HTTPStatus.INTERNAL_SERVER_ERROR
+    if is_transient and members.get("error") != _LOCKED_OUT:
+        return TokenEndpointUnavailableError(f"the token endpoint answered {answer}", retry_after=retry_after)
+    if status >= HTTPStatus.BAD_REQUEST:
+        return _refusal(status, members, words, retry_after=retry_after)
+    if status >= HTTPStatus.MULTIPLE_CHOICES:
+        place = words.text((response.location or "").partition("?")[0].partition("#")[0])
+        target = f" to {place}" if place else ""
+        text = f"the token endpoint answered {answer}{target}; redirects are not followed: token_url must be final"
+        return TokenResponseInvalidError(text, retry_after=retry_after)
+    return TokenResponseInvalidError(f"the token endpoint answered {answer}, not 200", retry_after=retry_after)
+
+
+def _refusal(
+    status: int, members: dict[str, object], words: ServerWords, *, retry_after: float | None
+) -> TokenFetchError:
+    code = members.get("error")
+    told = words.error(members)
+    answer = status_text(status) + (f": {told}" if told else "")
+    if isinstance(code, str) and code in _TRANSIENT_ERRORS:
+        return TokenEndpointUnavailableError(f"the token endpoint answered {answer}", retry_after=retry_after)
+    advice = _ADVICE.get(code) if isinstance(code, str) else None
+    advice = (advice or _ADVICE_BY_STATUS.get(status, "check token_url")).format(credential=words.credential_name)
+    return TokenRequestRefusedError(
+        f"the token endpoint refused the request with {answer}; {advice}",
+        retry_after=retry_after,
+        # Auth0 says access_denied with its 401; Microsoft sends its invalid_client with one, others with a 400.
+        is_about_client=status == HTTPStatus.UNAUTHORIZED or code == "invalid_client",
+    )
