@@ -38,7 +38,7 @@ from switch_proxy.http1.listener import Listener
 from switch_proxy.logs.log import Log
 from switch_proxy.readiness import ReadinessWatch
 from switch_proxy.record_batcher import ExchangeJournal
-from switch_proxy.telemetry import State, Telemetry
+from switch_proxy.telemetry import Telemetry, TelemetrySnapshot
 from switch_proxy.tokens.client import TokenClient
 from switch_proxy.tokens.manager import TokenManager
 from switch_proxy.tokens.sources import credentials_from
@@ -102,7 +102,7 @@ class Application:
             name=name,
             settings=credential,
             fetcher=client,
-            secrets=credentials_from(credential, environ=environ, clock=self._clock, mask=mask),
+            credential_source=credentials_from(credential, environ=environ, clock=self._clock, mask=mask),
             clock=self._clock,
             # Its own generator: in a test's process, a seed set by others neither repeats this nor is disturbed by it.
             random=random.Random().random,  # noqa: S311 - spreads load, hides nothing
@@ -226,9 +226,9 @@ class Application:
             draining_since=self._draining_since,
         )
 
-    def _state(self) -> State:
+    def _state(self) -> TelemetrySnapshot:
         self._journal.flush()
-        return State(
+        return TelemetrySnapshot(
             health=self.snapshot_health(),
             routes=[listener.snapshot() for listener in self._listeners.values()],
             log_lines_dropped=self._log.lines_dropped,

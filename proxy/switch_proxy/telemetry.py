@@ -72,7 +72,7 @@ class _Slot:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class State:
+class TelemetrySnapshot:
     """What the proxy is at one moment, for the samples that are not counted here."""
 
     health: HealthSnapshot
@@ -83,7 +83,9 @@ class State:
 class Telemetry:
     """Counts exchanges, and renders everything for Prometheus."""
 
-    def __init__(self, *, state: Callable[[], State], routes: Iterable[str], build: Mapping[str, str]) -> None:
+    def __init__(
+        self, *, state: Callable[[], TelemetrySnapshot], routes: Iterable[str], build: Mapping[str, str]
+    ) -> None:
         """Take the names of the routes, so that each is there from the start, at zero; `build` says what runs."""
         self._state = state
         self._build = build

@@ -53,7 +53,7 @@ class WatchedFile:
         `on_read` is called with each content before anybody else gets it.
         """
         self.source = name_of(path)
-        self.awaits = f"another content of {self.source}"
+        self.remedy = f"another content of {self.source}"
         self.state = SourceState()
         self._path = path
         self._clock = clock

@@ -26,14 +26,14 @@ from switch_proxy.core.lifecycle import (
     Rejected,
     Serve,
     StartFetch,
-    State,
     Stopped,
     Stopping,
     Ticked,
+    TokenState,
     Wait,
     WakeAt,
     WakeWaiters,
-    answer,
+    decide_request,
     step,
 )
 from switch_proxy.core.secret import Secret
@@ -56,7 +56,7 @@ MOMENTS: Final = {
 PHASES: Final = ("IDLE", "FETCHING", "BACKING_OFF")
 
 
-def state_at(freshness: Freshness, phase: str) -> tuple[State, float]:
+def state_at(freshness: Freshness, phase: str) -> tuple[TokenState, float]:
     """Return a state of this freshness and phase, and its moment."""
     now = MOMENTS[freshness]
     token = None if freshness is Freshness.ABSENT else TOKEN
@@ -66,7 +66,7 @@ def state_at(freshness: Freshness, phase: str) -> tuple[State, float]:
         "BACKING_OFF": BackingOff(until=now + 20, lane=Lane.TRANSIENT),
         "STOPPED": Stopped(),
     }
-    return State(phase=phases[phase], token=token), now
+    return TokenState(phase=phases[phase], token=token), now
 
 
 def what_a_request_gets(freshness: Freshness, phase: str) -> str:
@@ -74,7 +74,7 @@ def what_a_request_gets(freshness: Freshness, phase: str) -> str:
     state, now = state_at(freshness, phase)
     state, effects = step(state, Ticked(), now, 0.5)
     begins = "start a fetch, " if StartFetch() in effects else ""
-    match answer(state, now):
+    match decide_request(state, now):
         case Serve():
             return begins + "serve"
         case Wait():
@@ -130,7 +130,7 @@ def transitions_table() -> str:
 
 
 def _transition(phase: Phase, event: Event) -> str:
-    before = State(phase=phase, token=TOKEN)
+    before = TokenState(phase=phase, token=TOKEN)
     after, effects = step(before, event, _NOW, 0.5)
     if after == before and not effects:
         # A fetch ends only where one is under way.
@@ -146,7 +146,7 @@ def arrows() -> set[tuple[str, str]]:
     found = {("[*]", "FETCHING")}
     for phase in _STARTS.values():
         for event in _EVENTS.values():
-            after, effects = step(State(phase=phase, token=TOKEN), event, _NOW, 0.5)
+            after, effects = step(TokenState(phase=phase, token=TOKEN), event, _NOW, 0.5)
             if (after.phase != phase or effects) and not isinstance(after.phase, Stopped):
                 found.add((_NAMES[type(phase)], _NAMES[type(after.phase)]))
     return found

@@ -14,7 +14,7 @@ from switch_proxy.core.events import (
 )
 
 
-def _failed(*, awaits: str | None = None, is_news: bool = True) -> TokenRefreshFailed:
+def _failed(*, remedy: str | None = None, is_first_occurrence: bool = True) -> TokenRefreshFailed:
     return TokenRefreshFailed(
         credential="switch",
         outcome="unavailable",
@@ -24,8 +24,8 @@ def _failed(*, awaits: str | None = None, is_news: bool = True) -> TokenRefreshF
         consecutive_failures=1,
         token_usable_for=None,
         refused_for=None,
-        awaits=awaits,
-        is_news=is_news,
+        remedy=remedy,
+        is_first_occurrence=is_first_occurrence,
     )
 
 
@@ -49,19 +49,21 @@ def test_an_event_without_fields_has_none() -> None:
 
 def test_some_fields_are_left_out_if_there_is_nothing_to_say_and_others_are_null() -> None:
     found = log_fields(_failed())
-    assert "awaits" not in found
+    assert "remedy" not in found
     assert found["token_usable_for"] is None
-    assert log_fields(_failed(awaits="another secret"))["awaits"] == "another secret"
+    assert log_fields(_failed(remedy="another secret"))["remedy"] == "another secret"
 
 
 def test_what_decides_on_the_level_is_not_logged() -> None:
-    assert "is_news" not in log_fields(_failed())
+    assert "is_first_occurrence" not in log_fields(_failed())
 
 
-@pytest.mark.parametrize(("is_news", "level"), [(True, "warning"), (False, "debug")])
-def test_a_repetition_is_for_debugging(is_news: bool, level: str) -> None:
-    refused = SecretRefused(credential="switch", source="the file /secret", error="401", is_news=is_news)
-    assert (_failed(is_news=is_news).level, refused.level) == (level, level)
+@pytest.mark.parametrize(("is_first_occurrence", "level"), [(True, "warning"), (False, "debug")])
+def test_a_repetition_is_for_debugging(is_first_occurrence: bool, level: str) -> None:
+    refused = SecretRefused(
+        credential="switch", source="the file /secret", error="401", is_first_occurrence=is_first_occurrence
+    )
+    assert (_failed(is_first_occurrence=is_first_occurrence).level, refused.level) == (level, level)
 
 
 @pytest.mark.parametrize(("is_error", "level"), [(True, "error"), (False, "warning")])

@@ -107,7 +107,7 @@ def test_failed_fetches_leave_it_ready_for_as_long_as_the_token_lasts_and_are_to
     )
 
 
-def test_a_refused_client_is_told_since_when_until_when_and_what_is_awaited() -> None:
+def test_a_refused_client_is_told_since_when_until_when_and_the_remedy() -> None:
     """The window of a rotation: the old secret is dead, and the new one not yet in the pod."""
     credential = replace(
         HELD, last_error="401 invalid_client", failing_since=NOW - 30, refused_since=NOW - 20, next_fetch_at=NOW + 60
@@ -122,22 +122,22 @@ def test_a_refused_client_is_told_since_when_until_when_and_what_is_awaited() ->
         "reason": (
             "holds a token, but fetches have failed since 2026-09-21T14:12:50.000Z: 401 invalid_client; the authorization "
             "server has refused the client since 2026-09-21T14:13:00.000Z, the token lasts until "
-            "2026-09-21T15:13:10.000Z, and what is awaited is another content of the file /secret"
+            "2026-09-21T15:13:10.000Z; remedy: another content of the file /secret"
         ),
         "since": "2026-09-21T14:13:20.000Z",
         "until": "2026-09-21T15:13:10.000Z",
         "next_attempt": "2026-09-21T14:14:20.000Z",
         "refused_since": "2026-09-21T14:13:00.000Z",
-        "awaits": "another content of the file /secret",
+        "remedy": "another content of the file /secret",
     }
 
 
 def test_a_client_that_was_revoked_is_told_with_what_to_do() -> None:
-    """No token any more: what is awaited is told all the same."""
-    credential = replace(REFUSED, refused_since=NOW - 2, awaits="a restart with another value of the variable S")
+    """No token any more: the remedy is told all the same."""
+    credential = replace(REFUSED, refused_since=NOW - 2, remedy="a restart with another value of the variable S")
     (reason,) = judge_readiness(replace(READY, credentials=(credential,))).reasons
     assert reason.endswith(
-        "the authorization server has refused the client since 2026-09-21T14:13:18.000Z, and what is awaited is a restart "
+        "the authorization server has refused the client since 2026-09-21T14:13:18.000Z; remedy: a restart "
         "with another value of the variable S"
     )
 

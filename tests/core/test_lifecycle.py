@@ -30,14 +30,14 @@ from switch_proxy.core.lifecycle import (
     Rejected,
     Serve,
     StartFetch,
-    State,
     Stopped,
     Stopping,
     Ticked,
+    TokenState,
     Wait,
     WakeAt,
     WakeWaiters,
-    answer,
+    decide_request,
     initial_state,
     secrets_to_try,
     status_of,
@@ -123,7 +123,7 @@ def test_the_first_fetch_is_due_at_once() -> None:
 )
 def test_a_fetch_begins_when_its_time_has_come(phase: Idle | BackingOff, now: float, *, begins: bool) -> None:
     """And a timer that fired early is set again."""
-    state, effects = step(State(phase=phase), Ticked(), now, 0.5)
+    state, effects = step(TokenState(phase=phase), Ticked(), now, 0.5)
     if begins:
         assert (state.phase, effects) == (Fetching(since=now), (StartFetch(),))
     else:
@@ -131,7 +131,7 @@ def test_a_fetch_begins_when_its_time_has_come(phase: Idle | BackingOff, now: fl
 
 
 def test_time_alone_begins_no_second_fetch() -> None:
-    state = State(phase=Fetching(since=100.0))
+    state = TokenState(phase=Fetching(since=100.0))
     assert step(state, Ticked(), 1e9, 0.5) == (state, ())
 
 
@@ -140,7 +140,7 @@ def test_time_alone_begins_no_second_fetch() -> None:
 
 def test_a_token_is_published_and_its_refresh_set() -> None:
     """Its life is counted from the moment the request was sent."""
-    state, effects = step(State(phase=Fetching(since=100.0)), Fetched(grant=_grant()), 103.0, 0.5)
+    state, effects = step(TokenState(phase=Fetching(since=100.0)), Fetched(grant=_grant()), 103.0, 0.5)
     assert state.token is not None
     assert state.token.generation == 1
     assert (state.token.sent_at, state.token.expires_at) == (100.0, 1100.0)
@@ -150,7 +150,7 @@ def test_a_token_is_published_and_its_refresh_set() -> None:
 
 
 def test_a_success_ends_what_failed_before() -> None:
-    before = State(
+    before = TokenState(
         phase=Fetching(since=100.0), outages=3, refusals=2, failures=5, error=DOWN, failing_since=50.0, token=TOKEN
     )
     state, _ = step(before, Fetched(grant=_grant()), 101.0, 0.5)
@@ -169,7 +169,7 @@ def test_a_success_ends_what_failed_before() -> None:
     ],
 )
 def test_short_lives_are_not_refreshed_more_than_twice_a_second(lifetime: float, wake: float) -> None:
-    state, _ = step(State(phase=Fetching(since=100.0)), Fetched(grant=_grant(lifetime)), 100.001, 0.5)
+    state, _ = step(TokenState(phase=Fetching(since=100.0)), Fetched(grant=_grant(lifetime)), 100.001, 0.5)
     assert wake_at(state) == pytest.approx(wake)
 
 
@@ -183,7 +183,9 @@ def test_short_lives_are_not_refreshed_more_than_twice_a_second(lifetime: float,
 )
 def test_a_token_that_arrives_too_late_to_be_used_is_a_failure(arrives_at: float, *, is_used: bool) -> None:
     """It lives 10 s and is used for 9.5; a fetch that takes as long brings nothing, and must not be repeated at once."""
-    state, effects = step(State(phase=Fetching(since=100.0), token=TOKEN), Fetched(grant=_grant(10.0)), arrives_at, 0.5)
+    state, effects = step(
+        TokenState(phase=Fetching(since=100.0), token=TOKEN), Fetched(grant=_grant(10.0)), arrives_at, 0.5
+    )
     if is_used:
         assert state.token != TOKEN
     else:
@@ -217,7 +219,7 @@ def test_a_token_that_arrives_too_late_to_be_used_is_a_failure(arrives_at: float
 )
 def test_a_failure_is_waited_out_in_its_lane(error: FetchFailure, lane: Lane, delay: float) -> None:
     """The token stays as it was, waiters are told, and the next fetch has its time."""
-    before = State(phase=Fetching(since=10_850.0), token=TOKEN)
+    before = TokenState(phase=Fetching(since=10_850.0), token=TOKEN)
     state, effects = step(before, Failed(error=error), 10_852.0, 0.5)
     assert state.token is TOKEN
     assert state.phase == BackingOff(until=10_852.0 + delay, lane=lane)
@@ -268,7 +270,7 @@ def test_it_is_remembered_since_when_fetches_fail() -> None:
 )
 def test_another_secret_is_tried_at_once(phase: Idle | BackingOff) -> None:
     """While the old token goes on being used, and with refusals forgotten: they were the old secret's."""
-    before = State(phase=phase, token=TOKEN, refusals=4)
+    before = TokenState(phase=phase, token=TOKEN, refusals=4)
     state, effects = step(before, CredentialsChanged(), 10_100.0, 0.5)
     assert (state.phase, effects) == (Fetching(since=10_100.0), (StartFetch(),))
     assert state.token is TOKEN
@@ -277,7 +279,7 @@ def test_another_secret_is_tried_at_once(phase: Idle | BackingOff) -> None:
 
 def test_another_secret_does_not_cut_an_outage_short() -> None:
     """Nor what a server asked for with Retry-After: the next fetch has the new secret in any case."""
-    state = State(phase=BackingOff(until=10_800.0, lane=Lane.TRANSIENT), token=TOKEN)
+    state = TokenState(phase=BackingOff(until=10_800.0, lane=Lane.TRANSIENT), token=TOKEN)
     assert step(state, CredentialsChanged(), 10_100.0, 0.5) == (state, ())
 
 
@@ -285,7 +287,7 @@ def test_another_secret_does_not_cut_an_outage_short() -> None:
 @pytest.mark.parametrize("event", [Fetched(grant=_grant()), Failed(error=REFUSED)], ids=["success", "refusal"])
 def test_another_secret_during_a_fetch_causes_exactly_one_more(event: Event, changes: int) -> None:
     """However often it changed, and however the fetch with the old one ended."""
-    state = State(phase=Fetching(since=100.0))
+    state = TokenState(phase=Fetching(since=100.0))
     for _ in range(changes):
         state, effects = step(state, CredentialsChanged(), 100.5, 0.5)
         assert effects == ()
@@ -298,7 +300,7 @@ def test_another_secret_during_a_fetch_causes_exactly_one_more(event: Event, cha
 
 
 def test_another_secret_during_a_fetch_that_meets_an_outage_waits_it_out() -> None:
-    state, _ = step(State(phase=Fetching(since=100.0)), CredentialsChanged(), 100.5, 0.5)
+    state, _ = step(TokenState(phase=Fetching(since=100.0)), CredentialsChanged(), 100.5, 0.5)
     state, effects = step(state, Failed(error=DOWN), 101.0, 0.5)
     assert state.phase == BackingOff(until=101.5, lane=Lane.TRANSIENT)
     assert StartFetch() not in effects
@@ -307,9 +309,9 @@ def test_another_secret_during_a_fetch_that_meets_an_outage_waits_it_out() -> No
 def test_refusals_of_the_old_secret_do_not_slow_the_new_one_down() -> None:
     """Whether it came between two fetches or during one: its first refusal is waited out like a first one."""
     between, _ = step(
-        State(phase=BackingOff(until=1e9, lane=Lane.REFUSED), refusals=5), CredentialsChanged(), 100.0, 0.5
+        TokenState(phase=BackingOff(until=1e9, lane=Lane.REFUSED), refusals=5), CredentialsChanged(), 100.0, 0.5
     )
-    during, _ = step(State(phase=Fetching(since=99.0), refusals=5), CredentialsChanged(), 100.0, 0.5)
+    during, _ = step(TokenState(phase=Fetching(since=99.0), refusals=5), CredentialsChanged(), 100.0, 0.5)
     during, _ = step(during, Failed(error=REFUSED), 100.0, 0.5)
     for state in (between, during):
         assert state.phase == Fetching(since=100.0)
@@ -319,10 +321,10 @@ def test_refusals_of_the_old_secret_do_not_slow_the_new_one_down() -> None:
 
 def test_a_refusal_of_the_old_secret_leaves_waiters_waiting() -> None:
     """The fetch that follows at once is theirs."""
-    state, _ = step(State(phase=Fetching(since=100.0)), CredentialsChanged(), 100.5, 0.5)
+    state, _ = step(TokenState(phase=Fetching(since=100.0)), CredentialsChanged(), 100.5, 0.5)
     state, effects = step(state, Failed(error=REFUSED), 101.0, 0.5)
     assert effects == (StartFetch(),)
-    assert answer(state, 101.0) == Wait()
+    assert decide_request(state, 101.0) == Wait()
 
 
 # --- 401 from the upstream -----------------------------------------------------------------------------------------
@@ -330,28 +332,28 @@ def test_a_refusal_of_the_old_secret_leaves_waiters_waiting() -> None:
 
 def test_the_rejection_of_the_newest_token_forces_one_fetch() -> None:
     """The token itself stays in use."""
-    before = State(phase=Idle(wake_at=10_800.0), token=TOKEN)
+    before = TokenState(phase=Idle(wake_at=10_800.0), token=TOKEN)
     state, effects = step(before, Rejected(generation=7), 10_100.0, 0.5)
     assert (state.phase, effects) == (Fetching(since=10_100.0), (StartFetch(),))
-    assert answer(state, 10_100.0) == Serve(token=TOKEN)
+    assert decide_request(state, 10_100.0) == Serve(token=TOKEN)
     assert step(state, Rejected(generation=7), 10_100.1, 0.5) == (state, ())
 
 
 @pytest.mark.parametrize("generation", [0, 6, 8])
 def test_the_rejection_of_any_other_token_does_nothing(generation: int) -> None:
     """It has been replaced already, or never was."""
-    state = State(phase=Idle(wake_at=10_800.0), token=TOKEN)
+    state = TokenState(phase=Idle(wake_at=10_800.0), token=TOKEN)
     assert step(state, Rejected(generation=generation), 10_100.0, 0.5) == (state, ())
 
 
 def test_a_rejection_without_a_token_does_nothing() -> None:
-    state = State(phase=Idle(wake_at=10_800.0))
+    state = TokenState(phase=Idle(wake_at=10_800.0))
     assert step(state, Rejected(generation=0), 10_100.0, 0.5) == (state, ())
 
 
 @pytest.mark.parametrize("lane", Lane)
 def test_a_rejection_does_not_cut_a_backoff_short(lane: Lane) -> None:
-    state = State(phase=BackingOff(until=10_800.0, lane=lane), token=TOKEN)
+    state = TokenState(phase=BackingOff(until=10_800.0, lane=lane), token=TOKEN)
     assert step(state, Rejected(generation=7), 10_100.0, 0.5) == (state, ())
 
 
@@ -365,7 +367,7 @@ def test_a_rejection_does_not_cut_a_backoff_short(lane: Lane) -> None:
 )
 def test_fetches_are_forced_at_intervals_only(after: float, *, is_forced: bool) -> None:
     """An API that answers 401 to everything gets no more than one a minute."""
-    before = State(phase=Idle(wake_at=10_800.0), token=TOKEN, forced_at=10_100.0)
+    before = TokenState(phase=Idle(wake_at=10_800.0), token=TOKEN, forced_at=10_100.0)
     state, effects = step(before, Rejected(generation=7), 10_100.0 + after, 0.5)
     assert (effects == (StartFetch(),)) is is_forced
     assert state.forced_at == (10_100.0 + after if is_forced else 10_100.0)
@@ -396,13 +398,15 @@ def test_an_upstream_that_refuses_every_token_costs_one_fetch_a_minute_at_any_ra
 
 
 def test_who_is_told_to_come_back_is_told_what_is_left() -> None:
-    state = State(phase=BackingOff(until=100.0, lane=Lane.REFUSED), error=REFUSED)
-    assert answer(state, 57.5) == Refuse(reason="the last fetch failed: the token endpoint refused", retry_after=42.5)
+    state = TokenState(phase=BackingOff(until=100.0, lane=Lane.REFUSED), error=REFUSED)
+    assert decide_request(state, 57.5) == Refuse(
+        reason="the last fetch failed: the token endpoint refused", retry_after=42.5
+    )
 
 
 @pytest.mark.parametrize("now", [99.0, 99.5, 100.0, 200.0])
 def test_who_is_told_to_come_back_is_told_a_second_at_least(now: float) -> None:
-    answered = answer(State(phase=BackingOff(until=100.0, lane=Lane.TRANSIENT), error=DOWN), now)
+    answered = decide_request(TokenState(phase=BackingOff(until=100.0, lane=Lane.TRANSIENT), error=DOWN), now)
     assert isinstance(answered, Refuse)
     assert answered.retry_after == 1.0
 
@@ -411,24 +415,24 @@ def test_who_is_told_to_come_back_is_told_a_second_at_least(now: float) -> None:
 def test_a_usable_token_is_served_in_any_phase(phase: str) -> None:
     """Also while the proxy drains: the requests in flight need it."""
     state, now = state_at(Freshness.STALE, phase)
-    assert answer(state, now) == Serve(token=TOKEN)
+    assert decide_request(state, now) == Serve(token=TOKEN)
 
 
 def test_without_a_token_a_proxy_that_stops_says_so() -> None:
     state, now = state_at(Freshness.EXPIRED, "STOPPED")
-    assert answer(state, now) == Refuse(reason="the proxy is shutting down", retry_after=1.0)
+    assert decide_request(state, now) == Refuse(reason="the proxy is shutting down", retry_after=1.0)
 
 
 def test_who_wants_a_newer_token_waits_for_the_fetch_in_flight() -> None:
     state, now = state_at(Freshness.FRESH, "FETCHING")
-    assert answer(state, now, newer_than=7) == Wait()
-    assert answer(state, now, newer_than=6) == Serve(token=TOKEN)
+    assert decide_request(state, now, newer_than=7) == Wait()
+    assert decide_request(state, now, newer_than=6) == Serve(token=TOKEN)
 
 
 def test_who_wants_a_newer_token_is_told_where_none_will_come() -> None:
     """The 401 then passes as it came."""
-    state = State(phase=Idle(wake_at=10_800.0), token=TOKEN, forced_at=10_090.0)
-    answered = answer(state, 10_100.0, newer_than=7)
+    state = TokenState(phase=Idle(wake_at=10_800.0), token=TOKEN, forced_at=10_090.0)
+    answered = decide_request(state, 10_100.0, newer_than=7)
     assert isinstance(answered, Refuse)
     assert answered.retry_after == 50.0
     assert "refused the newest token" in answered.reason
@@ -436,7 +440,7 @@ def test_who_wants_a_newer_token_is_told_where_none_will_come() -> None:
 
 def test_who_wants_a_newer_token_is_told_that_fetches_fail() -> None:
     state, now = state_at(Freshness.FRESH, "BACKING_OFF")
-    answered = answer(replace(state, error=DOWN), now, newer_than=7)
+    answered = decide_request(replace(state, error=DOWN), now, newer_than=7)
     assert answered == Refuse(reason="the last fetch failed: the token endpoint is down", retry_after=20.0)
 
 
@@ -456,7 +460,7 @@ def test_the_end_wakes_who_waits(phase: str) -> None:
     ids=lambda event: type(event).__name__,
 )
 def test_nothing_happens_after_the_end(event: Event) -> None:
-    state = State(phase=Stopped(), token=TOKEN)
+    state = TokenState(phase=Stopped(), token=TOKEN)
     assert step(state, event, 1e9, 0.5) == (state, ())
 
 
@@ -471,7 +475,7 @@ def test_the_end_of_a_fetch_that_was_not_under_way_does_nothing(event: Event, ph
 
 
 def test_the_status_tells_all_but_the_token() -> None:
-    state = State(
+    state = TokenState(
         phase=BackingOff(until=10_950.0, lane=Lane.REFUSED),
         token=TOKEN,
         failures=3,
@@ -485,7 +489,7 @@ def test_the_status_tells_all_but_the_token() -> None:
         name="switch",
         secret_error="gone",
         fetches={"ok": 7, "refused": 3},
-        awaits="x",
+        remedy="x",
         uses_previous_secret=True,
     )
     assert (status.freshness, status.is_usable, status.generation) == (Freshness.STALE, True, 7)
@@ -508,7 +512,7 @@ def test_the_status_tells_all_but_the_token() -> None:
 )
 def test_the_status_tells_whether_a_request_could_be_sent(freshness: Freshness, *, is_usable: bool) -> None:
     state, now = state_at(freshness, "FETCHING")
-    status = status_of(state, now, name="switch", secret_error=None, fetches={}, awaits="x", uses_previous_secret=False)
+    status = status_of(state, now, name="switch", secret_error=None, fetches={}, remedy="x", uses_previous_secret=False)
     assert status.is_usable is is_usable
     assert status.next_fetch_at is None
 

@@ -32,14 +32,14 @@ from switch_proxy.core.lifecycle import (
     Rejected,
     Serve,
     StartFetch,
-    State,
     Stopped,
     Stopping,
     Ticked,
+    TokenState,
     Wait,
     WakeAt,
     WakeWaiters,
-    answer,
+    decide_request,
     initial_state,
     lane_of,
     step,
@@ -77,7 +77,7 @@ class Lifecycle(RuleBasedStateMachine):
         self.owes_fetch = False
         """Whether the secret has changed since the last fetch began."""
 
-    def feed(self, event: Event, jitter: float) -> State:
+    def feed(self, event: Event, jitter: float) -> TokenState:
         """Feed one event, perform the effects, and return the state before it."""
         before = self.state
         self.state, effects = step(before, event, self.now, jitter)
@@ -99,7 +99,9 @@ class Lifecycle(RuleBasedStateMachine):
                 case WakeWaiters():
                     pass
         # Nobody who may go on, or must give up, is left waiting.
-        if not isinstance(answer(self.state, self.now), Wait) and isinstance(answer(before, self.now), Wait):
+        if not isinstance(decide_request(self.state, self.now), Wait) and isinstance(
+            decide_request(before, self.now), Wait
+        ):
             assert WakeWaiters() in effects
         return before
 
@@ -186,7 +188,7 @@ class Lifecycle(RuleBasedStateMachine):
             self.feed(Ticked(), jitter)
         usable = usable_token(self.state, self.now)
         generation = max(0, len(self.published) - newer_than)
-        match answer(self.state, self.now, newer_than=generation):
+        match decide_request(self.state, self.now, newer_than=generation):
             case Serve(token=token):
                 assert token is usable
                 assert token.generation > generation

@@ -14,7 +14,7 @@ from switch_proxy.core.errors import SecretUnavailableError, TokenFetchError
 from switch_proxy.core.exchange_record import ExchangeRecord
 from switch_proxy.core.lifecycle import FETCHED
 from switch_proxy.core.route_snapshot import RouteSnapshot
-from switch_proxy.telemetry import State, Telemetry
+from switch_proxy.telemetry import Telemetry, TelemetrySnapshot
 from tests.credential_statuses import READY
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def test_every_field_of_a_request_is_documented_and_no_other() -> None:
 
 
 async def test_every_metric_is_documented_with_its_type_and_labels_and_no_other() -> None:
-    state = State(health=READY, routes=[ROUTE], log_lines_dropped=0)
+    state = TelemetrySnapshot(health=READY, routes=[ROUTE], log_lines_dropped=0)
     build = {"version": "1", "python": "3", "loop": "uvloop"}
     telemetry = Telemetry(state=lambda: state, routes=["switch-api"], build=build)
     telemetry.count([FAILED])

@@ -107,7 +107,7 @@ async def test_what_authenticates_may_be_replaced_at_any_time(tmp_path: Path, na
                 name="switch",
                 settings=settings,
                 fetcher=client,
-                secrets=credentials_from(settings, environ={}, clock=clock, mask=ignore),
+                credential_source=credentials_from(settings, environ={}, clock=clock, mask=ignore),
                 clock=clock,
                 random=lambda: 0.5,
                 observer=_Events(),

@@ -44,7 +44,9 @@ BROKEN = SecretBroken(credential="switch", source="the file /secret", error="it 
 RESTORED = SecretRestored(credential="switch", source="the file /secret")
 
 
-def failed(*, is_news: bool, refused_for: float | None = None, awaits: str | None = None) -> TokenRefreshFailed:
+def failed(
+    *, is_first_occurrence: bool, refused_for: float | None = None, remedy: str | None = None
+) -> TokenRefreshFailed:
     return TokenRefreshFailed(
         credential="switch",
         outcome="refused",
@@ -54,8 +56,8 @@ def failed(*, is_news: bool, refused_for: float | None = None, awaits: str | Non
         consecutive_failures=4,
         token_usable_for=None,
         refused_for=refused_for,
-        awaits=awaits,
-        is_news=is_news,
+        remedy=remedy,
+        is_first_occurrence=is_first_occurrence,
     )
 
 
@@ -87,7 +89,7 @@ def told(path: Path, *events: Event, level: Literal["debug", "info", "error"] = 
             id="a new token",
         ),
         pytest.param(
-            failed(is_news=True),
+            failed(is_first_occurrence=True),
             {
                 "level": "warning",
                 "event": "token.refresh_failed",
@@ -102,7 +104,7 @@ def told(path: Path, *events: Event, level: Literal["debug", "info", "error"] = 
             id="a failed fetch",
         ),
         pytest.param(
-            failed(is_news=True, refused_for=61.00049, awaits="another content of the file /secret"),
+            failed(is_first_occurrence=True, refused_for=61.00049, remedy="another content of the file /secret"),
             {
                 "level": "warning",
                 "event": "token.refresh_failed",
@@ -114,12 +116,14 @@ def told(path: Path, *events: Event, level: Literal["debug", "info", "error"] = 
                 "consecutive_failures": 4,
                 "token_usable_for": None,
                 "refused_for": 61.0,
-                "awaits": "another content of the file /secret",
+                "remedy": "another content of the file /secret",
             },
             id="a refused client",
         ),
         pytest.param(
-            SecretRefused(credential="switch", source="the file /secret", error="401 invalid_client", is_news=True),
+            SecretRefused(
+                credential="switch", source="the file /secret", error="401 invalid_client", is_first_occurrence=True
+            ),
             {
                 "level": "warning",
                 "event": "secret.refused",
@@ -205,7 +209,13 @@ def test_each_event_is_told_with_what_an_operator_needs(tmp_path: Path, event: E
     ("level", "count"), [pytest.param("info", 1, id="at info, once"), pytest.param("debug", 3, id="at debug, each")]
 )
 def test_trouble_that_goes_on_is_told_once(tmp_path: Path, level: Literal["debug", "info"], count: int) -> None:
-    lines = told(tmp_path, failed(is_news=True), failed(is_news=False), failed(is_news=False), level=level)
+    lines = told(
+        tmp_path,
+        failed(is_first_occurrence=True),
+        failed(is_first_occurrence=False),
+        failed(is_first_occurrence=False),
+        level=level,
+    )
     assert [line["event"] for line in lines].count("token.refresh_failed") == count
 
 

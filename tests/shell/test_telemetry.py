@@ -16,7 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from switch_proxy.core.exchange_record import ExchangeRecord
 from switch_proxy.core.route_snapshot import RouteSnapshot
-from switch_proxy.telemetry import State, Telemetry
+from switch_proxy.telemetry import Telemetry, TelemetrySnapshot
 from tests.credential_statuses import NEVER_HELD, READY
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ ROUTE = RouteSnapshot(
     replays=2,
     scope_refusals=6,
 )
-STATE = State(health=READY, routes=[ROUTE], log_lines_dropped=0)
+STATE = TelemetrySnapshot(health=READY, routes=[ROUTE], log_lines_dropped=0)
 
 EXCHANGE = ExchangeRecord(
     route="switch-api",
@@ -53,7 +53,7 @@ EXCHANGE = ExchangeRecord(
 )
 
 
-def telemetry(state: State = STATE, routes: Iterable[str] = ("switch-api",)) -> Telemetry:
+def telemetry(state: TelemetrySnapshot = STATE, routes: Iterable[str] = ("switch-api",)) -> Telemetry:
     return Telemetry(state=lambda: state, routes=routes, build={"version": "1.2.3", "loop": "uvloop"})
 
 

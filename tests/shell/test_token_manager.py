@@ -98,7 +98,7 @@ class Source:
     """A secret's source that reads what the test puts there."""
 
     source = "the file /secret"
-    awaits = "another content of the file /secret"
+    remedy = "another content of the file /secret"
 
     def __init__(self, reading: Secret | str) -> None:
         self.content: Secret | str | Exception = reading
@@ -157,7 +157,7 @@ class World:
             name="switch",
             settings=settings,
             fetcher=self.fetcher,
-            secrets=self.source,
+            credential_source=self.source,
             clock=self.clock,
             random=lambda: jitter,
             observer=self,
@@ -455,7 +455,14 @@ async def test_trouble_is_news_once() -> None:
     world.fetcher.answers = [DOWN, DOWN, REFUSED, REFUSED, DOWN, 1000.0, DOWN]
     async with world.running():
         await world.clock.advance(2000.0)
-    assert [event.is_news for event in world.told(TokenRefreshFailed)] == [True, False, True, False, True, True]
+    assert [event.is_first_occurrence for event in world.told(TokenRefreshFailed)] == [
+        True,
+        False,
+        True,
+        False,
+        True,
+        True,
+    ]
 
 
 async def test_an_unforeseen_exception_is_located_and_its_text_left_out() -> None:
@@ -665,7 +672,7 @@ async def test_the_previous_secret_is_tried_in_the_same_fetch_when_the_first_is_
         await world.clock.advance(800.0)
         assert world.fetcher.secrets == [SECRET, "previous"] * 2 + [SECRET]
         assert not world.manager.status().uses_previous_secret
-    told = [(event.source, event.error, event.is_news) for event in world.told(SecretRefused)]
+    told = [(event.source, event.error, event.is_first_occurrence) for event in world.told(SecretRefused)]
     assert told == [
         ("the file /secret", "the client is refused", True),
         ("the file /secret", "the client is refused", False),
@@ -729,14 +736,14 @@ async def test_the_status_says_since_when_the_client_is_refused_and_what_is_awai
         await world.clock.advance(800.0)
         status = world.manager.status()
         assert (status.refused_since, status.usable_until) == (1800.0, 1990.0)
-        assert status.awaits == "another content of the file /secret"
+        assert status.remedy == "another content of the file /secret"
         await world.clock.advance(67.5)
         assert world.manager.status().last_error == "the token endpoint is down"
         assert world.manager.status().refused_since == 1800.0
         await world.clock.advance(60.0)
         assert world.generation == 2
         assert world.manager.status().refused_since is None
-    told = [(event.refused_for, event.awaits) for event in world.told(TokenRefreshFailed)]
+    told = [(event.refused_for, event.remedy) for event in world.told(TokenRefreshFailed)]
     assert told == [(0.0, "another content of the file /secret"), (67.5, "another content of the file /secret")]
 
 

@@ -111,7 +111,7 @@ async def _running(tmp_path: Path, *, has_file: bool = True, has_previous: bool 
                 name="switch",
                 settings=settings,
                 fetcher=CountedFetcher(client, clock),
-                secrets=secrets,
+                credential_source=secrets,
                 clock=clock,
                 random=lambda: 0.5,
                 observer=Events(),
@@ -148,7 +148,7 @@ async def test_a_rotation_with_one_secret_at_a_time_is_ridden_out(tmp_path: Path
         # Refused since the refresh, until when the token lasts, and which file is awaited.
         assert status.refused_since == pytest.approx(1000.0 + 2880.0, abs=1.0)
         assert status.usable_until == pytest.approx(1000.0 + 3590.0, abs=1.0)
-        assert status.awaits == f"another content of the file {tmp_path / 'client_secret'}"
+        assert status.remedy == f"another content of the file {tmp_path / 'client_secret'}"
         plane.write_secret(secret)
         await plane.pass_time(POLL_INTERVAL)
         assert plane.generation == 2

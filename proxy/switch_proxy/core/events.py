@@ -49,15 +49,15 @@ class TokenRefreshFailed:
     """How long the token is still usable, in seconds; None if there is no usable one."""
     refused_for: float | None = field(metadata=_UNLESS_NONE)
     """How long the client has been refused, in seconds; None if it was not since the last success."""
-    awaits: str | None = field(metadata=_UNLESS_NONE)
+    remedy: str | None = field(metadata=_UNLESS_NONE)
     """What would end that, for people."""
-    is_news: bool = field(metadata=_NOT_LOGGED)
+    is_first_occurrence: bool = field(metadata=_NOT_LOGGED)
     """Whether the fetch before it did not fail, or for another reason."""
 
     @property
     def level(self) -> Level:
         """Return `debug` for a repetition."""
-        return "warning" if self.is_news else "debug"
+        return "warning" if self.is_first_occurrence else "debug"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,13 +102,13 @@ class SecretRefused:
     source: str
     error: str
     used_instead: str = "the previous secret"
-    is_news: bool = field(metadata=_NOT_LOGGED)
+    is_first_occurrence: bool = field(metadata=_NOT_LOGGED)
     """Whether the fetch before it was not like it."""
 
     @property
     def level(self) -> Level:
         """Return `debug` for a repetition."""
-        return "warning" if self.is_news else "debug"
+        return "warning" if self.is_first_occurrence else "debug"
 
 
 CredentialEvent: TypeAlias = (

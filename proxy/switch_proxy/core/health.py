@@ -61,7 +61,7 @@ class Check:
 
     `since` is when it began to hold or not to, `until` when that will change at the latest, `next_attempt_at` when
     something is done about it; Unix time in seconds, None where it is not known. `refused_since` is since when the
-    authorization server refuses the client, `awaits` what would end that.
+    authorization server refuses the client, `remedy` what would end that.
     """
 
     name: str
@@ -71,7 +71,7 @@ class Check:
     until: float | None = None
     next_attempt_at: float | None = None
     refused_since: float | None = None
-    awaits: str | None = None
+    remedy: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,7 +129,7 @@ def _judge_credential(credential: CredentialStatus, snapshot: HealthSnapshot) ->
     name = f"credential {credential.name}"
     next_attempt_at = snapshot.unix_time(credential.next_fetch_at)
     refused_since = snapshot.unix_time(credential.refused_since)
-    awaits = None if refused_since is None else credential.awaits
+    remedy = None if refused_since is None else credential.remedy
     trouble = _describe_trouble(credential, snapshot)
     if credential.is_usable:
         return Check(
@@ -140,7 +140,7 @@ def _judge_credential(credential: CredentialStatus, snapshot: HealthSnapshot) ->
             until=snapshot.unix_time(credential.usable_until),
             next_attempt_at=next_attempt_at,
             refused_since=refused_since,
-            awaits=awaits,
+            remedy=remedy,
         )
     has_had_one = credential.usable_until is not None
     if not trouble:
@@ -154,7 +154,7 @@ def _judge_credential(credential: CredentialStatus, snapshot: HealthSnapshot) ->
         since=snapshot.unix_time(credential.usable_until) if has_had_one else snapshot.started_at,
         next_attempt_at=next_attempt_at,
         refused_since=refused_since,
-        awaits=awaits,
+        remedy=remedy,
     )
 
 
@@ -171,7 +171,7 @@ def _describe_trouble(credential: CredentialStatus, snapshot: HealthSnapshot) ->
         lasts = snapshot.unix_time(credential.usable_until) if credential.is_usable else None
         until = f", the token lasts until {rfc3339(lasts)}" if lasts is not None else ""
         refused = f"the authorization server has refused the client since {rfc3339(refused_since)}"
-        troubles.append(f"{refused}{until}, and what is awaited is {credential.awaits}")
+        troubles.append(f"{refused}{until}; remedy: {credential.remedy}")
     if credential.uses_previous_secret:
         troubles.append("the newer of two client secrets is refused, and the previous one in use")
     return "; ".join(troubles)
@@ -194,4 +194,4 @@ def _render_check(check: Check) -> dict[str, object]:
         "refused_since": check.refused_since,
     }
     document |= {name: rfc3339(at) for name, at in times.items() if at is not None}
-    return document if check.awaits is None else document | {"awaits": check.awaits}
+    return document if check.remedy is None else document | {"remedy": check.remedy}

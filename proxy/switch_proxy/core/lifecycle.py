@@ -114,7 +114,7 @@ FetchFailure: TypeAlias = TokenFetchError | SecretUnavailableError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class State:
+class TokenState:
     """All that is known of one credential's token at some moment."""
 
     phase: Phase
@@ -138,9 +138,9 @@ class State:
     min_forced_refresh_interval: float = MIN_FORCED_REFRESH_INTERVAL
 
 
-def initial_state(now: float, *, min_forced_refresh_interval: float = MIN_FORCED_REFRESH_INTERVAL) -> State:
+def initial_state(now: float, *, min_forced_refresh_interval: float = MIN_FORCED_REFRESH_INTERVAL) -> TokenState:
     """Return the state of a credential whose first fetch is due at `now`."""
-    return State(phase=Idle(wake_at=now), min_forced_refresh_interval=min_forced_refresh_interval)
+    return TokenState(phase=Idle(wake_at=now), min_forced_refresh_interval=min_forced_refresh_interval)
 
 
 # --- events --------------------------------------------------------------------------------------------------------
@@ -208,7 +208,7 @@ class Publish:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WakeWaiters:
-    """Let the requests that wait ask `answer` again: it no longer says `Wait`."""
+    """Let the requests that wait ask `decide_request` again: it no longer says `Wait`."""
 
 
 Effect: TypeAlias = StartFetch | WakeAt | Publish | WakeWaiters
@@ -216,7 +216,7 @@ Effect: TypeAlias = StartFetch | WakeAt | Publish | WakeWaiters
 # --- decisions -----------------------------------------------------------------------------------------------------
 
 
-def step(state: State, event: Event, now: float, jitter: float) -> tuple[State, tuple[Effect, ...]]:
+def step(state: TokenState, event: Event, now: float, jitter: float) -> tuple[TokenState, tuple[Effect, ...]]:
     """Return the state after `event` and what is to be done; `jitter` in [0, 1) spreads the next wake-up."""
     phase = state.phase
     if isinstance(phase, Stopped):
@@ -238,11 +238,11 @@ def step(state: State, event: Event, now: float, jitter: float) -> tuple[State, 
             assert_never(event)
 
 
-def _begin(state: State, now: float) -> tuple[State, tuple[Effect, ...]]:
+def _begin(state: TokenState, now: float) -> tuple[TokenState, tuple[Effect, ...]]:
     return replace(state, phase=Fetching(since=now)), (StartFetch(),)
 
 
-def _ticked(state: State, now: float) -> tuple[State, tuple[Effect, ...]]:
+def _ticked(state: TokenState, now: float) -> tuple[TokenState, tuple[Effect, ...]]:
     at = wake_at(state)
     if at is None:
         return state, ()
@@ -251,8 +251,8 @@ def _ticked(state: State, now: float) -> tuple[State, tuple[Effect, ...]]:
 
 
 def _fetched(
-    state: State, phase: Fetching, grant: TokenGrant, now: float, jitter: float
-) -> tuple[State, tuple[Effect, ...]]:
+    state: TokenState, phase: Fetching, grant: TokenGrant, now: float, jitter: float
+) -> tuple[TokenState, tuple[Effect, ...]]:
     generation = 1 if state.token is None else state.token.generation + 1
     token = issue(grant, generation=generation, sent_at=phase.since, jitter=jitter)
     if now >= token.usable_until:
@@ -278,8 +278,8 @@ def _fetched(
 
 
 def _failed(
-    state: State, phase: Fetching, error: FetchFailure, now: float, jitter: float
-) -> tuple[State, tuple[Effect, ...]]:
+    state: TokenState, phase: Fetching, error: FetchFailure, now: float, jitter: float
+) -> tuple[TokenState, tuple[Effect, ...]]:
     lane = lane_of(error)
     state = replace(
         state,
@@ -299,18 +299,18 @@ def _failed(
     return replace(state, phase=BackingOff(until=until, lane=lane)), (WakeWaiters(), WakeAt(at=until))
 
 
-def _rejected(state: State, generation: int, now: float) -> tuple[State, tuple[Effect, ...]]:
+def _rejected(state: TokenState, generation: int, now: float) -> tuple[TokenState, tuple[Effect, ...]]:
     is_newest = state.token is not None and state.token.generation == generation
     if not is_newest or not isinstance(state.phase, Idle) or now < _may_be_forced_at(state):
         return state, ()
     return _begin(replace(state, forced_at=now), now)
 
 
-def _may_be_forced_at(state: State) -> float:
+def _may_be_forced_at(state: TokenState) -> float:
     return state.forced_at + state.min_forced_refresh_interval
 
 
-def _credentials_changed(state: State, now: float) -> tuple[State, tuple[Effect, ...]]:
+def _credentials_changed(state: TokenState, now: float) -> tuple[TokenState, tuple[Effect, ...]]:
     match state.phase:
         case Fetching(since=since):
             return replace(state, phase=Fetching(since=since, is_outdated=True)), ()
@@ -345,7 +345,7 @@ def is_about_client(error: FetchFailure) -> bool:
     return isinstance(error, TokenRequestRefusedError) and error.is_about_client
 
 
-def wake_at(state: State) -> float | None:
+def wake_at(state: TokenState) -> float | None:
     """Return when the next fetch begins; None while one is in flight, and after the end."""
     match state.phase:
         case Idle(wake_at=at) | BackingOff(until=at):
@@ -377,10 +377,10 @@ class Refuse:
     retry_after: float
 
 
-Answer: TypeAlias = Serve | Wait | Refuse
+Decision: TypeAlias = Serve | Wait | Refuse
 
 
-def answer(state: State, now: float, *, newer_than: int = 0) -> Answer:
+def decide_request(state: TokenState, now: float, *, newer_than: int = 0) -> Decision:
     """
     Return what a request gets that wants a token, of a generation after `newer_than`.
 
@@ -410,7 +410,7 @@ def _refuse(reason: str, retry_after: float) -> Refuse:
     return Refuse(reason=reason, retry_after=max(SHORTEST_RETRY_AFTER, retry_after))
 
 
-def usable_token(state: State, now: float) -> AccessToken | None:
+def usable_token(state: TokenState, now: float) -> AccessToken | None:
     """Return the token that a request may be sent with at `now`."""
     return state.token if state.token is not None and now < state.token.usable_until else None
 
@@ -450,7 +450,7 @@ class CredentialStatus:
     failing_since: float | None
     refused_since: float | None
     """When the client's authentication was first refused since the last success; None where it was not."""
-    awaits: str
+    remedy: str
     """What would end such a refusal, for people: `another content of the file /…`."""
     uses_previous_secret: bool
     """Whether the last token was had with the previous of two secrets, for the first was refused."""
@@ -478,13 +478,13 @@ _PHASE_NAMES: Final[Mapping[type[Phase], str]] = {
 
 
 def status_of(
-    state: State,
+    state: TokenState,
     now: float,
     *,
     name: str,
     secret_error: str | None,
     fetches: Mapping[str, int],
-    awaits: str,
+    remedy: str,
     uses_previous_secret: bool,
 ) -> CredentialStatus:
     """Return what can be said of a credential at `now`."""
@@ -503,7 +503,7 @@ def status_of(
         consecutive_failures=state.failures,
         failing_since=state.failing_since,
         refused_since=state.refused_since,
-        awaits=awaits,
+        remedy=remedy,
         uses_previous_secret=uses_previous_secret,
         last_error=None if state.error is None else describe(state.error),
         last_success_at=state.succeeded_at,

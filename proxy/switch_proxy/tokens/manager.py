@@ -43,13 +43,13 @@ from switch_proxy.core.lifecycle import (
     Rejected,
     Serve,
     StartFetch,
-    State,
     Stopping,
     Ticked,
+    TokenState,
     Wait,
     WakeAt,
     WakeWaiters,
-    answer,
+    decide_request,
     describe,
     initial_state,
     secrets_to_try,
@@ -94,7 +94,7 @@ class CredentialSource(Protocol):
 
     source: str
     """What it is, for people: `the file /…`."""
-    awaits: str
+    remedy: str
     """What has to happen where it is refused, for people."""
 
     def current(self) -> Secret:
@@ -126,7 +126,7 @@ class TokenManager:
         name: str,
         settings: CredentialSettings,
         fetcher: TokenFetcher,
-        secrets: CredentialSource,
+        credential_source: CredentialSource,
         clock: Clock,
         random: Callable[[], float],
         observer: CredentialObserver,
@@ -136,7 +136,7 @@ class TokenManager:
         requests = 1 if settings.previous_client_secret is None else 2
         self._longest_fetch = requests * settings.timeout + _TIMEOUT_GRACE
         self._fetcher = fetcher
-        self._secrets = secrets
+        self._credential_source = credential_source
         self._clock = clock
         self._random = random
         self._observer = observer
@@ -169,7 +169,7 @@ class TokenManager:
             async with asyncio.timeout(timeout):
                 while True:
                     self._do_what_is_due()
-                    match answer(self._state, self._clock.now(), newer_than=newer_than):
+                    match decide_request(self._state, self._clock.now(), newer_than=newer_than):
                         case Serve(token=token):
                             return token
                         case Refuse(reason=reason, retry_after=retry_after):
@@ -193,11 +193,11 @@ class TokenManager:
         """Keep the token fresh until cancelled. To be run once."""
         async with asyncio.TaskGroup() as tasks:
             try:
-                await self._look_at_secret(self._secrets.load())
+                await self._look_at_secret(self._credential_source.load())
                 self._tasks = tasks
                 self._feed(Ticked())
                 while True:
-                    if await self._look_at_secret(self._secrets.wait_for_change()):
+                    if await self._look_at_secret(self._credential_source.wait_for_change()):
                         self._feed(CredentialsChanged())
             finally:
                 # Before the tasks are cancelled, so that they can tell the end from a mishap.
@@ -212,7 +212,7 @@ class TokenManager:
             name=self._name,
             secret_error=self._secret_error,
             fetches=dict(self._fetches),
-            awaits=self._secrets.awaits,
+            remedy=self._credential_source.remedy,
             uses_previous_secret=self._uses_previous,
         )
 
@@ -303,7 +303,7 @@ class TokenManager:
         """Read the source as it is now: an assertion may be replaced just before it ends, and seen a moment later."""
         try:
             async with asyncio.timeout(_REREAD_WITHIN):
-                outcome = await self._secrets.load()
+                outcome = await self._credential_source.load()
         except Exception:  # noqa: BLE001 - whatever it is, the watch meets it too, and tells
             return
         self._take(outcome)
@@ -311,8 +311,8 @@ class TokenManager:
     async def _ask(self) -> TokenGrant:
         """Ask with the current secret, and with the previous one where that is refused. Raises as the fetcher does."""
         refusals: list[TokenRequestRefusedError] = []
-        current = self._secrets.current()
-        for secret in secrets_to_try(current, self._secrets.previous(), refusals=self._state.refusals):
+        current = self._credential_source.current()
+        for secret in secrets_to_try(current, self._credential_source.previous(), refusals=self._state.refusals):
             try:
                 grant = await self._fetcher.fetch(secret)
             except TokenRequestRefusedError as error:
@@ -322,13 +322,20 @@ class TokenManager:
             else:
                 if refusals:
                     error_text = describe(refusals[0])
-                    source, is_news = self._secrets.source, not self._uses_previous
-                    self._tell(SecretRefused(credential=self._name, source=source, error=error_text, is_news=is_news))
+                    source, is_first_occurrence = self._credential_source.source, not self._uses_previous
+                    self._tell(
+                        SecretRefused(
+                            credential=self._name,
+                            source=source,
+                            error=error_text,
+                            is_first_occurrence=is_first_occurrence,
+                        )
+                    )
                 self._uses_previous = secret is not current
                 return grant
         raise refusals[0]
 
-    def _tell_of_fetch(self, before: State, after: State, now: float) -> None:
+    def _tell_of_fetch(self, before: TokenState, after: TokenState, now: float) -> None:
         if not isinstance(before.phase, Fetching):
             return
         duration = now - before.phase.since
@@ -350,7 +357,7 @@ class TokenManager:
             )
 
     def _tell_of_failure(
-        self, before: State, after: State, error: FetchFailure, *, now: float, duration: float, next_in: float
+        self, before: TokenState, after: TokenState, error: FetchFailure, *, now: float, duration: float, next_in: float
     ) -> None:
         self._fetches[error.outcome] = self._fetches.get(error.outcome, 0) + 1
         token = usable_token(after, now)
@@ -364,8 +371,8 @@ class TokenManager:
                 consecutive_failures=after.failures,
                 token_usable_for=None if token is None else token.usable_until - now,
                 refused_for=None if after.refused_since is None else now - after.refused_since,
-                awaits=None if after.refused_since is None else self._secrets.awaits,
-                is_news=describe(before.error) != describe(error),
+                remedy=None if after.refused_since is None else self._credential_source.remedy,
+                is_first_occurrence=describe(before.error) != describe(error),
             )
         )
 
@@ -377,7 +384,7 @@ class TokenManager:
             outcome = await reading
         except Exception as error:  # noqa: BLE001 - whatever it is, the token there is must be kept fresh
             outcome = Broken(
-                error=f"{self._secrets.source} was not read, for an unexpected {_locate(error)}",
+                error=f"{self._credential_source.source} was not read, for an unexpected {_locate(error)}",
                 has_last_good=self._has_secret,
             )
             self._take(outcome)
@@ -387,7 +394,7 @@ class TokenManager:
         return self._take(outcome)
 
     def _take(self, outcome: Outcome) -> bool:
-        source = self._secrets.source
+        source = self._credential_source.source
         match outcome:
             case Unchanged():
                 return False

@@ -65,7 +65,7 @@ class EnvironmentSecret:
     ) -> None:
         """Take the variable's name. If the secret is optional, it may be unset or empty: the secret is empty then."""
         self.source = f"the environment variable {variable}"
-        self.awaits = f"a restart with another value of {self.source}"
+        self.remedy = f"a restart with another value of {self.source}"
         self.state = SourceState()
         self._variable = variable
         self._environ = environ
@@ -125,7 +125,7 @@ class CombinedCredentials:
         poll_interval: float = POLL_INTERVAL,
     ) -> None:
         self.source = main.source
-        self.awaits = main.awaits
+        self.remedy = main.remedy
         self._main = main
         self._previous = previous
         self._parts: tuple[_Part, ...] = (main, *(() if previous is None else (previous,)), *beside)
