@@ -16,7 +16,7 @@ PYTHONS = $(or $(PYTHON),python3 python3.13 python3.12 python3.11)
 CONFIG ?= config.yaml
 SECONDS ?= 60
 
-.PHONY: help setup demo run test coverage check fmt fuzz soak bench bench-quick image image-test schema tables lock dist sbom audit clean
+.PHONY: help setup demo run test coverage mutants check fmt fuzz soak bench bench-quick image image-test schema tables lock dist sbom audit clean
 
 help: ## List the tasks
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,6 +30,9 @@ test: check ## Check everything and run all tests (ARGS="tests/core -k token": o
 coverage: $(VENV)/dev.stamp ## Measure which branches of the core its own tests take: it must be all of them
 	@COVERAGE_FILE=$(VENV)/coverage $(BIN)/coverage run -m pytest --quiet --no-header tests/core $(ARGS) >$(VENV)/core-tests.txt || { cat $(VENV)/core-tests.txt; exit 1; }
 	@COVERAGE_FILE=$(VENV)/coverage $(BIN)/coverage report
+
+mutants: $(VENV)/dev.stamp ## Change the code in ways that matter; the tests must notice each (ARGS="-k pool": only some)
+	@$(BIN)/python -m tools.mutants $(ARGS)
 
 run: $(VENV)/run.stamp ## Run the proxy against real servers (CONFIG=config.yaml)
 	@$(BIN)/switch-proxy run --config '$(CONFIG)'

@@ -278,3 +278,31 @@ async def test_a_name_that_cannot_be_resolved_is_a_502(start_world: StartWorld) 
     client = await world.client()
     await client.send(GET)
     assert kind(await client.receive_response()) == (502, "upstream-name-unknown")
+
+
+async def test_a_connection_that_grew_idle_since_the_last_look_is_not_used(start_world: StartWorld) -> None:
+    """The upstream may be about to close it; the timer that closes idle ones has not run yet."""
+    world = await start_world(pool=PoolSettings(idle_timeout=30))
+    ((client, server),) = await busy(world, 1)
+    await finish(client, server)
+    world.clock.skip(30)
+    await client.send(GET)
+    assert await server.receive_to_any_end() == b""
+    fresh = await world.upstream.accept()
+    await fresh.receive_head()
+    await finish(client, fresh)
+
+
+async def test_a_connection_past_its_lifetime_is_not_given_to_one_who_waits(start_world: StartWorld) -> None:
+    """Under load it would never be idle, and an upstream that has moved would never be followed."""
+    world = await start_world(pool=PoolSettings(lifetime=30, max_connections=1))
+    ((client, server),) = await busy(world, 1)
+    waiter = await world.client()
+    await waiter.send(GET)
+    await world.until(lambda now: now.waiting_for_upstream == 1)
+    world.pass_time(30)
+    await finish(client, server)
+    assert await server.receive_to_any_end() == b""
+    fresh = await world.upstream.accept()
+    await fresh.receive_head()
+    await finish(waiter, fresh)

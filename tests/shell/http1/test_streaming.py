@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from switch_proxy.core.config.models import TimeoutSettings
-from tests.shell.http1.raw_peer import send_until_stopped, working
+from tests.shell.http1.raw_peer import send_until_stopped, until_steady, working
 from tests.shell.http1.tokens import access_token
 
 if TYPE_CHECKING:
@@ -145,46 +145,64 @@ async def test_a_flood_of_interim_responses_to_a_client_that_stands_still_is_sto
 
 
 async def test_a_download_by_a_slow_client_is_not_cut_as_long_as_it_moves(start_world: StartWorld) -> None:
-    """The idle limit is for who stands still, not for who is slow."""
-    world = await start_world(timeouts=TimeoutSettings(idle=0.3))
+    """The idle limit is for who stands still, not for who is slow: it begins anew with each byte that the client took."""
+    world = await start_world(timeouts=TimeoutSettings(idle=30))
     client = await world.narrow_client()
+    (connection,) = world.listener._clients
     await client.send(GET)
     server = await world.upstream.accept()
     await server.receive_head()
-    body = bytes(200_000)
-    async with working(server.send(b"HTTP/1.1 200 OK\r\nContent-Length: 200000\r\n\r\n" + body)):
+    await server.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % SIZE)
+    async with working(send_rest(server, 0)):
         await client.receive_head()
-        received = len(client.buffer)
-        while received < 100_000:
-            await asyncio.sleep(0.02)
-            received += len(client.socket.recv(4096))
-        client.buffer.clear()
-        assert len(await client.receive(len(body) - received)) == len(body) - received
+        await world.until(lambda _: connection.is_write_paused)
+        for _ in range(2):
+            waiting = connection.write_buffer_size()
+            while connection.write_buffer_size() >= waiting:
+                client.buffer += await client.stream.read()
+            world.pass_time(20)
+        # It moved until the last look, and may now stand still for less than the limit.
+        world.pass_time(20)
+        assert await receive_body(client) == expected_hash()
     assert (await world.record()).failure is None
 
 
 async def test_a_client_that_stands_still_for_too_long_is_cut(start_world: StartWorld) -> None:
-    world = await start_world(timeouts=TimeoutSettings(idle=0.05))
+    world = await start_world(timeouts=TimeoutSettings(idle=30))
     client = await world.narrow_client()
+    (connection,) = world.listener._clients
     await client.send(GET)
     server = await world.upstream.accept()
     await server.receive_head()
     await server.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % SIZE)
     async with working(send_until_cut(server)):
+        await world.until(lambda _: connection.is_write_paused)
+        await until_steady(connection.write_buffer_size)
+        # The first look finds a buffer that it has not seen, the second one the same.
+        world.pass_time(31)
+        world.pass_time(31)
         record = await world.record()
         assert (record.status, record.failure) == (200, "client-stalled")
+        # What lies with us has the same time once more, and is dropped.
+        world.pass_time(31)
+        world.pass_time(31)
         await world.until(lambda now: now.client_connections == 0)
 
 
 async def test_a_client_that_does_not_fetch_a_finished_answer_is_closed_in_the_end(start_world: StartWorld) -> None:
     """The exchange is over, but its bytes still lie with us."""
-    world = await start_world(timeouts=TimeoutSettings(idle=0.05, keep_alive=0.05))
+    world = await start_world(timeouts=TimeoutSettings(idle=30, keep_alive=30))
     client = await world.narrow_client()
+    (connection,) = world.listener._clients
     await client.send(GET)
     server = await world.upstream.accept()
     await server.receive_head()
     await server.send(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n" + bytes(50_000), bytes(50_000))
     await world.record()
+    await until_steady(connection.write_buffer_size)
+    world.pass_time(31)
+    assert world.listener.snapshot().client_connections == 1
+    world.pass_time(31)
     await world.until(lambda now: now.client_connections == 0)
 
 

@@ -1,0 +1,266 @@
+"""
+`make mutants`: changes the code in ways that matter, one at a time, and fails if the tests do not notice.
+
+    1. the checkout is copied, so that nothing here is touched
+    2. the tests that the mutants name pass on the copy as it is
+    3. each mutant: its text is replaced in the copy, its tests run and must fail, and the text is put back
+
+A mutant that survives means that the line it changes is redundant or that its test is missing. One whose text is gone
+has to be written anew for what the code says now.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+ROOT: Final = Path(__file__).parents[1]
+
+_NOT_COPIED: Final = (".git", ".venv", ".*_cache", ".hypothesis", "__pycache__", "*.egg-info", "build", "dist")
+_SOURCE_ROOT: Final = "proxy"
+_TIMEOUT: Final = 240.0
+"""Seconds for the tests of one mutant. One that makes them hang is noticed too: pytest's own limit ends the test."""
+
+_PASSED: Final = 0
+_FAILED: Final = 1
+
+
+class MutantError(Exception):
+    """The mutants cannot be judged; the text says why."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mutant:
+    """A change to one place of the package, and the tests that must notice it."""
+
+    name: str
+    """The promise that it breaks."""
+    file: str
+    """Below the package."""
+    text: str
+    """The source text, which must occur exactly once."""
+    replacement: str
+    tests: str
+    """What pytest is given: files or tests, separated by spaces."""
+
+
+MUTANTS: Final = (
+    Mutant(
+        name="an idle connection that has outlived its time is not used again",
+        file="http1/pool.py",
+        text="if connection.idle_until > now and not connection.transport.is_closing():",
+        replacement="if not connection.transport.is_closing():",
+        tests="tests/shell/http1/test_pool.py",
+    ),
+    Mutant(
+        name="a connection is not kept past its lifetime",
+        file="http1/pool.py",
+        text="if connection.created_at + settings.lifetime <= now:",
+        replacement="if False:",
+        tests="tests/shell/http1/test_pool.py",
+    ),
+    Mutant(
+        name="connections from before a change of TLS files are not used again",
+        file="http1/pool.py",
+        text="if connection.created_at <= self._retired_at:",
+        replacement="if False:",
+        tests="tests/shell/http1/test_tls_rotation.py",
+    ),
+    Mutant(
+        name="a waiter gets the place of a connection that could not be opened",
+        file="http1/pool.py",
+        text="                waiter.set_result(None)\n                return\n",
+        replacement="                return\n",
+        tests="tests/shell/http1/test_pool.py tests/shell/http1/test_pool_handover.py",
+    ),
+    Mutant(
+        name="a connection whose request body was not sent whole is not reused",
+        file="http1/exchange.py",
+        text="is_request_sent = self._client.codec.is_request_complete and not self._is_body_delayed",
+        replacement="is_request_sent = not self._is_body_delayed",
+        tests="tests/shell/http1/test_interim_responses.py tests/shell/http1/test_pool.py",
+    ),
+    Mutant(
+        name="a connection on which the body is still held up is not reused",
+        file="http1/exchange.py",
+        text="is_request_sent = self._client.codec.is_request_complete and not self._is_body_delayed",
+        replacement="is_request_sent = self._client.codec.is_request_complete",
+        tests="tests/shell/http1/test_interim_responses.py tests/shell/http1/test_pool.py tests/shell/http1/test_disorder.py",
+    ),
+    Mutant(
+        name="a connection whose response says close is not reused",
+        file="http1/exchange.py",
+        text="if is_request_sent and upstream.codec.is_reusable:",
+        replacement="if is_request_sent:",
+        tests="tests/shell/http1/test_pool.py tests/shell/http1/test_response_forwarding.py",
+    ),
+    Mutant(
+        name="a request is sent again at most once after a stale connection",
+        file="core/http/resend.py",
+        text="is_likely_stale and not has_done_so and body_is_whole",
+        replacement="is_likely_stale and body_is_whole",
+        tests="tests/core/http/test_resend.py",
+    ),
+    Mutant(
+        name="a response that is cut cannot look whole",
+        file="http1/exchange.py",
+        text="self._client.break_off(hard=self._client.codec.is_close_delimited)",
+        replacement="self._client.break_off(hard=False)",
+        tests="tests/shell/http1/test_broken_upstreams.py",
+    ),
+    Mutant(
+        name="the time to linger begins when the last byte has left",
+        file="http1/client_connection.py",
+        text="                self._linger_until = now + _LINGER\n",
+        replacement="                pass\n",
+        tests="tests/shell/http1/test_interim_responses.py",
+    ),
+    Mutant(
+        name="a client that does not read is told from one that reads slowly",
+        file="http1/exchange.py",
+        text="                self._client_buffer_seen = waiting\n                self._moved_at = now\n",
+        replacement="                self._client_buffer_seen = waiting\n",
+        tests="tests/shell/http1/test_streaming.py",
+    ),
+    Mutant(
+        name="the rejection of an older token does nothing",
+        file="core/lifecycle.py",
+        text="is_newest = state.token is not None and state.token.generation == generation",
+        replacement="is_newest = state.token is not None",
+        tests="tests/core/test_lifecycle.py",
+    ),
+    Mutant(
+        name="a secret that changes during a fetch causes one more",
+        file="core/lifecycle.py",
+        text="    if phase.is_outdated:\n",
+        replacement="    if False:\n",
+        tests="tests/core/test_lifecycle.py",
+    ),
+    Mutant(
+        name="Retry-After is waited for in the quick lane",
+        file="core/backoff.py",
+        text="return max(SHORTEST_DELAY, floor + jitter",
+        replacement="return max(SHORTEST_DELAY, jitter",
+        tests="tests/core/test_backoff.py",
+    ),
+    Mutant(
+        name="a path cannot climb out of the base path in encoded form",
+        file="core/http/target.py",
+        text='.replace(b"%2e", b".")',
+        replacement="",
+        tests="tests/core/http/test_target.py",
+    ),
+    Mutant(
+        name="what Connection names does not pass",
+        file="core/http/header_rules.py",
+        text="dropped = HOP_BY_HOP | _REPLACED | (frozenset(connection) - _HANDLED_OPTIONS)",
+        replacement="dropped = HOP_BY_HOP | _REPLACED",
+        tests="tests/core/http/test_header_rules.py",
+    ),
+    Mutant(
+        name="a chunk ends where its size says",
+        file="core/http/chunked.py",
+        text="            self._needs_line_end = True\n",
+        replacement="            self._needs_line_end = False\n",
+        tests="tests/core/http/test_chunked.py",
+    ),
+    Mutant(
+        name="of two secrets that overlap the longer one is masked whole",
+        file="core/redaction.py",
+        text="sorted(needles, key=len, reverse=True)",
+        replacement="sorted(needles, key=len)",
+        tests="tests/core/test_redaction.py",
+    ),
+    Mutant(
+        name="a reading that fails keeps the last good secret",
+        file="core/secret.py",
+        text="after = SourceState(last_good=state.last_good, error=reading)",
+        replacement="after = SourceState(error=reading)",
+        tests="tests/core/test_secret.py",
+    ),
+)
+
+
+def mutated(source: str, mutant: Mutant) -> str:
+    """Return the source with the mutant in it. Raises MutantError unless its text occurs exactly once."""
+    occurrences = source.count(mutant.text)
+    if occurrences != 1:
+        found = "is not found" if not occurrences else f"occurs {occurrences} times"
+        raise MutantError(f"{mutant.file}: the text {mutant.text.strip()!r} {found}; write the mutant anew")
+    return source.replace(mutant.text, mutant.replacement)
+
+
+def run_tests(folder: Path, tests: Iterable[str]) -> tuple[int, str]:
+    """Run tests in a copy; return pytest's exit code and what it printed."""
+    # The copy comes first on the path, before the package that is installed here.
+    environ = {**os.environ, "PYTHONPATH": str(folder / _SOURCE_ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "--no-header", "-p", "no:cacheprovider", *tests]
+    ran = subprocess.run(
+        command, cwd=folder, env=environ, capture_output=True, text=True, check=False, timeout=_TIMEOUT
+    )
+    return ran.returncode, ran.stdout + ran.stderr
+
+
+def survives(mutant: Mutant, folder: Path) -> bool:
+    """Return whether the mutant's tests pass in spite of it. Raises MutantError if they cannot be run."""
+    file = folder / _SOURCE_ROOT / "switch_proxy" / mutant.file
+    source = file.read_text(encoding="utf-8")
+    file.write_text(mutated(source, mutant), encoding="utf-8")
+    try:
+        code, printed = run_tests(folder, mutant.tests.split())
+    finally:
+        file.write_text(source, encoding="utf-8")
+    if code not in {_PASSED, _FAILED}:
+        raise MutantError(f"{mutant.name}: pytest ended with {code}:\n{printed}")
+    return code == _PASSED
+
+
+def judge(mutants: Sequence[Mutant], folder: Path) -> Sequence[str]:
+    """Try each mutant in a copy and print its fate; return the complaints. Raises MutantError if the tests fail without."""
+    shutil.copytree(ROOT, folder, ignore=shutil.ignore_patterns(*_NOT_COPIED), dirs_exist_ok=True)
+    tests = sorted({test for mutant in mutants for test in mutant.tests.split()})
+    code, printed = run_tests(folder, tests)
+    if code != _PASSED:
+        raise MutantError(f"the tests fail without any mutant:\n{printed}")
+    complaints = []
+    for mutant in mutants:
+        try:
+            fate = "SURVIVED" if survives(mutant, folder) else "killed"
+        except (MutantError, FileNotFoundError) as error:
+            fate = "NOT JUDGED"
+            complaints.append(str(error))
+        else:
+            if fate == "SURVIVED":
+                complaints.append(f"{mutant.file}: no test of {mutant.tests} notices that not: {mutant.name}")
+        print(f"{fate:10}  {mutant.file:26}  {mutant.name}", flush=True)
+    return complaints
+
+
+def main() -> int:
+    """Judge the mutants and return the exit code."""
+    parser = argparse.ArgumentParser(prog="make mutants", description="Change the code; the tests must notice.")
+    parser.add_argument("-k", metavar="TEXT", default="", help="only mutants with this text in their file or name")
+    only = parser.parse_args().k
+    chosen = [mutant for mutant in MUTANTS if only in mutant.name or only in mutant.file]
+    try:
+        with tempfile.TemporaryDirectory(prefix="switch-proxy-mutants-") as folder:
+            complaints = judge(chosen, Path(folder))
+    except (MutantError, subprocess.TimeoutExpired) as error:
+        complaints = [str(error)]
+    for complaint in complaints:
+        print(f"mutants: {complaint}", file=sys.stderr)
+    return 1 if complaints else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
