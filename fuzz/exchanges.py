@@ -148,11 +148,11 @@ async def _happen(rng: random.Random, world: MemoryWorld) -> None:  # noqa: C901
     elif event == "time":
         now = world.context.now() + rng.choice([1, 8, 20, 100, 1000])
         world.client.check_time(now)
-        world.context.pool.expire(now)
+        world.route.pool.expire(now)
     elif event == "client lost":
         world.client_transport.lose(ConnectionResetError("reset by peer"))
     elif event == "draining":
-        world.context.is_draining = True
+        world.context.stopped_accepting = True
         world.client.close_when_idle()
     else:
         world.client.end_at_once()
@@ -161,9 +161,9 @@ async def _happen(rng: random.Random, world: MemoryWorld) -> None:  # noqa: C901
 def _check_nothing_is_left(world: MemoryWorld) -> None:
     assert world.closed_clients == 1
     assert not world.clients
-    assert (world.context.pool.busy, world.context.pool.waiting) == (0, 0)
+    assert (world.route.pool.busy, world.route.pool.waiting) == (0, 0)
     assert all(channel.connection.user is None for channel in world.channels)
-    world.context.pool.close_idle()
+    world.route.pool.close_idle()
     assert all(channel.transport.is_closing() for channel in world.channels)
 
 
@@ -186,9 +186,9 @@ def _check_requests(world: MemoryWorld) -> None:
     sent = Counter(message.start[0] for message in requests)
     asked = Counter(record.method for record in world.records)
     # Each request may be sent once more after a 401.
-    assert world.context.replays <= len(world.records)
+    assert world.route.replays <= len(world.records)
     for method, times in sent.items():
-        may_be = asked[method] + world.context.replays
+        may_be = asked[method] + world.route.replays
         assert times <= may_be or method in _IDEMPOTENT, f"{method!r} was sent more often than it was asked for"
 
 

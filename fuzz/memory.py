@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from fuzz import wire
+from switch_proxy.core.config.listeners import own_listener
 from switch_proxy.core.config.models import Address, Origin, RouteSettings
 from switch_proxy.core.errors import UpstreamConnectError
 from switch_proxy.core.http.problems import Problem
@@ -20,7 +21,8 @@ from switch_proxy.core.http.response import ResponseParser
 from switch_proxy.core.secret import Secret
 from switch_proxy.core.tokens import TokenGrant, issue
 from switch_proxy.http1.client_connection import ClientConnection
-from switch_proxy.http1.context import RouteContext
+from switch_proxy.http1.listener_context import ListenerContext
+from switch_proxy.http1.route import Route
 from switch_proxy.http1.upstream_codec import UpstreamCodec
 from switch_proxy.http1.upstream_connection import UpstreamConnection
 
@@ -193,9 +195,11 @@ class MemoryWorld:
             upstream=Origin(scheme="http", host="localhost", port=8443, base_path=BASE_PATH),
             credential="fuzz",
         )
-        self.context = RouteContext(
-            route=route, tokens=self, observer=self, connector=cast("Connector", self), clock=_Clock()
+        model, clock = own_listener(route, Address(host="127.0.0.1", port=0)), _Clock()
+        (self.route,) = (
+            Route(each, tokens=self, connector=cast("Connector", self), clock=clock) for each in model.routes
         )
+        self.context = ListenerContext(model, routes=[self.route], observer=self, clock=clock)
         self.clients: set[ClientConnection] = set()
         self.client = ClientConnection(self.context, clients=self.clients, on_closed=self._client_closed)
         self.client_transport = MemoryTransport(self.client)

@@ -30,11 +30,13 @@ from switch_proxy import __version__
 from switch_proxy.admin.server import AdminServer
 from switch_proxy.clock import SystemClock
 from switch_proxy.core.addresses import Address
+from switch_proxy.core.config.listeners import effective_listeners
 from switch_proxy.core.config.models import ADMIN_LISTENER
 from switch_proxy.core.egress import find_egress_proxy
 from switch_proxy.core.events import ListenerStarted, ProxyDraining, ProxyStarted, ProxyStopped, RequestsCut
 from switch_proxy.core.health import HealthSnapshot, ListenerHealth, judge_readiness
 from switch_proxy.http1.listener import Listener
+from switch_proxy.http1.route import Route
 from switch_proxy.logs.log import Log
 from switch_proxy.readiness import ReadinessWatch
 from switch_proxy.record_batcher import ExchangeJournal
@@ -47,6 +49,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
     from switch_proxy.clock import Clock
+    from switch_proxy.core.config.listeners import ListenerModel
     from switch_proxy.core.config.models import RouteSettings, Settings
     from switch_proxy.core.egress import EgressProxy
     from switch_proxy.core.events import CredentialEvent
@@ -74,21 +77,26 @@ class Application:
             state=self._state, routes=[route.name for route in settings.routes], build=self._build
         )
         self._journal = ExchangeJournal(self._telemetry.count, log.log_exchanges)
-        self._listeners = {
-            route.name: Listener(
-                route=route,
-                tokens=self._managers[route.credential],
-                observer=self._journal,
-                clock=clock,
-                egress_proxy=self._find_egress_proxy(route, environ),
-            )
-            for route in settings.routes
-        }
+        self._routes: list[Route] = []
+        self._listeners = {listener.name: self._listen(listener, environ) for listener in effective_listeners(settings)}
         self._admin: AdminServer | None = None
         if settings.admin.listen is not None:
             self._admin = AdminServer(
                 listen=settings.admin.listen, health=self.snapshot_health, metrics=self._telemetry.render
             )
+
+    def _listen(self, listener: ListenerModel, environ: Mapping[str, str]) -> Listener:
+        routes = [
+            Route(
+                route,
+                tokens=self._managers[route.settings.credential],
+                clock=self._clock,
+                egress_proxy=self._find_egress_proxy(route.settings, environ),
+            )
+            for route in listener.routes
+        ]
+        self._routes += routes
+        return Listener(listener, routes=routes, observer=self._journal, clock=self._clock)
 
     def _manage(self, name: str, settings: Settings, environ: Mapping[str, str]) -> TokenManager:
         credential = settings.credentials[name]
@@ -123,7 +131,7 @@ class Application:
 
     @property
     def addresses(self) -> Mapping[str, tuple[str, int]]:
-        """Return host and port of every listener that is bound, by the name of its route, and the admin's."""
+        """Return host and port of every listener that is bound, by its name (its route's, if it has an address of its own), and the admin's."""
         return self._bound
 
     async def start(self) -> None:
@@ -151,8 +159,8 @@ class Application:
             tasks.create_task(self._readiness.run(), name="readiness")
             for name, manager in self._managers.items():
                 tasks.create_task(_run_for_good(manager), name=f"credential {name}")
-            for name, listener in self._listeners.items():
-                tasks.create_task(listener.follow_tls_files(self._log.write), name=f"TLS files of route {name}")
+            for route in self._routes:
+                tasks.create_task(route.follow_tls_files(self._log.write), name=f"TLS files of route {route.name}")
 
     async def failure(self) -> BaseException:
         """Wait until a task has died, which none may, and return what of."""
@@ -219,7 +227,7 @@ class Application:
             wall=self._clock.wall(),
             credentials=tuple(manager.status() for manager in self._managers.values()),
             listeners=tuple(
-                ListenerHealth(name=name, address=self._written_address(name), tls_error=listener.snapshot().tls_error)
+                ListenerHealth(name=name, address=self._written_address(name), tls_error=listener.tls_error)
                 for name, listener in self._listeners.items()
             ),
             started_at=self._started_at,
@@ -230,7 +238,7 @@ class Application:
         self._journal.flush()
         return TelemetrySnapshot(
             health=self.snapshot_health(),
-            routes=[listener.snapshot() for listener in self._listeners.values()],
+            listeners=[listener.snapshot() for listener in self._listeners.values()],
             log_lines_dropped=self._log.lines_dropped,
         )
 

@@ -67,15 +67,8 @@ def parse(content: bytes, *, source: str, environ: Mapping[str, str]) -> Setting
         text = "must be keys with values (credentials, routes, …), as in config.example.yaml"
         raise _error(source, text, document.mark_of(()))
     settings = _settings(document, document.values, source)
-    _refuse_what_is_not_supported_yet(settings, source)
     _check_egress_proxy(settings, environ)
     return settings
-
-
-def _refuse_what_is_not_supported_yet(settings: Settings, source: str) -> None:
-    """Refuse what can be configured and the data plane cannot do yet. Raises ConfigurationError."""
-    if any(route.listener is not None or route.match != type(route.match)() for route in settings.routes):
-        raise _error(source, "has routes with listener or match, which are not supported yet; give each its own listen")
 
 
 def _check_egress_proxy(settings: Settings, environ: Mapping[str, str]) -> None:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from switch_proxy.core.exchange_record import ExchangeRecord
     from switch_proxy.core.health import HealthSnapshot
     from switch_proxy.core.lifecycle import CredentialStatus
-    from switch_proxy.core.route_snapshot import RouteSnapshot
+    from switch_proxy.core.route_snapshot import ListenerSnapshot, RouteSnapshot
 
 _PREFIX: Final = "switch_proxy_"
 
@@ -76,7 +76,7 @@ class TelemetrySnapshot:
     """What the proxy is at one moment, for the samples that are not counted here."""
 
     health: HealthSnapshot
-    routes: Sequence[RouteSnapshot]
+    listeners: Sequence[ListenerSnapshot]
     log_lines_dropped: int
 
 
@@ -143,13 +143,15 @@ class Telemetry:
         is_ready = judge_readiness(state.health).is_ok
         yield _metric("gauge", "ready", "Whether /readyz answers 200.", (), [((), is_ready)])
         yield from self._collect_exchanges()
-        yield from _collect_parts("route", _ROUTE_METRICS, state.routes)
+        routes = [route for listener in state.listeners for route in listener.routes]
+        yield from _collect_parts("listener", _LISTENER_METRICS, state.listeners)
+        yield from _collect_parts("route", _ROUTE_METRICS, routes)
         yield _metric(
             "gauge",
             "route_tls_usable",
             "Whether the TLS files towards the upstream can be used; the last good ones stay in use.",
             ("route",),
-            (((route.name,), route.tls_error is None) for route in state.routes),
+            (((route.name,), route.tls_error is None) for route in routes),
         )
         yield from _collect_credentials(state.health)
         text = "Lines of the log that could not be written."
@@ -194,9 +196,9 @@ class Telemetry:
         )
 
 
+_LISTENER_METRICS: Final = (("gauge", "client_connections", "Connections open from clients.", "client_connections"),)
 _ROUTE_METRICS: Final = (
-    ("gauge", "client_connections", "Connections open from clients.", "client_connections"),
-    ("gauge", "requests_in_flight", "Requests begun and not yet answered in full.", "exchanges_in_flight"),
+    ("gauge", "requests_in_flight", "Requests begun and not yet answered in full.", "requests_in_flight"),
     ("gauge", "upstream_connections_idle", "Connections to the upstream that wait for a request.", "upstream_idle"),
     ("gauge", "upstream_connections_busy", "Connections to the upstream in use.", "upstream_busy"),
     ("gauge", "requests_waiting", "Requests that wait for a connection to the upstream.", "waiting_for_upstream"),
@@ -222,7 +224,9 @@ _CREDENTIAL_INSTANTS: Final = (
 
 
 def _collect_parts(
-    label: str, metrics: Iterable[tuple[str, str, str, str]], parts: Sequence[RouteSnapshot | CredentialStatus]
+    label: str,
+    metrics: Iterable[tuple[str, str, str, str]],
+    parts: Sequence[ListenerSnapshot | RouteSnapshot | CredentialStatus],
 ) -> Iterator[Metric]:
     for kind, name, text, attribute in metrics:
         yield _metric(kind, name, text, (label,), (((part.name,), getattr(part, attribute)) for part in parts))

@@ -13,7 +13,7 @@ from switch_proxy.core.access_line import access_event
 from switch_proxy.core.errors import SecretUnavailableError, TokenFetchError
 from switch_proxy.core.exchange_record import ExchangeRecord
 from switch_proxy.core.lifecycle import FETCHED
-from switch_proxy.core.route_snapshot import RouteSnapshot
+from switch_proxy.core.route_snapshot import ListenerSnapshot, RouteSnapshot
 from switch_proxy.telemetry import Telemetry, TelemetrySnapshot
 from tests.credential_statuses import READY
 
@@ -25,8 +25,7 @@ REFERENCE: Final = (ROOT / "docs" / "observability.md").read_text(encoding="utf-
 
 ROUTE = RouteSnapshot(
     name="switch-api",
-    client_connections=0,
-    exchanges_in_flight=0,
+    requests_in_flight=0,
     upstream_idle=0,
     upstream_busy=0,
     waiting_for_upstream=0,
@@ -37,6 +36,7 @@ ROUTE = RouteSnapshot(
     replays=0,
     scope_refusals=0,
 )
+LISTENER = ListenerSnapshot(name="local", client_connections=0, routes=(ROUTE,))
 FAILED = ExchangeRecord(
     route="switch-api",
     method=b"GET",
@@ -88,7 +88,7 @@ def test_every_field_of_a_request_is_documented_and_no_other() -> None:
 
 
 async def test_every_metric_is_documented_with_its_type_and_labels_and_no_other() -> None:
-    state = TelemetrySnapshot(health=READY, routes=[ROUTE], log_lines_dropped=0)
+    state = TelemetrySnapshot(health=READY, listeners=[LISTENER], log_lines_dropped=0)
     build = {"version": "1", "python": "3", "loop": "uvloop"}
     telemetry = Telemetry(state=lambda: state, routes=["switch-api"], build=build)
     telemetry.count([FAILED])

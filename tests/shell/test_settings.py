@@ -425,12 +425,6 @@ def test_password_in_an_egress_proxy_that_cannot_be_used_is_not_told() -> None:
     assert "hunter2" not in str(caught.value)
 
 
-def test_listener_that_routes_share_is_refused_until_the_data_plane_has_it() -> None:
-    text = _VALID.replace("listen: 127.0.0.1:8080", "listener: local")
-    (problem,) = _problems(f"listeners: {{local: {{listen: '127.0.0.1:8080'}}}}\n{text}")
-    assert "not supported yet" in problem
-
-
 def test_problem_of_a_listener_that_routes_share_is_told_with_its_place() -> None:
     text = _VALID.replace("listen: 127.0.0.1:8080", "listener: locl\n    match: {path: switch}")
     assert _problems(f"listeners: {{local: {{listen: '127.0.0.1:8080'}}}}\n{text}") == [

@@ -15,7 +15,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families
 
 from switch_proxy.core.exchange_record import ExchangeRecord
-from switch_proxy.core.route_snapshot import RouteSnapshot
+from switch_proxy.core.route_snapshot import ListenerSnapshot, RouteSnapshot
 from switch_proxy.telemetry import Telemetry, TelemetrySnapshot
 from tests.credential_statuses import NEVER_HELD, READY
 
@@ -24,8 +24,7 @@ if TYPE_CHECKING:
 
 ROUTE = RouteSnapshot(
     name="switch-api",
-    client_connections=5,
-    exchanges_in_flight=2,
+    requests_in_flight=2,
     upstream_idle=1,
     upstream_busy=2,
     waiting_for_upstream=3,
@@ -36,7 +35,8 @@ ROUTE = RouteSnapshot(
     replays=2,
     scope_refusals=6,
 )
-STATE = TelemetrySnapshot(health=READY, routes=[ROUTE], log_lines_dropped=0)
+LISTENER = ListenerSnapshot(name="local", client_connections=5, routes=(ROUTE,))
+STATE = TelemetrySnapshot(health=READY, listeners=[LISTENER], log_lines_dropped=0)
 
 EXCHANGE = ExchangeRecord(
     route="switch-api",
@@ -156,10 +156,13 @@ async def test_a_route_is_there_at_zero_before_its_first_request() -> None:
     assert samples["switch_proxy_request_body_bytes_total", "switch-api"] == 0
 
 
-async def test_connections_are_read_from_the_routes_snapshot() -> None:
+async def test_client_connections_are_read_from_the_listeners_snapshot() -> None:
+    assert (await scrape(telemetry()))["switch_proxy_client_connections", "local"] == 5.0
+
+
+async def test_upstream_connections_are_read_from_the_routes_snapshot() -> None:
     samples = await scrape(telemetry())
     assert {name: value for (name, *labels), value in samples.items() if labels == ["switch-api"]}.items() >= {
-        "switch_proxy_client_connections": 5.0,
         "switch_proxy_requests_in_flight": 2.0,
         "switch_proxy_upstream_connections_idle": 1.0,
         "switch_proxy_upstream_connections_busy": 2.0,

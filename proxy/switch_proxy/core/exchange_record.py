@@ -8,6 +8,10 @@ reader that writes it anywhere must cut it off first.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
+
+NO_ROUTE: Final = "-"
+"""The route of what no route was found for."""
 
 
 @dataclass(slots=True)
@@ -19,6 +23,7 @@ class ExchangeRecord:
     """
 
     route: str
+    """Its name, or NO_ROUTE."""
     method: bytes
     target: bytes
     """The request target as received, with its query."""

@@ -1,4 +1,4 @@
-"""What a route is doing at one moment, as plain numbers: for the metrics and for tests."""
+"""What listeners and routes are doing at one moment, as plain numbers: for the metrics and for tests."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ class RouteSnapshot:
     """Gauges first, then totals since start."""
 
     name: str
-    client_connections: int
-    exchanges_in_flight: int
+    requests_in_flight: int
     upstream_idle: int
     upstream_busy: int
     waiting_for_upstream: int
@@ -23,3 +22,12 @@ class RouteSnapshot:
     scope_refusals: int
     tls_error: str | None = None
     """Why the TLS files cannot be used now; None if they can, or there are none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListenerSnapshot:
+    """A listener's gauge, and its routes."""
+
+    name: str
+    client_connections: int
+    routes: tuple[RouteSnapshot, ...]

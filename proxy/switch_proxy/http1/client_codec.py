@@ -19,7 +19,7 @@ from switch_proxy.core.http.request import find_head_fault, head_too_large
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from switch_proxy.core.config.models import LimitSettings
+    from switch_proxy.core.config.models import ListenerLimitSettings
     from switch_proxy.core.http.request import RequestHead, RequestParser
 
 _EMPTY_LINES: Final = re.compile(rb"(?:\r\n)+")
@@ -42,7 +42,7 @@ class ClientCodec:
         "unread",
     )
 
-    def __init__(self, *, parser: RequestParser, limits: LimitSettings) -> None:
+    def __init__(self, *, parser: RequestParser, limits: ListenerLimitSettings) -> None:
         self._parser = parser
         self._limits = limits
         self.unread = b""

@@ -21,7 +21,7 @@ from switch_proxy.http1.peer_liveness import has_departed
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from switch_proxy.http1.context import RouteContext
+    from switch_proxy.http1.listener_context import ListenerContext
     from switch_proxy.http1.peers import ClientUser, TunnelSide
 
 _LINGER: Final = 2.0
@@ -64,14 +64,16 @@ class ClientConnection(asyncio.Protocol):
         "transport",
     )
 
-    def __init__(self, context: RouteContext, *, clients: set[ClientConnection], on_closed: Callable[[], None]) -> None:
+    def __init__(
+        self, context: ListenerContext, *, clients: set[ClientConnection], on_closed: Callable[[], None]
+    ) -> None:
         self._context = context
         self._clients = clients
         self._on_closed = on_closed
         self.transport: asyncio.Transport = cast("asyncio.Transport", None)
         self._exchange: Exchange | None = None
         self._tunnel: TunnelSide | None = None
-        self.codec = ClientCodec(parser=context.request_parser, limits=context.route.limits)
+        self.codec = ClientCodec(parser=context.request_parser, limits=context.limits)
         self._waiting_since = 0.0
         """By the context's clock, in seconds: since when a head is awaited."""
         self._is_working = False
@@ -175,6 +177,12 @@ class ClientConnection(asyncio.Protocol):
             if self._exchange is None:
                 self.resume_reading()
 
+    @property
+    def busy_route(self) -> str | None:
+        """Return the name of the route that an exchange or a tunnel under way is for, None if there is none."""
+        user = self._user()
+        return None if user is None else user.route_name
+
     def _user(self) -> ClientUser | None:
         return self._exchange or self._tunnel
 
@@ -220,7 +228,7 @@ class ClientConnection(asyncio.Protocol):
         answer = render_problem(
             problem,
             detail=detail,
-            proxy_name=context.proxy_name,
+            proxy_name=context.identity.proxy_name,
             next_hop="",
             request_id=request_id.decode("ascii"),
             date=context.date(),
@@ -277,7 +285,7 @@ class ClientConnection(asyncio.Protocol):
         if self._is_closing:
             return
         unread = self.codec.unread
-        if not is_reusable or (self._context.is_draining and not unread):
+        if not is_reusable or (self._context.stopped_accepting and not unread):
             is_read_up = self.codec.is_request_complete and not unread
             if self._has_client_ended or (is_read_up and not self._is_reading_paused):
                 self._close()
@@ -365,7 +373,7 @@ class ClientConnection(asyncio.Protocol):
         if self._is_closing or self.is_write_paused:
             self._check_last_bytes(now)
             return
-        timeouts = self._context.route.timeouts
+        timeouts = self._context.timeouts
         waited = now - self._waiting_since
         if self.codec.unread:
             if waited > timeouts.request_head:
@@ -388,5 +396,5 @@ class ClientConnection(asyncio.Protocol):
         elif self._linger_until is not None and not unread:
             if now > self._linger_until:
                 self.transport.abort()
-        elif now - self._waiting_since > self._context.route.timeouts.idle:
+        elif now - self._waiting_since > self._context.timeouts.idle:
             self.transport.abort()

@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from enum import Enum
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 from switch_proxy.core.errors import RequestError, ResponseError, TokenUnavailableError, UpstreamConnectError
 from switch_proxy.core.exchange_record import ExchangeRecord
@@ -23,8 +23,8 @@ from switch_proxy.core.http.header_rules import added_to_response, added_to_swit
 from switch_proxy.core.http.problems import Problem, render_problem
 from switch_proxy.core.http.resend import keep_body, may_use_new_connection, may_use_newer_token
 from switch_proxy.core.http.response import field_values
-from switch_proxy.core.http.target import upstream_target
 from switch_proxy.core.http.www_authenticate import is_about_token, wants_more_scope
+from switch_proxy.core.policy.admission import Forward, Reject, Respond, Wait
 from switch_proxy.http1.connector import describe_tls_error
 from switch_proxy.http1.pool import PoolExhaustedError
 from switch_proxy.http1.response_buffer import ResponseBuffer
@@ -36,8 +36,9 @@ if TYPE_CHECKING:
     from switch_proxy.core.http.request import RequestHead
     from switch_proxy.core.http.response import ResponseHead
     from switch_proxy.core.tokens import AccessToken
-    from switch_proxy.http1.context import RouteContext
+    from switch_proxy.http1.listener_context import ListenerContext
     from switch_proxy.http1.peers import Client
+    from switch_proxy.http1.route import Route
     from switch_proxy.http1.upstream_connection import UpstreamConnection
 
 _LARGEST_HELD_RESPONSE: Final = 65536
@@ -50,9 +51,6 @@ _UNAUTHORIZED: Final = 401
 _FORBIDDEN: Final = 403
 _REFUSALS: Final = frozenset({_UNAUTHORIZED, _FORBIDDEN})
 _NO_RESPONSE: Final = 0
-
-_LOCAL_METHODS: Final = frozenset({b"CONNECT", b"TRACE", b"OPTIONS"})
-"""Methods that may have to be answered here; the others need not be looked at twice."""
 
 
 class Phase(Enum):
@@ -106,6 +104,7 @@ class Exchange:
         "_has_newer_token",
         "_head",
         "_held",
+        "_identity",
         "_is_body_delayed",
         "_kept_body",
         "_moved_at",
@@ -113,6 +112,7 @@ class Exchange:
         "_request_bytes",
         "_request_id",
         "_response_bytes",
+        "_route",
         "_sent_at",
         "_started_at",
         "_started_at_wall",
@@ -124,7 +124,7 @@ class Exchange:
         "_upstream_duration",
     )
 
-    def __init__(self, context: RouteContext, client: Client, head: RequestHead, now: float) -> None:
+    def __init__(self, context: ListenerContext, client: Client, head: RequestHead, now: float) -> None:
         self._context = context
         self._client = client
         self._head = head
@@ -132,6 +132,8 @@ class Exchange:
         self._started_at_wall = context.wall()
         self._started_at = self._sent_at = self._moved_at = now
         self._phase = _PREPARING
+        self._identity = context.identity
+        self._route: Route = cast("Route", None)
         self._task: asyncio.Task[None] | None = None
         self._upstream: UpstreamConnection | None = None
 
@@ -157,59 +159,75 @@ class Exchange:
         self._client_buffer_seen = 0
         self._failure: str | None = None
 
+    @property
+    def route_name(self) -> str:
+        """Return the name of the route that it is for, NO_ROUTE as long as that is not known."""
+        return self._identity.name
+
     # PREPARING: the request is judged, and gets a token and a connection.
 
     def start(self) -> None:
         """Begin, with what has come of the body."""
-        head = self._head
-        context = self._context
-        if head.method in _LOCAL_METHODS and self._respond_locally():
+        route = self._context.only_route
+        if route is None:
+            found = self._context.find_route(self._head)
+            if isinstance(found, Reject | Respond):
+                self._conclude(found)
+                return
+            route = found
+        self._route = route
+        self._identity = route.identity
+        self._decide(route, self._moved_at)
+
+    def _decide(self, route: Route, now: float) -> None:
+        """Send the request on, if the route's rules let it."""
+        decision = route.admission.decide(self._head, now)
+        if not isinstance(decision, Forward):
+            self._conclude(decision)
             return
-        try:
-            self._target = upstream_target(head.target, method=head.method, base_path=context.base_path)
-            if not self._client.codec.is_request_complete:
-                self._take_body(self._client.codec.read_body())
-        except RequestError as error:
-            self.refuse(error)
-            return
+        self._target = decision.target
+        codec = self._client.codec
+        if not codec.is_request_complete:
+            try:
+                self._take_body(codec.read_body())
+            except RequestError as error:
+                self.refuse(error)
+                return
         # The quick way, which needs no task: a fresh token, and an idle connection.
-        token = context.tokens.peek()
+        token = route.tokens.peek()
         if token is not None:
-            upstream = context.pool.take(self._moved_at)
+            upstream = route.pool.take(now)
             if upstream is not None:
                 self._send(upstream, token)
                 return
-        if not self._client.codec.is_request_complete:
+        if not codec.is_request_complete:
             self._client.pause_reading()
         self._prepare()
 
-    def _respond_locally(self) -> bool:
-        """Respond to what is not for the upstream: CONNECT, TRACE, and what Max-Forwards ends here."""
-        method = self._head.method
-        if method == b"CONNECT":
-            # What follows would be the tunnel's bytes, not a request.
-            self._client.codec.abandon_request()
-            self._fail(Problem.METHOD_NOT_ALLOWED, "CONNECT asks for a tunnel, and this proxy serves one API only")
-            return True
-        if method == b"TRACE":
-            # Its response would hold the head of the request, with the token in it (RFC 9110 §9.3.8).
-            self._fail(Problem.METHOD_NOT_ALLOWED, "TRACE is refused: its response would show the access token")
-            return True
-        if self._head.meaning.max_forwards == 0:
-            self._respond_as_final_recipient()
-            return True
-        return False
+    def _conclude(self, decision: Reject | Respond | Wait) -> None:
+        """Do with a request what is not to forward it."""
+        if isinstance(decision, Wait):
+            if not self._client.codec.is_request_complete:
+                self._client.pause_reading()
+            self._start_task(self._wait(decision.until))
+        elif isinstance(decision, Respond):
+            self._respond(decision.lines)
+        else:
+            if decision.ends_connection:
+                self._client.codec.abandon_request()
+            self._fail(decision.problem, decision.detail, status=decision.status, retry_after=decision.retry_after)
 
-    def _respond_as_final_recipient(self) -> None:
-        """Respond to OPTIONS whose Max-Forwards is used up (RFC 9110 §7.6.2)."""
-        minor = self._head.minor
+    async def _wait(self, until: float) -> None:
+        await self._context.clock.sleep_until(until)
+        self._sent_at = self._moved_at = now = self._context.now()
+        self._decide(self._route, now)
+
+    def _respond(self, lines: bytes) -> None:
+        """Respond as the final recipient, without content."""
         closes = not self._client.codec.is_request_complete or not self._head.is_persistent
+        added = added_to_response(self._context.date(), is_chunked=False, closes=closes, minor=self._head.minor)
         self._status = _FINAL
-        self._client.write(
-            b"HTTP/1.1 200 OK\r\nAllow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\nContent-Length: 0\r\n"
-            + added_to_response(self._context.date(), is_chunked=False, closes=closes, minor=minor)
-            + b"\r\n"
-        )
+        self._client.write(b"HTTP/1.1 200 OK\r\n" + lines + added + b"\r\n")
         self._end(is_reusable=not closes)
 
     def _start_task(self, coroutine: Coroutine[None, None, None]) -> None:
@@ -234,11 +252,11 @@ class Exchange:
     def _prepare(self) -> None:
         """Wait for what is not there at once: a token, a free place in the pool, a new connection."""
         self._phase = _PREPARING
-        self._start_task(self._acquire_and_send())
+        self._start_task(self._acquire_and_send(self._route))
 
-    async def _acquire_and_send(self) -> None:
+    async def _acquire_and_send(self, route: Route) -> None:
         try:
-            token, upstream = await self._acquire_token_and_connection()
+            token, upstream = await route.acquire(is_new=self._has_new_connection)
         except TokenUnavailableError as error:
             self._fail(Problem.TOKEN_UNAVAILABLE, str(error), retry_after=error.retry_after)
         except PoolExhaustedError as error:
@@ -248,7 +266,7 @@ class Exchange:
         else:
             now = self._context.now()
             if self._phase is _OVER:
-                self._context.pool.release(upstream, now, None)
+                route.pool.release(upstream, now, None)
                 return
             self._sent_at = self._moved_at = now
             self._send(upstream, token)
@@ -256,42 +274,12 @@ class Exchange:
             if self._phase is _AWAITING and not client.codec.is_request_complete and not upstream.is_write_paused:
                 client.resume_reading()
 
-    async def _acquire_token_and_connection(self) -> tuple[AccessToken, UpstreamConnection]:
-        context = self._context
-        wait = context.route.wait_for_token
-        # A second time only if the token has run out while the connection was opened.
-        for _ in range(2):
-            begun_at = context.now()
-            if context.tokens.peek() is None:
-                await context.tokens.acquire(wait)
-            wait = max(0.0, wait - (context.now() - begun_at))
-            upstream = await self._acquire_connection()
-            token = context.tokens.peek()
-            if token is not None:
-                return token, upstream
-            context.pool.release(upstream, context.now(), None)
-        raise TokenUnavailableError(
-            credential=context.route.credential,
-            reason="the access token expired before the request could be sent",
-            retry_after=1.0,
-        )
-
-    async def _acquire_connection(self) -> UpstreamConnection:
-        context = self._context
-        while True:
-            # After a stale connection, the other idle ones may be as stale as it was.
-            upstream = None if self._has_new_connection else context.pool.take(context.now())
-            if upstream is None:
-                upstream = await context.pool.acquire()
-            if not upstream.is_closed:
-                return upstream
-
     # AWAITING: the request is sent, its body as it comes, and interim responses pass.
 
     def _send(self, upstream: UpstreamConnection, token: AccessToken) -> None:
         """Send the head, with the bearer line, and what there is of the body, in one piece."""
         head = self._head
-        context = self._context
+        route = self._route
         codec = self._client.codec
         self._phase = _AWAITING
         self._upstream = upstream
@@ -309,7 +297,7 @@ class Exchange:
             upstream.codec.encode_request(
                 head,
                 target=self._target,
-                lines=context.headers.of_request(
+                lines=route.headers.of_request(
                     forwarded,
                     head.minor,
                     None if head.request_id else self._request_id,
@@ -324,7 +312,7 @@ class Exchange:
         """Count more of the body, and keep it as long as it could be sent again."""
         self._request_bytes += sum(map(len, pieces))
         if self._kept_body is not None:
-            self._kept_body = keep_body(self._kept_body, pieces, limit=self._context.replay_buffer)
+            self._kept_body = keep_body(self._kept_body, pieces, limit=self._route.replay_buffer)
         self._unsent += pieces
 
     def on_client_body(self, pieces: Sequence[bytes]) -> None:
@@ -433,8 +421,9 @@ class Exchange:
         tunnel = Tunnel(
             client=self._client,
             upstream=upstream,
-            idle_timeout=self._context.route.timeouts.idle,
+            idle_timeout=self._route.timeouts.idle,
             now=self._context.now,
+            route_name=self.route_name,
             on_closed=self._tunnel_closed,
         )
         upstream.user = tunnel
@@ -465,7 +454,7 @@ class Exchange:
         self._closes = closes = (
             not codec.is_request_complete
             or not self._head.is_persistent
-            or self._context.is_leaving
+            or self._context.announces_close
             or (length < 0 and not self._head.minor)
         )
         upstream_codec = upstream.codec
@@ -521,14 +510,14 @@ class Exchange:
     def _complete(self, upstream: UpstreamConnection) -> None:
         """End well: the response is whole. The upstream connection is kept if both sides have left it clean."""
         self._upstream = None
-        context = self._context
+        route = self._route
         is_request_sent = self._client.codec.is_request_complete and not self._is_body_delayed
         if is_request_sent and upstream.codec.is_reusable:
             if upstream.request_count == 1:
-                context.connector.remember_session(upstream)
+                route.connector.remember_session(upstream)
             if self._client.is_write_paused:
                 upstream.transport.resume_reading()
-            context.pool.release(upstream, self._moved_at, upstream.codec.idle_timeout)
+            route.pool.release(upstream, self._moved_at, upstream.codec.idle_timeout)
         else:
             upstream.close()
         if self._phase is _HOLDING:
@@ -541,14 +530,14 @@ class Exchange:
     def _consider_refusal(self, head: ResponseHead) -> None:
         """Have another token fetched if the API has refused this one, and hold the response back if that helps."""
         challenges = field_values(head.passed, b"www-authenticate")
-        context = self._context
+        route = self._route
         if head.status == _FORBIDDEN:
-            context.scope_refusals += wants_more_scope(challenges)
+            route.scope_refusals += wants_more_scope(challenges)
             return
         if self._has_newer_token or not is_about_token(challenges):
             return
-        context.token_refusals += 1
-        context.tokens.reject(self._generation)
+        route.token_refusals += 1
+        route.tokens.reject(self._generation)
         is_complete = self._client.codec.is_request_complete
         if may_use_newer_token(
             body_is_whole=is_complete and self._kept_body is not None, is_body_sent=not self._is_body_delayed
@@ -566,16 +555,16 @@ class Exchange:
     def _seek_newer_token(self) -> None:
         """Send the request again, now that the whole 401 is here, as soon as there is a newer token."""
         self._phase = _RENEWING
-        token = self._context.tokens.peek()
+        token = self._route.tokens.peek()
         if token is not None and token.generation > self._generation:
             self._resend_with_newer_token()
         else:
             self._start_task(self._await_newer_token())
 
     async def _await_newer_token(self) -> None:
-        context = self._context
+        route = self._route
         try:
-            await context.tokens.acquire(context.route.wait_for_token, newer_than=self._generation)
+            await route.tokens.acquire(route.wait_for_token, newer_than=self._generation)
         except TokenUnavailableError:
             self._release_held_response()
             self._end(is_reusable=not self._closes)
@@ -585,7 +574,7 @@ class Exchange:
     def _resend_with_newer_token(self) -> None:
         """Send the request once more, as if no response had come; the next one passes, whatever it is."""
         self._has_newer_token = True
-        self._context.replays += 1
+        self._route.replays += 1
         self._held = None
         self._status = _NO_RESPONSE
         self._response_bytes = 0
@@ -626,7 +615,7 @@ class Exchange:
         ):
             self._has_new_connection = True
             self._is_body_delayed = False
-            self._context.retries += 1
+            self._route.retries += 1
             self._resend()
         elif isinstance(error, ssl.SSLError):
             # At TLS 1.3 an upstream refuses our certificate only after our side of the handshake is over.
@@ -656,7 +645,7 @@ class Exchange:
         if upstream is None:
             # The token, the place in the pool and the connection have time limits of their own.
             return
-        limits = self._context.route.timeouts
+        limits = self._route.timeouts
         client = self._client
         if self._phase is _AWAITING:
             overdue = find_overdue_request(
@@ -701,15 +690,15 @@ class Exchange:
             self._cut(problem)
             return
         context = self._context
-        closes = not self._client.codec.is_request_complete or not self._head.is_persistent or context.is_leaving
+        closes = not self._client.codec.is_request_complete or not self._head.is_persistent or context.announces_close
         self._status = status or problem.value.status
         self._failure = problem.value.name
         self._client.write(
             render_problem(
                 problem,
                 detail=detail,
-                proxy_name=context.proxy_name,
-                next_hop=context.next_hop,
+                proxy_name=self._identity.proxy_name,
+                next_hop=self._identity.next_hop,
                 request_id=self._request_id.decode("utf-8", "replace"),
                 date=context.date(),
                 status=status,
@@ -744,7 +733,7 @@ class Exchange:
             upstream.close()
         self._context.observer.exchange_finished(
             ExchangeRecord(
-                self._context.route.name,
+                self._identity.name,
                 self._head.method,
                 self._head.target,
                 self._request_id,

@@ -1,28 +1,27 @@
-"""One route's listening socket and its client connections: binds, accepts, watches the time, drains."""
+"""A listening socket and its client connections: binds, accepts, watches the time, drains."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import socket
+from collections import Counter
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, Final
 
 from switch_proxy.core.errors import ListenError
-from switch_proxy.core.route_snapshot import RouteSnapshot
+from switch_proxy.core.route_snapshot import ListenerSnapshot
 from switch_proxy.http1.client_connection import ClientConnection
-from switch_proxy.http1.connector import Connector
-from switch_proxy.http1.context import RouteContext
+from switch_proxy.http1.listener_context import ListenerContext
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Sequence
 
     from switch_proxy.clock import Clock
     from switch_proxy.core.addresses import Address
-    from switch_proxy.core.config.models import RouteSettings
-    from switch_proxy.core.egress import EgressProxy
-    from switch_proxy.core.events import RouteEvent
-    from switch_proxy.http1.peers import ExchangeObserver, TokenProvider
+    from switch_proxy.core.config.listeners import ListenerModel
+    from switch_proxy.http1.peers import ExchangeObserver
+    from switch_proxy.http1.route import Route
 
 _LONGEST_TICK: Final = 0.25
 """
@@ -35,38 +34,35 @@ _BACKLOG: Final = 1024
 
 
 class Listener:
-    """The data plane of one route."""
+    """A listening socket, and the connections that clients have opened to it."""
 
     def __init__(
-        self,
-        *,
-        route: RouteSettings,
-        tokens: TokenProvider,
-        observer: ExchangeObserver,
-        clock: Clock,
-        egress_proxy: EgressProxy | None = None,
+        self, model: ListenerModel, *, routes: Sequence[Route], observer: ExchangeObserver, clock: Clock
     ) -> None:
-        self._route = route
-        connector = Connector(route=route, egress_proxy=egress_proxy, now=clock.now)
-        self._context = RouteContext(route=route, tokens=tokens, observer=observer, connector=connector, clock=clock)
+        """Prepare to serve the routes; nothing is bound yet."""
+        self._model = model
+        self._context = ListenerContext(model, routes=routes, observer=observer, clock=clock)
         self._clients: set[ClientConnection] = set()
         self._server: asyncio.Server | None = None
         self._tick_handle: asyncio.TimerHandle | None = None
         self._drained: asyncio.Event | None = None
-        timeouts = route.timeouts
-        shortest = min(timeouts.response_head, timeouts.idle, timeouts.request_head, timeouts.keep_alive)
+        shortest = min(
+            model.timeouts.idle,
+            model.timeouts.request_head,
+            model.timeouts.keep_alive,
+            *(limit for route in routes for limit in (route.timeouts.response_head, route.timeouts.idle)),
+        )
         self._tick = min(_LONGEST_TICK, shortest / 4)
 
     def __repr__(self) -> str:
-        return f"<Listener {self._route.name} clients={len(self._clients)} {self._context.pool!r}>"
+        return f"<Listener {self._model.name} clients={len(self._clients)} {list(self._context.routes)!r}>"
 
     async def start(self) -> None:
         """Bind and accept. Raises ListenError, TlsFilesError."""
-        await self._context.connector.prepare_tls()
+        for route in self._context.routes:
+            await route.connector.prepare_tls()
         loop = asyncio.get_running_loop()
-        listen = self._route.listen
-        if listen is None:
-            raise RuntimeError("a route without an address of its own cannot listen")
+        listen = self._model.listen
         try:
             self._server = await loop.create_server(
                 lambda: ClientConnection(self._context, clients=self._clients, on_closed=self._client_closed),
@@ -75,10 +71,15 @@ class Listener:
             )
         except OSError as error:
             raise ListenError(
-                f"route {self._route.name!r} cannot listen on {listen}: {error.strerror or error}; "
+                f"{self._described} cannot listen on {listen}: {error.strerror or error}; "
                 "is another process using the port?"
             ) from None
         self._tick_handle = loop.call_later(self._tick, self._look_at_the_clock)
+
+    @property
+    def _described(self) -> str:
+        # A route with an address of its own is a listener by its name.
+        return f"{'route' if self._context.only_route else 'listener'} {self._model.name!r}"
 
     @property
     def address(self) -> tuple[str, int]:
@@ -102,7 +103,8 @@ class Listener:
         now = self._context.now()
         for client in list(self._clients):
             client.check_time(now)
-        self._context.pool.expire(now)
+        for route in self._context.routes:
+            route.pool.expire(now)
 
     def announce_end(self) -> None:
         """
@@ -111,12 +113,12 @@ class Listener:
         A client that is told takes its next request elsewhere; one whose connection is closed under it may be just about
         to send (RFC 9112 §9.5).
         """
-        self._context.is_leaving = True
+        self._context.announces_close = True
 
     def stop_accepting(self) -> None:
         """Close the listening socket and idle clients; busy ones are told to close with their answer."""
         self.announce_end()
-        self._context.is_draining = True
+        self._context.stopped_accepting = True
         if self._server is not None:
             self._server.close()
         for client in list(self._clients):
@@ -146,33 +148,22 @@ class Listener:
         await asyncio.sleep(0)
         for client in list(self._clients):
             client.abort()
-        self._context.pool.close_idle()
+        for route in self._context.routes:
+            route.pool.close_idle()
 
-    async def follow_tls_files(self, observe: Callable[[RouteEvent], None]) -> None:
-        """Use changed TLS files towards the upstream, until cancelled."""
-        context = self._context
-        await context.connector.follow_tls_files(
-            clock=context.clock, on_changed=lambda: context.pool.retire(context.now()), observe=observe
-        )
+    @property
+    def tls_error(self) -> str | None:
+        """Return why the TLS files of a route cannot be used now; None if all can."""
+        errors = (route.connector.tls_error for route in self._context.routes)
+        return next((error for error in errors if error is not None), None)
 
-    def snapshot(self) -> RouteSnapshot:
-        """Return what the route is doing now."""
-        context = self._context
-        pool = context.pool
-        return RouteSnapshot(
-            name=self._route.name,
+    def snapshot(self) -> ListenerSnapshot:
+        """Return what the listener and its routes are doing now."""
+        busy = Counter(client.busy_route for client in self._clients)
+        return ListenerSnapshot(
+            name=self._model.name,
             client_connections=len(self._clients),
-            exchanges_in_flight=sum(client.is_busy for client in self._clients),
-            upstream_idle=pool.idle,
-            upstream_busy=pool.busy,
-            waiting_for_upstream=pool.waiting,
-            upstream_connects=pool.connects,
-            upstream_reuses=pool.reuses,
-            retries=context.retries,
-            token_refusals=context.token_refusals,
-            replays=context.replays,
-            scope_refusals=context.scope_refusals,
-            tls_error=context.connector.tls_error,
+            routes=tuple(route.snapshot(requests_in_flight=busy[route.name]) for route in self._context.routes),
         )
 
 

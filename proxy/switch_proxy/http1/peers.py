@@ -55,6 +55,10 @@ class Client(Protocol):
 class ClientUser(Protocol):
     """Who a client connection works for at the moment: an exchange or a tunnel."""
 
+    @property
+    def route_name(self) -> str:
+        """Return the name of the route that it is for, NO_ROUTE as long as that is not known."""
+
     def on_client_full(self) -> None:
         """Learn that the client takes no more bytes for now."""
 

@@ -26,6 +26,7 @@ class Tunnel:
         "_upstream_ended",
         "bytes_down",
         "bytes_up",
+        "route_name",
     )
 
     def __init__(
@@ -35,9 +36,11 @@ class Tunnel:
         upstream: UpstreamConnection,
         idle_timeout: float,
         now: Callable[[], float],
+        route_name: str,
         on_closed: Callable[[Tunnel], None],
     ) -> None:
         self._now = now
+        self.route_name = route_name
         self._client = client
         self._upstream = upstream
         self._idle_timeout = idle_timeout

@@ -187,16 +187,23 @@ def test_a_request_whose_host_is_in_doubt_is_refused(hosts: list[bytes]) -> None
 
 
 @pytest.mark.parametrize(
-    "host", [b"Host: a", b"hOsT:a:80", b"Host:", b"Host: [::1]:9000"], ids=["name", "spelling", "empty", "IPv6"]
+    ("line", "host"),
+    [
+        pytest.param(b"Host: a", b"a", id="name"),
+        pytest.param(b"hOsT:A.Example:80", b"a.example", id="spelling and port"),
+        pytest.param(b"Host: a.example.:80", b"a.example", id="dot at the end"),
+        pytest.param(b"Host:", None, id="empty"),
+        pytest.param(b"Host: [::1]:9000", b"::1", id="IPv6"),
+    ],
 )
-def test_a_request_with_one_good_host_is_accepted(host: bytes) -> None:
+def test_a_request_with_one_good_host_is_accepted(line: bytes, host: bytes | None) -> None:
     """RFC 9112 §3.2; an empty Host is one, for a target without authority."""
-    assert parse(host, host=False).meaning.has_host
+    assert parse(line, host=False).meaning.host == host
 
 
 def test_an_http_1_0_request_needs_no_host() -> None:
     """RFC 9112 §3.2 asks it of HTTP/1.1 only."""
-    assert not parse(host=False, version=b"HTTP/1.0").meaning.has_host
+    assert parse(host=False, version=b"HTTP/1.0").meaning.host is None
 
 
 def test_an_http_1_0_request_may_still_not_have_two_hosts() -> None:

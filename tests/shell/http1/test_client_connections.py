@@ -41,7 +41,7 @@ async def test_a_connection_serves_one_request_after_the_other(world: World) -> 
         assert response.head.value("Connection") is None
         await client.send(get(b"/%d" % number))
         assert (await server.receive_head()).start == b"GET /%d HTTP/1.1" % number
-    assert world.listener.snapshot().upstream_connects == 1
+    assert world.snapshot().upstream_connects == 1
 
 
 @pytest.mark.parametrize("line", [b"Connection: close", b"connection: Close", b"Connection: x-a, close"])
@@ -53,7 +53,7 @@ async def test_a_client_that_asks_to_close_gets_the_connection_closed(world: Wor
     response = await client.receive_response()
     assert response.head.value("Connection") == b"close"
     assert await client.receive_to_end() == b""
-    assert world.listener.snapshot().upstream_idle == 1
+    assert world.snapshot().upstream_idle == 1
 
 
 async def test_nothing_is_answered_after_a_request_that_closes(world: World) -> None:
@@ -64,7 +64,7 @@ async def test_nothing_is_answered_after_a_request_that_closes(world: World) -> 
     assert await client.receive_to_end() == b""
     await client.close()
     await world.until(lambda now: now.client_connections == 0)
-    assert world.listener.snapshot().upstream_idle == 1
+    assert world.snapshot().upstream_idle == 1
     assert len(world.records.all) == 1
 
 
@@ -383,9 +383,9 @@ async def test_a_client_that_goes_away_while_it_waits_for_a_token_is_forgotten(s
     world = await start_world(token=None)
     client = await world.client()
     await client.send(get())
-    await world.until(lambda now: now.exchanges_in_flight == 1)
+    await world.until(lambda now: now.requests_in_flight == 1)
     await client.close()
-    await world.until(lambda now: now.exchanges_in_flight == 0)
+    await world.until(lambda now: now.requests_in_flight == 0)
     assert (await world.record()).failure == "client-gone"
     await until(lambda: world.tokens.waiting == 0, lambda: "the wait for a token goes on")
 

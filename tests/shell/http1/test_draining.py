@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from switch_proxy.core.config.listeners import own_listener
 from switch_proxy.core.config.models import Address, Origin, RouteSettings
 from switch_proxy.core.errors import ListenError
 from switch_proxy.http1.listener import Listener
+from switch_proxy.http1.route import Route
 from tests.shell.http1.raw_client import connect
 from tests.shell.http1.test_broken_upstreams import kind
 from tests.shell.http1.world import Records, SkippingClock, StaticTokens
@@ -30,7 +32,9 @@ async def test_an_address_that_is_taken_is_an_error_that_names_route_and_address
         upstream=Origin(scheme="http", host="127.0.0.1", port=1),
         credential="switch",
     )
-    listener = Listener(route=route, tokens=StaticTokens(None), observer=Records(), clock=SkippingClock())
+    clock, model = SkippingClock(), own_listener(route, Address(host=host, port=port))
+    routes = [Route(each, tokens=StaticTokens(None), clock=clock) for each in model.routes]
+    listener = Listener(model, routes=routes, observer=Records(), clock=clock)
     with pytest.raises(ListenError, match=rf"route 'second' cannot listen on 127\.0\.0\.1:{port}: .*in use"):
         await listener.start()
 
@@ -165,7 +169,7 @@ async def test_a_request_that_waits_for_a_token_when_time_is_up_gets_a_503(start
     world = await start_world(token=None)
     client = await world.client()
     await client.send(GET)
-    await world.until(lambda now: now.exchanges_in_flight == 1)
+    await world.until(lambda now: now.requests_in_flight == 1)
     world.listener.stop_accepting()
     assert await world.listener.drain(0.02) == 1
     assert kind(await client.receive_response()) == (503, "shutting-down")

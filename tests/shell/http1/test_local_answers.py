@@ -136,7 +136,7 @@ async def test_a_request_waits_for_the_token_that_is_being_fetched(start_world: 
     world = await start_world(token=None)
     client = await world.client()
     await client.send(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhel")
-    await world.until(lambda now: now.exchanges_in_flight == 1)
+    await world.until(lambda now: now.requests_in_flight == 1)
     assert not world.upstream.has_connection_waiting()
     await client.send(b"lo")
     world.tokens.give(access_token("late"))

@@ -37,7 +37,7 @@ async def test_an_idle_connection_is_used_again_by_another_client(world: World) 
     await other.send(GET)
     await server.receive_head()
     await finish(other, server)
-    snapshot = world.listener.snapshot()
+    snapshot = world.snapshot()
     assert (snapshot.upstream_connects, snapshot.upstream_reuses) == (1, 1)
 
 
@@ -54,10 +54,10 @@ async def test_the_most_recently_used_idle_connection_is_used_first(world: World
 async def test_two_requests_never_share_a_connection(world: World) -> None:
     """RFC 9112 §9.3.2: nothing is pipelined to the upstream."""
     (one, one_side), (two, two_side) = await busy(world, 2)
-    assert world.listener.snapshot().upstream_busy == 2
+    assert world.snapshot().upstream_busy == 2
     await finish(two, two_side)
     await finish(one, one_side)
-    assert world.listener.snapshot().upstream_idle == 2
+    assert world.snapshot().upstream_idle == 2
 
 
 # How many.
@@ -73,7 +73,7 @@ async def test_no_more_connections_are_opened_than_allowed(start_world: StartWor
     await finish(one, one_side)
     await one_side.receive_head()
     await finish(third, one_side)
-    snapshot = world.listener.snapshot()
+    snapshot = world.snapshot()
     assert (snapshot.upstream_connects, snapshot.upstream_busy, snapshot.waiting_for_upstream) == (2, 1, 0)
 
 
@@ -186,7 +186,7 @@ async def test_a_failed_connection_gives_its_place_up(start_world: StartWorld) -
         client = await world.client()
         await client.send(GET)
         assert kind(await client.receive_response()) == (502, "upstream-refused")
-    assert world.listener.snapshot().upstream_busy == 0
+    assert world.snapshot().upstream_busy == 0
 
 
 async def test_a_burst_of_requests_is_served_over_few_connections(start_world: StartWorld) -> None:
@@ -208,7 +208,7 @@ async def test_a_burst_of_requests_is_served_over_few_connections(start_world: S
         for task in serving:
             task.cancel()
         await asyncio.gather(*serving, return_exceptions=True)
-    snapshot = world.listener.snapshot()
+    snapshot = world.snapshot()
     assert (snapshot.upstream_connects, snapshot.upstream_reuses, snapshot.upstream_busy) == (3, 57, 0)
 
 
@@ -220,7 +220,7 @@ async def test_an_idle_connection_is_closed_when_its_time_is_over(start_world: S
     ((client, server),) = await busy(world, 1)
     await finish(client, server)
     assert await server.receive_to_any_end() == b""
-    assert world.listener.snapshot().upstream_idle == 0
+    assert world.snapshot().upstream_idle == 0
 
 
 async def test_a_connection_that_works_does_not_grow_idle(start_world: StartWorld) -> None:
@@ -261,7 +261,7 @@ async def test_a_connection_is_kept_no_longer_than_the_upstream_says(world: Worl
     await server.send(b"HTTP/1.1 200 OK\r\n" + line + b"\r\nContent-Length: 0\r\n\r\n")
     await client.receive_response()
     await world.until(lambda now: now.upstream_busy == 0)
-    assert world.listener.snapshot().upstream_idle == int(is_kept)
+    assert world.snapshot().upstream_idle == int(is_kept)
 
 
 async def test_a_connection_is_opened_to_where_the_name_points_now(start_world: StartWorld) -> None:

@@ -46,7 +46,7 @@ async def test_a_request_whose_token_is_refused_is_sent_again_with_the_newer_one
     await server.send(OK)
     response = await client.receive_response()
     assert (response.status, response.body) == (200, b"hi")
-    counts = world.listener.snapshot()
+    counts = world.snapshot()
     assert (counts.token_refusals, counts.replays) == (1, 1)
 
 
@@ -154,7 +154,7 @@ async def test_a_body_that_was_not_kept_whole_is_sent_once(start_world: StartWor
     await server.send(REFUSAL)
     assert (await client.receive_response()).status == 401
     assert world.tokens.rejected == [1]
-    assert world.listener.snapshot().replays == 0
+    assert world.snapshot().replays == 0
 
 
 async def test_a_401_before_the_body_has_come_passes_at_once(world: World) -> None:
@@ -186,14 +186,14 @@ async def test_a_403_for_want_of_scope_passes_and_is_counted(world: World) -> No
     )
     assert (await client.receive_response()).status == 403
     assert world.tokens.rejected == []
-    assert world.listener.snapshot().scope_refusals == 1
+    assert world.snapshot().scope_refusals == 1
 
 
 async def test_any_other_403_passes_and_is_not_counted(world: World) -> None:
     client, server, _ = await world.begin(GET)
     await server.send(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
     assert (await client.receive_response()).status == 403
-    assert world.listener.snapshot().scope_refusals == 0
+    assert world.snapshot().scope_refusals == 0
 
 
 async def test_a_401_too_long_to_be_held_passes(world: World) -> None:
@@ -221,7 +221,7 @@ async def test_a_client_that_goes_away_while_a_newer_token_is_awaited_ends_it(wo
     await server.send(REFUSAL)
     await world.until(lambda _: world.tokens.waiting == 1)
     client.reset()
-    await world.until(lambda now: now.exchanges_in_flight == 0)
+    await world.until(lambda now: now.requests_in_flight == 0)
     assert world.tokens.waiting == 0
     [record] = world.records.all
     assert (record.status, record.failure) == (0, "client-gone")

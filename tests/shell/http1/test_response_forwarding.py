@@ -326,4 +326,4 @@ async def test_an_upstream_connection_is_kept_where_the_upstream_keeps_it(
     await server.send(start + b"Content-Length: 2\r\n\r\nhi")
     await client.receive_response()
     await world.until(lambda now: now.upstream_busy == 0)
-    assert world.listener.snapshot().upstream_idle == int(is_kept)
+    assert world.snapshot().upstream_idle == int(is_kept)

@@ -27,7 +27,7 @@ async def used_once(world: World) -> tuple[RawClient, UpstreamSide]:
     client, server, _ = await world.begin(GET)
     await server.send(OK)
     await client.receive_response()
-    assert world.listener.snapshot().upstream_idle == 1
+    assert world.snapshot().upstream_idle == 1
     world.records.all.clear()
     return client, server
 
@@ -66,7 +66,7 @@ async def test_a_request_that_may_be_repeated_is_sent_again_on_a_fresh_connectio
     assert await fresh.receive(len(body)) == body
     await fresh.send(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
     assert (await client.receive_head()).status == 200
-    assert world.listener.snapshot().retries == 1
+    assert world.snapshot().retries == 1
     assert (await world.record()).failure is None
 
 
@@ -108,7 +108,7 @@ async def test_a_request_that_may_not_be_repeated_is_a_502(world: World, request
         await stale.close()
     assert kind(await client.receive_response()) == (502, "upstream-closed")
     assert not world.upstream.has_connection_waiting()
-    assert world.listener.snapshot().retries == 0
+    assert world.snapshot().retries == 0
 
 
 async def test_a_request_is_sent_again_only_once(world: World) -> None:
@@ -122,7 +122,7 @@ async def test_a_request_is_sent_again_only_once(world: World) -> None:
     await fresh.close()
     assert kind(await client.receive_response()) == (502, "upstream-closed")
     assert not world.upstream.has_connection_waiting()
-    assert world.listener.snapshot().retries == 1
+    assert world.snapshot().retries == 1
 
 
 async def test_a_repetition_takes_a_fresh_connection_even_where_others_are_idle(world: World) -> None:
@@ -132,7 +132,7 @@ async def test_a_repetition_takes_a_fresh_connection_even_where_others_are_idle(
     for client, side in ((first, first_side), (second, second_side)):
         await side.send(OK)
         await client.receive_response()
-    assert world.listener.snapshot().upstream_idle == 2
+    assert world.snapshot().upstream_idle == 2
     await first.send(GET)
     await second_side.receive_head()
     await second_side.close()
@@ -174,7 +174,7 @@ async def test_a_connection_whose_end_has_been_seen_is_not_used_at_all(world: Wo
     fresh = await world.upstream.accept()
     await fresh.receive_head()
     assert await fresh.receive(5) == b"hello"
-    assert world.listener.snapshot().retries == 0
+    assert world.snapshot().retries == 0
 
 
 async def test_a_repetition_to_an_upstream_that_is_gone_is_a_502(world: World) -> None:

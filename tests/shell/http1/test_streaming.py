@@ -214,7 +214,7 @@ async def test_the_upstreams_connection_is_free_as_soon_as_its_part_is_done(worl
     await server.receive_head()
     await server.send(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n" + bytes(50_000), bytes(50_000))
     await world.record()
-    assert world.listener.snapshot().upstream_idle == 1
+    assert world.snapshot().upstream_idle == 1
     other = await world.client()
     await other.send(GET)
     await server.receive_head()

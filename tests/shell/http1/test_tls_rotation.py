@@ -61,7 +61,7 @@ async def rotating(start_world: StartWorld, certificates: Certificates, **settin
     tls = TlsSettings(ca_file=certificates.ca_file, **certificates.client_files())
     world = await start_world(upstream=RawUpstream(tls=context), tls=tls, **settings)
     rotation = Rotation(world, certificates, tls)
-    async with working(world.listener.follow_tls_files(rotation.events.append)):
+    async with working(world.route.follow_tls_files(rotation.events.append)):
         # The first reading is over.
         await until(lambda: world.clock.sleepers == 1, lambda: "nobody watches the files")
         yield rotation
@@ -101,7 +101,7 @@ async def test_new_connections_show_the_new_certificate_and_idle_ones_are_droppe
         rotation.publish("second")
         event = await rotation.look(1)
         assert event == TlsReloaded(route="switch-api", source=f"the file {rotation.certificate}")
-        assert rotation.world.listener.snapshot().upstream_idle == 0
+        assert rotation.world.snapshot().upstream_idle == 0
         client, server, _ = await rotation.world.begin(GET)
         assert name_shown(server) == "second"
         assert not is_resumed(server)
@@ -153,9 +153,9 @@ async def test_files_that_cannot_be_used_leave_the_last_good_ones_in_use_until_t
             "certificate and its key in PEM form, without a password: "
             "key values mismatch"
         )
-        assert rotation.world.listener.snapshot().tls_error == broken.error
+        assert rotation.world.snapshot().tls_error == broken.error
         # The connection is still in the pool, and a new one is opened with the files before.
-        assert rotation.world.listener.snapshot().upstream_idle == 1
+        assert rotation.world.snapshot().upstream_idle == 1
         await server.close()
         await rotation.world.until(lambda now: now.upstream_idle == 0)
         client, server, _ = await rotation.world.begin(GET)
@@ -167,7 +167,7 @@ async def test_files_that_cannot_be_used_leave_the_last_good_ones_in_use_until_t
         assert missing.error.endswith(f"the file {rotation.key} does not exist")
         rotation.key.write_bytes(second_key)
         assert isinstance(await rotation.look(3), TlsReloaded)
-        assert rotation.world.listener.snapshot().tls_error is None
+        assert rotation.world.snapshot().tls_error is None
         client, server, _ = await rotation.world.begin(GET)
         assert name_shown(server) == "second"
         await finish(client, server)
@@ -184,7 +184,7 @@ async def test_the_files_in_use_that_come_back_drop_no_connection(
         assert isinstance(await rotation.look(1), TlsBroken)
         rotation.certificate.write_bytes(certificate)
         assert await rotation.look(2) == TlsRestored(route="switch-api", source=f"the file {rotation.certificate}")
-        assert rotation.world.listener.snapshot().upstream_idle == 1
+        assert rotation.world.snapshot().upstream_idle == 1
 
 
 async def test_files_that_were_replaced_before_anybody_watched_are_taken_up(
@@ -195,7 +195,7 @@ async def test_files_that_were_replaced_before_anybody_watched_are_taken_up(
     world = await start_world(upstream=RawUpstream(tls=certificates.server(clients=certificates.authority)), tls=tls)
     rotation = Rotation(world, certificates, tls)
     rotation.publish("second")
-    async with working(world.listener.follow_tls_files(rotation.events.append)):
+    async with working(world.route.follow_tls_files(rotation.events.append)):
         assert isinstance(await rotation.look(1), TlsReloaded)
 
 
@@ -204,4 +204,4 @@ async def test_a_route_without_tls_files_has_nothing_to_follow(
 ) -> None:
     for world in (await start_world(), await start_world(upstream=RawUpstream(tls=certificates.server()))):
         async with asyncio.timeout(10):
-            await world.listener.follow_tls_files(lambda event: pytest.fail(f"{event}"))
+            await world.route.follow_tls_files(lambda event: pytest.fail(f"{event}"))

@@ -231,7 +231,7 @@ async def test_a_tunnels_upstream_connection_does_not_go_back_to_the_pool(world:
     await server.receive_to_end()
     await server.close()
     await world.until(lambda now: now.upstream_busy == 0)
-    assert world.listener.snapshot().upstream_idle == 0
+    assert world.snapshot().upstream_idle == 0
 
 
 @pytest.mark.parametrize("is_upward", [True, False], ids=["to the upstream", "to the client"])
@@ -333,7 +333,7 @@ async def test_web_sockets_work_between_real_peers(start_world: StartWorld, talk
         world = await start_world(port=port)
         host, listening = world.listener.address
         await talk(f"ws://{host}:{listening}/chat", big)
-        await world.until(lambda now: now.exchanges_in_flight == 0)
+        await world.until(lambda now: now.requests_in_flight == 0)
     record = await world.record()
     assert (record.status, record.failure) == (101, None)
     assert record.request_body_bytes > len(big)

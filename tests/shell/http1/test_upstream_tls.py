@@ -77,7 +77,7 @@ async def test_requests_go_through_tls_and_connections_are_used_again(
     assert await server.receive(5) == b"hello"
     await server.send(OK)
     assert (await client.receive_response()).body == b"hi"
-    assert world.listener.snapshot().upstream_connects == 1
+    assert world.snapshot().upstream_connects == 1
 
 
 async def test_large_bodies_pass_intact_both_ways(start_world: StartWorld, certificates: Certificates) -> None:
@@ -263,7 +263,7 @@ async def test_an_upstream_that_refuses_our_certificate_is_a_502_that_says_so(
     world = await start_world(upstream=RawUpstream(tls=context), tls=settings)
     response = await refused_with(world)
     assert kind(response) == (502, "upstream-tls")
-    assert world.listener.snapshot().upstream_connects <= 2
+    assert world.snapshot().upstream_connects <= 2
 
 
 # Versions and sessions.

@@ -7,14 +7,17 @@ import os
 import socket
 import stat
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final
 
 from switch_proxy.clock import SystemClock
+from switch_proxy.core.config.listeners import own_listener
 from switch_proxy.core.config.models import Address, Origin, RouteSettings
 from switch_proxy.core.errors import TokenUnavailableError
 from switch_proxy.http1.listener import Listener
+from switch_proxy.http1.route import Route
 from tests.shell.http1.raw_client import RawClient, connect
 from tests.shell.http1.raw_peer import WITHIN
 from tests.shell.http1.raw_upstream import RawUpstream, UpstreamSide
@@ -24,7 +27,6 @@ if TYPE_CHECKING:
 
     from switch_proxy.core.egress import EgressProxy
     from switch_proxy.core.exchange_record import ExchangeRecord
-    from switch_proxy.core.route_snapshot import RouteSnapshot
     from switch_proxy.core.tokens import AccessToken
     from tests.shell.http1.messages import Head
 
@@ -125,6 +127,7 @@ class World:
 
     upstream: RawUpstream
     listener: Listener
+    route: Route
     tokens: StaticTokens
     records: Records
     clock: SkippingClock
@@ -160,9 +163,15 @@ class World:
         self.clock.skip(seconds)
         self.listener.check_time()
 
-    async def until(self, predicate: Callable[[RouteSnapshot], bool]) -> None:
-        """Wait until the listener's snapshot is as it should be."""
-        await until(lambda: predicate(self.listener.snapshot()), lambda: str(self.listener.snapshot()))
+    def snapshot(self) -> SimpleNamespace:
+        """Return what the listener and its one route are doing, the attributes of both snapshots in one."""
+        now = self.listener.snapshot()
+        (route,) = now.routes
+        return SimpleNamespace(**{**asdict(route), "client_connections": now.client_connections})
+
+    async def until(self, predicate: Callable[[SimpleNamespace], bool]) -> None:
+        """Wait until the snapshot is as it should be."""
+        await until(lambda: predicate(self.snapshot()), lambda: str(self.snapshot()))
 
     async def record(self) -> ExchangeRecord:
         """Return the one record there is, as soon as it is there."""
@@ -244,9 +253,11 @@ async def running_world(
         **settings,
     )
     tokens, records, clock = StaticTokens(token), Records(), SkippingClock()
-    listener = Listener(route=route, tokens=tokens, observer=records, clock=clock, egress_proxy=egress_proxy)
+    model = own_listener(route, Address(host=listen, port=0))
+    routes = [Route(each, tokens=tokens, clock=clock, egress_proxy=egress_proxy) for each in model.routes]
+    listener = Listener(model, routes=routes, observer=records, clock=clock)
     await listener.start()
-    world = World(upstream, listener, tokens, records, clock, unexpected)
+    world = World(upstream, listener, routes[0], tokens, records, clock, unexpected)
     try:
         yield world
     finally:
@@ -258,7 +269,7 @@ async def running_world(
             lambda now: (
                 (
                     now.client_connections,
-                    now.exchanges_in_flight,
+                    now.requests_in_flight,
                     now.upstream_busy,
                     now.upstream_idle,
                     now.waiting_for_upstream,

@@ -55,7 +55,7 @@ class ListenerModel:
 
 def effective_listeners(settings: Settings) -> tuple[ListenerModel, ...]:
     """Return every listener of a configuration, in its order: first those of single routes, then the shared ones."""
-    own = (_own_listener(route, route.listen) for route in settings.routes if route.listen is not None)
+    own = (own_listener(route, route.listen) for route in settings.routes if route.listen is not None)
     shared = (
         _shared_listener(name, listener, [route for route in settings.routes if route.listener == name])
         for name, listener in settings.listeners.items()
@@ -63,7 +63,8 @@ def effective_listeners(settings: Settings) -> tuple[ListenerModel, ...]:
     return (*own, *shared)
 
 
-def _own_listener(route: RouteSettings, listen: Address) -> ListenerModel:
+def own_listener(route: RouteSettings, listen: Address) -> ListenerModel:
+    """Return the listener of a route that has an address of its own."""
     timeouts, limits = route.timeouts, route.limits
     return ListenerModel(
         name=route.name,

@@ -34,7 +34,7 @@ STATUS_LINE: Final = re.compile(rb"HTTP/1\.([0-9]) ([1-9][0-9][0-9])(?: ([^\x00-
 CONTENT_LENGTH: Final = re.compile(rb"[0-9]{1,18}")
 """RFC 9110 §8.6, kept below 2**63."""
 
-HOST: Final = re.compile(rb"(?:\[[0-9A-Za-z:.%\-_~]+\]|[0-9A-Za-z\-._~!$&'()*+;=%]*)(?::[0-9]*)?")
+HOST: Final = re.compile(rb"(\[[0-9A-Za-z:.%\-_~]+\]|[0-9A-Za-z\-._~!$&'()*+;=%]*)(?::[0-9]*)?")
 """RFC 9110 §7.2: uri-host with an optional port."""
 
 CHUNK_LINE: Final = re.compile(rb"([0-9A-Fa-f]{1,15})(?:[ \t]*;[^\x00-\x08\x0a-\x1f\x7f]*)?")

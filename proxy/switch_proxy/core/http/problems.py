@@ -17,6 +17,7 @@ PROBLEM_TYPE_PREFIX: Final = "urn:switch-proxy:problem:"
 
 _REASONS: Final = {
     400: "Bad Request",
+    404: "Not Found",
     405: "Method Not Allowed",
     408: "Request Timeout",
     414: "URI Too Long",
@@ -55,6 +56,9 @@ class Problem(Enum):
     )
     REQUEST_TIMEOUT = ProblemKind(
         name="request-timeout", status=408, title="The request did not arrive in time", error="http_request_error"
+    )
+    ROUTE_UNKNOWN = ProblemKind(
+        name="route-unknown", status=404, title="No route is for this request", error="destination_not_found"
     )
     METHOD_NOT_ALLOWED = ProblemKind(
         name="method-not-allowed",
@@ -162,6 +166,19 @@ class Problem(Enum):
         retry_after=1,
     )
     INTERNAL = ProblemKind(name="internal", status=500, title="The proxy has failed", error="proxy_internal_error")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """
+    Who tells of a problem: `name` of the route, `proxy_name` and `next_hop` for Proxy-Status (RFC 9209 §2).
+
+    `next_hop` is empty if the request has not got that far.
+    """
+
+    name: str
+    proxy_name: str
+    next_hop: str
 
 
 def render_problem(

@@ -46,7 +46,8 @@ _LONGEST_REMEMBERED: Final = 2048
 class RequestMeaning:
     """What the significant lines of a field section say. Never changed once made (not frozen: that costs more)."""
 
-    has_host: bool
+    host: bytes | None
+    """The host that is asked for, in lower case, without port, brackets and a dot at its end; None if it is not said."""
     content_length: int
     """Bytes; -1 where the section has no Content-Length."""
     is_chunked: bool
@@ -204,7 +205,7 @@ def judge_request(lines: Sequence[FieldLine], *, minor: int) -> RequestMeaning:
     for line in lines:
         values.setdefault(line.name, []).append(line.value)
 
-    _check_host(values.get(b"host", []), minor)
+    host = _host(values.get(b"host", []), minor)
     is_chunked = _is_chunked(values, minor)
     content_length = _content_length(values)
     connection = list_members(values.get(b"connection", ()))
@@ -216,7 +217,7 @@ def judge_request(lines: Sequence[FieldLine], *, minor: int) -> RequestMeaning:
 
     dropped = dropped_from_request(connection, minor=minor)
     return RequestMeaning(
-        has_host=b"host" in values,
+        host=host,
         content_length=content_length,
         is_chunked=is_chunked,
         wants_close=b"close" in connection,
@@ -229,15 +230,17 @@ def judge_request(lines: Sequence[FieldLine], *, minor: int) -> RequestMeaning:
     )
 
 
-def _check_host(hosts: list[bytes], minor: int) -> None:
+def _host(hosts: list[bytes], minor: int) -> bytes | None:
     if not hosts:
         if minor == 1:
             raise RequestError(400, "the Host header is missing (RFC 9112 §3.2)")
-        return
+        return None
     if len(hosts) > 1:
         raise RequestError(400, "the Host header is there more than once (RFC 9112 §3.2)")
-    if HOST.fullmatch(hosts[0]) is None:
+    match = HOST.fullmatch(hosts[0])
+    if match is None:
         raise RequestError(400, "the Host header is not a host with an optional port (RFC 9112 §3.2)")
+    return match[1].strip(b"[]").removesuffix(b".").lower() or None
 
 
 def _is_chunked(values: dict[bytes, list[bytes]], minor: int) -> bool:

@@ -28,8 +28,14 @@ def upstream_target(target: bytes, *, method: bytes, base_path: bytes) -> bytes:
         if b".." in target or b"%2" in target:
             _refuse_escape(target)
         return base_path + target
-    if target == b"*" and method == b"OPTIONS":
-        return target
+    check_form(target, method=method)
+    return target
+
+
+def check_form(target: bytes, *, method: bytes) -> None:
+    """Raise RequestError (400) unless the target is a path, or `*` of OPTIONS (RFC 9112 §3.2)."""
+    if target.startswith(b"/") or (target == b"*" and method == b"OPTIONS"):
+        return
     if b"://" in target:
         raise RequestError(
             400,

@@ -1,0 +1,7 @@
+"""
+Which route a request is for, and whether it may go on: pure decisions on plain values, made before anything is sent.
+
+    paths.py         how servers could read a path, as segments
+    route_table.py   the route of a request, by path and host
+    admission.py     what becomes of a request: forwarded, refused, answered here, or held until later
+"""

@@ -1,0 +1,149 @@
+"""What all client connections of one listener share: limits, parser, routes, date, request ids and observer."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from email.utils import formatdate
+from typing import TYPE_CHECKING
+
+from switch_proxy.core.errors import RequestError
+from switch_proxy.core.exchange_record import NO_ROUTE, ExchangeRecord
+from switch_proxy.core.http.problems import Identity, Problem
+from switch_proxy.core.http.request import RequestParser
+from switch_proxy.core.http.target import check_form
+from switch_proxy.core.policy.admission import Reject, Respond, judge_method, reject_malformed
+from switch_proxy.core.policy.route_table import RouteMatch, RouteTable
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from switch_proxy.clock import Clock
+    from switch_proxy.core.config.listeners import ListenerModel, RouteModel
+    from switch_proxy.core.http.request import RequestHead
+    from switch_proxy.http1.peers import ExchangeObserver
+    from switch_proxy.http1.route import Route
+
+
+class ListenerContext:
+    """The client's side of every exchange of a listener."""
+
+    __slots__ = (
+        "_date",
+        "_date_second",
+        "_request_id_prefix",
+        "_requests",
+        "_table",
+        "announces_close",
+        "clock",
+        "identity",
+        "limits",
+        "now",
+        "observer",
+        "only_route",
+        "request_parser",
+        "routes",
+        "stopped_accepting",
+        "timeouts",
+        "wall",
+    )
+
+    def __init__(
+        self, model: ListenerModel, *, routes: Sequence[Route], observer: ExchangeObserver, clock: Clock
+    ) -> None:
+        self.limits = model.limits
+        self.timeouts = model.timeouts
+        self.routes = tuple(routes)
+        self.observer = observer
+        self.clock = clock
+        self.now = clock.now
+        self.wall = clock.wall
+        self.request_parser = RequestParser(
+            max_request_line=model.limits.request_line, max_field_lines=model.limits.field_lines
+        )
+        self.announces_close = False
+        """Whether every response tells its client to close: the proxy is about to stop."""
+        self.stopped_accepting = False
+        """Whether no new request is begun on a connection that is idle."""
+        self._table = RouteTable([_match(route) for route in self.routes])
+        self.only_route = self.routes[0] if len(self.routes) == 1 and _matches_all(self.routes[0].model) else None
+        """The route of every request, if there is one that is for all of them."""
+        self.identity = (
+            Identity(name=NO_ROUTE, proxy_name=model.proxy_name, next_hop="")
+            if self.only_route is None
+            else replace(self.only_route.identity, next_hop="")
+        )
+        """Of what is told before a request has a route."""
+        self._request_id_prefix = os.urandom(6).hex().encode("ascii")
+        self._requests = 0
+        self._date_second = 0
+        self._date = b""
+
+    def find_route(self, head: RequestHead) -> Route | Reject | Respond:
+        """Return the route for a request, or what becomes of one that has none."""
+        # A request that is refused or answered whatever its target needs no route.
+        decision = judge_method(head)
+        if decision is not None:
+            return decision
+        try:
+            check_form(head.target, method=head.method)
+            route = self._table.select(head.target, host=head.meaning.host)
+        except RequestError as error:
+            return reject_malformed(error)
+        if route is None:
+            routes = ", ".join(_describe(each.model) for each in self.routes)
+            return Reject(
+                problem=Problem.ROUTE_UNKNOWN,
+                detail=f"no route is for this path and host; the routes here are {routes}",
+            )
+        return route
+
+    def new_request_id(self) -> bytes:
+        """Return an id no other request has: random for the process, counted within it."""
+        self._requests += 1
+        return b"%s-%x" % (self._request_id_prefix, self._requests)
+
+    def observe_refusal(self, problem: Problem, status: int, request_id: bytes) -> None:
+        """Report bytes that never became a request, and what they were answered with."""
+        self.observer.exchange_finished(
+            ExchangeRecord(
+                route=self.identity.name,
+                method=b"-",
+                target=b"-",
+                request_id=request_id,
+                status=status,
+                request_body_bytes=0,
+                response_body_bytes=0,
+                duration=0.0,
+                upstream_duration=None,
+                failure=problem.value.name,
+                started_at_wall=self.clock.wall(),
+            )
+        )
+
+    def date(self) -> bytes:
+        """Return the value of Date for now (RFC 9110 §6.6.1), rendered once a second."""
+        second = int(self.clock.wall())
+        if second != self._date_second:
+            self._date_second = second
+            self._date = formatdate(second, usegmt=True).encode("ascii")
+        return self._date
+
+
+def _match(route: Route) -> RouteMatch[Route]:
+    model = route.model
+    return RouteMatch(
+        route=route,
+        segments=tuple(segment.encode("ascii") for segment in model.match_segments),
+        host=None if model.match_host is None else model.match_host.encode("ascii"),
+    )
+
+
+def _matches_all(model: RouteModel) -> bool:
+    return not model.match_segments and model.match_host is None
+
+
+def _describe(model: RouteModel) -> str:
+    path = "/" + "".join(f"{segment}/" for segment in model.match_segments)
+    host = "" if model.match_host is None else f" on {model.match_host}"
+    return f"{model.name} ({path}{host})"
