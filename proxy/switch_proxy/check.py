@@ -64,7 +64,7 @@ def find_warnings(settings: Settings, environ: Mapping[str, str]) -> Iterator[st
     for route in settings.routes:
         yield from _find_tls_warnings(route.tls, owner=f"route {route.name!r}")
     for name in find_idle_credentials(settings):
-        yield f"credential {name} is used by no route; its tokens would be fetched in vain"
+        yield f"credential {name} is used by no route; its tokens would be fetched for nothing"
 
 
 def _find_tls_warnings(tls: TlsSettings, *, owner: str) -> Iterator[str]:

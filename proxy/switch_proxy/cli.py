@@ -213,7 +213,7 @@ def make_parser() -> argparse.ArgumentParser:
         )
 
     run = command("run", "run the proxy until SIGTERM or SIGINT")
-    check = command("check", "look the configuration over and explain it, without network")
+    check = command("check", "check the configuration and explain it, without network")
     demo = command("demo", "show the proxy at work between an app and fakes of both servers")
     health = command("health", "ask a running proxy on this machine whether it is ready: exit code 0 if so, else 1")
     command("schema", "print the JSON Schema of the configuration, for editors")

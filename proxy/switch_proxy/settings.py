@@ -1,7 +1,8 @@
 """
-The I/O half of the configuration: a YAML file and the environment in, Settings or every problem at once out.
+The I/O half of the configuration: reads a YAML file and the environment into Settings, or into all problems at once.
 
-Knows files and YAML's syntax; what a document means is core/config/yaml_tree.py's, what values may be core/config/models/'s.
+Knows files and YAML's syntax. core/config/yaml_tree.py knows what a document means, core/config/models/ which values are
+valid.
 """
 
 from __future__ import annotations
@@ -30,19 +31,19 @@ if TYPE_CHECKING:
 CONFIG_VARIABLE: Final = "SWITCH_PROXY_CONFIG"
 
 _LARGEST_FILE: Final = 1024 * 1024
-"""Bytes: a configuration is some lines, and a device or a log named by mistake has no end."""
+"""Bytes. A configuration has some lines; a device or a log named by mistake has no end."""
 
 _DEEPEST: Final = 50
-"""Open brackets and indents: here only so that memory is bounded, core/config/yaml_tree.py says what is too deep."""
+"""Nested collections. This only bounds memory; core/config/yaml_tree.py has the limit that people meet."""
 
-# libyaml's where PyYAML was built with it. Only its events are used: its composer recurses, and a file of nothing
-# but brackets ends the process.
+# libyaml's, if PyYAML was built with it. Only its events are used: its composer recurses, so that a file of nothing but
+# brackets ends the process.
 _Loader: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def load(path: Path | None, environ: Mapping[str, str]) -> Settings:
     """
-    Return the settings of the file at `path`, or of the one that SWITCH_PROXY_CONFIG names where it is None.
+    Return the settings of the file at `path`; if it is None, of the one that SWITCH_PROXY_CONFIG names.
 
     Raises ConfigurationError with all problems.
     """
@@ -51,7 +52,7 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Settings:
 
 
 def find_file(path: Path | None, environ: Mapping[str, str]) -> Path:
-    """Return `path`, or the one that SWITCH_PROXY_CONFIG names where it is None. Raises ConfigurationError."""
+    """Return `path`; if it is None, the one that SWITCH_PROXY_CONFIG names. Raises ConfigurationError."""
     if path is not None:
         return path
     named = environ.get(CONFIG_VARIABLE, "")
@@ -61,7 +62,7 @@ def find_file(path: Path | None, environ: Mapping[str, str]) -> Path:
 
 
 def parse(content: bytes, *, source: str, environ: Mapping[str, str]) -> Settings:
-    """Return the settings that a file's content says; `source` is its name in problems. Raises ConfigurationError."""
+    """Return the settings of a file's content; `source` is its name in problems. Raises ConfigurationError."""
     document = _parse_document(content, source, environ)
     if not isinstance(document.values, dict):
         text = "must be keys with values (credentials, routes, …), as in config.example.yaml"
@@ -72,7 +73,7 @@ def parse(content: bytes, *, source: str, environ: Mapping[str, str]) -> Setting
 
 
 def _check_egress_proxy(settings: Settings, environ: Mapping[str, str]) -> None:
-    """Refuse an HTTPS_PROXY that cannot be used, where something would go through it. Raises ConfigurationError."""
+    """Refuse an HTTPS_PROXY that cannot be used, if a connection would go through it. Raises ConfigurationError."""
     places = [(route.upstream.scheme, route.upstream.host) for route in settings.routes]
     for credential in settings.credentials.values():
         url = urlsplit(credential.token_url or credential.issuer or "")
@@ -86,10 +87,10 @@ def _check_egress_proxy(settings: Settings, environ: Mapping[str, str]) -> None:
 
 def load_admin_address(path: Path | None, environ: Mapping[str, str]) -> Address | None:
     """
-    Return where admin listens by the file's `admin.listen` alone, None where it is off.
+    Return the address of the admin listener, `admin.listen` of the file; None if it is off.
 
-    For a probe that runs every few seconds: the rest is not looked at, and the models of the configuration are not
-    loaded. Raises ConfigurationError.
+    For a probe that runs every few seconds: it ignores the rest of the file and does not import the models. Raises
+    ConfigurationError.
     """
     path = find_file(path, environ)
     source = str(path)
@@ -128,7 +129,7 @@ def _settings(document: ParsedDocument, values: Mapping[str, object], source: st
     try:
         settings = read_settings(values, document.variables)
     except ConfigurationError as error:
-        # A value that cannot be read breaks its rule, too, which is no news.
+        # A value that cannot be read breaks its rule as well; one problem is enough.
         found += [document.locate(problem) for problem in error.problems if problem.path not in document.unreadable]
     if settings is None or found:
         found.sort(key=lambda problem: (problem.mark.line, problem.mark.column) if problem.mark else (0, 0))
@@ -144,16 +145,16 @@ def _read(path: Path) -> bytes:
         with path.open("rb") as file:
             content = file.read(_LARGEST_FILE + 1)
     except FileNotFoundError:
-        raise _error(str(path), "there is no such file; look at the path, or where the file is mounted") from None
+        raise _error(str(path), "there is no such file; check the path and the mount") from None
     except IsADirectoryError:
         raise _error(str(path), "is a directory; name the file in it") from None
     except PermissionError:
-        raise _error(str(path), "may not be read by this user; look at the file's owner and mode") from None
+        raise _error(str(path), "may not be read by this user; check the owner and the mode of the file") from None
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or "its name is none a file can have"
+        reason = getattr(error, "strerror", None) or "no file can have this name"
         raise _error(str(path), f"cannot be read: {reason}; name a file that can") from None
     if len(content) > _LARGEST_FILE:
-        raise _error(str(path), "is larger than 1 MiB, which no configuration is; name the right file")
+        raise _error(str(path), "is larger than 1 MiB, so it is not a configuration; name the right file")
     return content
 
 
@@ -164,7 +165,7 @@ def _decode(content: bytes, source: str) -> str:
         before = content[: error.start].decode("utf-8-sig", "replace")
         raise _error(source, "is not UTF-8 from here on; save the file as UTF-8", _end_of(before)) from None
     if match := yaml.reader.Reader.NON_PRINTABLE.search(text):
-        words = f"has the character U+{ord(match[0]):04X}, which YAML does not allow; take it out"
+        words = f"has the character U+{ord(match[0]):04X}, which YAML does not allow; remove it"
         raise _error(source, words, _end_of(text[: match.start()]))
     return text
 
@@ -174,13 +175,13 @@ def _end_of(text: str) -> Mark:
 
 
 def _compose(text: str, source: str) -> Node | None:
-    """Return the one document of a file, None where there is none."""
+    """Return the one document of a file, None if there is none."""
     try:
         return _Composer(text, source).document()
     except yaml.MarkedYAMLError as error:
         raise _syntax_error(error, text, source) from None
     except (yaml.YAMLError, ValueError) as error:
-        # An escape beyond Unicode's end makes PyYAML's own scanner raise a ValueError.
+        # An escape beyond the end of Unicode makes PyYAML's own scanner raise a ValueError.
         raise _error(source, f"is not valid YAML ({type(error).__name__}); check its quotes and escapes") from None
 
 
@@ -200,7 +201,7 @@ class _Composer:
             match event:
                 case yaml.CollectionStartEvent():
                     if len(stack) >= _DEEPEST:
-                        raise _error(self._source, "is too deep for any configuration; write it flatter", _mark(event))
+                        raise _error(self._source, "is nested too deeply; write it flatter", _mark(event))
                     stack.append((event, []))
                     continue
                 case yaml.CollectionEndEvent():
@@ -236,7 +237,7 @@ class _Composer:
     def _aliased(self, event: yaml.AliasEvent) -> Node:
         node = self._anchors.get(event.anchor)
         if node is None:
-            # Not named: what begins with an asterisk by mistake may be a secret.
+            # Not named, because a value that begins with an asterisk may be a secret.
             text = "is an alias (*) without an anchor (&) before it; put a value that begins with * in quotes"
             raise _error(self._source, text, _mark(event))
         return node
@@ -247,7 +248,7 @@ def _mark(event: yaml.Event) -> Mark:
     return Mark(line=1, column=1) if mark is None else Mark(line=mark.line + 1, column=mark.column + 1)
 
 
-# --- what YAML's parser has to say ----------------------------------------------------------------------------------
+# --- syntax errors --------------------------------------------------------------------------------------------------
 
 _SYNTAX: Final = (
     (
@@ -256,13 +257,13 @@ _SYNTAX: Final = (
     ),
     (
         r"could not find expected ':'",
-        "is no key with a value; write key: value, with a space after the colon, and check the indentation",
+        "is not a key with a value; write key: value, with a space after the colon, and check the indentation",
     ),
     (
         r"flow (mapping|sequence|node)",
-        "does not go on as braces or brackets do; close them, and put values with ${…}, braces or commas in quotes there",
+        "breaks off inside braces or brackets; close them, and put values with ${…}, braces or commas in quotes there",
     ),
-    (r"quoted scalar.*end of stream", "begins a quoted value that does not end; close the quotes"),
+    (r"quoted scalar.*end of stream", "opens a quote that is never closed; close it"),
     (r"block (collection|mapping|scalar)", "does not fit what is above it; check the indentation"),
     (r"escape", "has an unknown escape; in double quotes write a backslash twice, or use single quotes"),
     (r" tag|tag ", "has a YAML tag (from the !) that cannot be read; put a value that begins with ! in quotes"),
@@ -272,17 +273,17 @@ _SYNTAX: Final = (
     ),
     (r"directive", "begins with %, which YAML keeps for itself; put such a value in quotes"),
 )
-"""Parts of what either of PyYAML's parsers says, and what is said in its place."""
+"""Parts of the messages of either of PyYAML's parsers, and the texts that replace them."""
 
 _RESERVED: Final = "begins with a character that YAML keeps for itself (@, ` or %); put the value in quotes"
-_SHOWN_WHERE_IT_BEGAN: Final = re.compile("simple key|quoted scalar.*end of stream")
+_SHOWN_AT_ITS_START: Final = re.compile("simple key|quoted scalar.*end of stream")
 
 
 def _syntax_error(error: yaml.MarkedYAMLError, text: str, source: str) -> ConfigurationError:
-    """Say a syntax error in words of our own: the parser's may quote what stands there, and that may be a secret."""
+    """Return a syntax error in words of our own, because the parser's message may quote a secret."""
     said = f"{error.context or ''}: {error.problem or ''}"
-    # Of some, the parser's last position is far behind where a person has to look.
-    began = error.context_mark if _SHOWN_WHERE_IT_BEGAN.search(said) else None
+    # For some errors, the parser's last position is far behind the place to look at.
+    began = error.context_mark if _SHOWN_AT_ITS_START.search(said) else None
     mark = began or error.problem_mark or error.context_mark
     if mark is None:
         return _error(source, "cannot be read as YAML; check its quotes and indentation")

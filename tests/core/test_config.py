@@ -124,7 +124,7 @@ def test_every_default_obeys_its_own_rule(model: type[Any]) -> None:
         pytest.param(
             lambda: LimitSettings(head=4096), "of head is less than request_line", id="head below its first line"
         ),
-        pytest.param(SecretSource, "names no file and no variable", id="no source"),
+        pytest.param(SecretSource, "has neither file nor env", id="no source"),
         pytest.param(lambda: SecretSource(file="a", env="B"), "has both file and env", id="two sources"),
         pytest.param(lambda: SecretSource(env="hunter-2"), "of env is not the name", id="value in place of a variable"),
         pytest.param(lambda: TlsSettings(client_key_file="k"), "a key without a certificate", id="key alone"),
@@ -135,7 +135,9 @@ def test_every_default_obeys_its_own_rule(model: type[Any]) -> None:
         pytest.param(
             lambda: _credential(token_url="http://a.example/t"), "of token_url is not https", id="plaintext endpoint"
         ),
-        pytest.param(lambda: _credential(extra_params={"a": "b\n"}), "cannot be seen", id="line end in a parameter"),
+        pytest.param(
+            lambda: _credential(extra_params={"a": "b\n"}), "has an invisible character", id="line end in a parameter"
+        ),
         pytest.param(
             lambda: _credential(extra_params={"scope": "a"}), "has a key of its own", id="parameter with a key"
         ),
@@ -145,7 +147,7 @@ def test_every_default_obeys_its_own_rule(model: type[Any]) -> None:
         ),
         pytest.param(lambda: _route(name="a b"), "of name is not a name", id="space in a name"),
         pytest.param(lambda: _route(name="a" * 64), "of name is not a name", id="name one too long"),
-        pytest.param(lambda: _route(via="a b"), "cannot stand in a Via line", id="space in the pseudonym"),
+        pytest.param(lambda: _route(via="a b"), "cannot be used in a Via line", id="space in the pseudonym"),
         pytest.param(
             lambda: _route(upstream=Origin(scheme="http", host="a.example", port=80)),
             "of upstream is not https",
@@ -187,7 +189,7 @@ def test_every_default_obeys_its_own_rule(model: type[Any]) -> None:
             id="admin's address",
         ),
         pytest.param(lambda: _route(listen=None), "of listen is missing", id="neither listen nor listener"),
-        pytest.param(lambda: _route(listener="local"), "stands beside listen", id="listen and listener"),
+        pytest.param(lambda: _route(listener="local"), "is given together with listen", id="listen and listener"),
         pytest.param(
             lambda: _route(strip_prefix=True), "has no prefix to take off", id="prefix to strip without a path"
         ),

@@ -61,7 +61,9 @@ _SAME = "matches the same requests as routes[0], on the same listener; give one 
         ),
         pytest.param(
             _data({"listen": "127.0.0.1:1", "listener": "local"}),
-            ['routes[0].listener: "local" stands beside listen, and a route has one listener; keep one of them'],
+            [
+                'routes[0].listener: "local" is given together with listen, and a route has one listener; keep one of them'
+            ],
             id="both listen and listener",
         ),
         pytest.param(
@@ -112,12 +114,7 @@ _SAME = "matches the same requests as routes[0], on the same listener; give one 
         ),
         pytest.param(
             _data({"match": {"host": "a.example:80"}}),
-            [
-                (
-                    'routes[0].match.host: "a.example:80" has a port; leave it out, because hosts are compared without '
-                    "ports"
-                )
-            ],
+            [('routes[0].match.host: "a.example:80" has a port; remove it, because hosts are compared without ports')],
             id="host with a port",
         ),
         pytest.param(
@@ -135,7 +132,7 @@ _SAME = "matches the same requests as routes[0], on the same listener; give one 
             [
                 (
                     "routes[0].strip_prefix: true has no prefix to take off; write match: {path: /prefix/} beside it, or "
-                    "take it out"
+                    "remove it"
                 )
             ],
             id="nothing to strip",
@@ -160,7 +157,7 @@ _SAME = "matches the same requests as routes[0], on the same listener; give one 
         ),
         pytest.param(
             _data({}, other={"listen": "127.0.0.1:1"}),
-            ["listeners.other: is used by no route; write listener: other in one, or take it out"],
+            ["listeners.other: is used by no route; write listener: other in one, or remove it"],
             id="listener without a route",
         ),
         pytest.param(
@@ -182,9 +179,7 @@ _SAME = "matches the same requests as routes[0], on the same listener; give one 
         ),
         pytest.param(
             _data({"name": "local", "listen": "127.0.0.1:1"}, {}),
-            [
-                "listeners.local: is the name of routes[0], whose own listener is called by it; give this one another name"
-            ],
+            ["listeners.local: is the name of routes[0], whose own listener has that name; give this one another name"],
             id="name of a route with a listener of its own",
         ),
         pytest.param(

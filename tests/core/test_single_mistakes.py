@@ -45,7 +45,7 @@ def test_an_assertion_in_the_clear_is_refused_and_not_repeated() -> None:
     complaint = _complaint(
         credential={"auth_method": "client_assertion", "client_secret": None, "client_assertion": "eyJ"}
     )
-    assert complaint.startswith("credentials.switch.client_assertion: the value is text where keys belong; write ")
+    assert complaint.startswith("credentials.switch.client_assertion: the value is text instead of keys; write ")
     assert "eyJ" not in complaint
 
 
@@ -65,7 +65,7 @@ def test_a_previous_secret_without_a_use_is_told() -> None:
         }
     )
     assert complaint.startswith(
-        "credentials.switch.previous_client_secret: the value is not used with auth_method private_key_jwt; take it out, or write "
+        "credentials.switch.previous_client_secret: the value is not used with auth_method private_key_jwt; remove it, or write "
     )
 
 
@@ -83,7 +83,7 @@ def test_a_match_that_is_no_section_is_told_once() -> None:
 @pytest.mark.parametrize(
     ("resource", "complaint"),
     [
-        pytest.param("https://a.example/", "resource: must be a list; begin each", id="one without a hyphen"),
+        pytest.param("https://a.example/", "resource: must be a list; start each", id="one without a hyphen"),
         pytest.param([None], "resource[0]: the value is empty; write a value", id="hyphen alone"),
     ],
 )

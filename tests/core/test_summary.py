@@ -150,9 +150,9 @@ def test_token_that_is_opaque_is_told_by_what_the_server_said_of_it() -> None:
 
 def test_claims_that_are_missing_are_said_to_be() -> None:
     assert _granted(_jwt({}))[2:] == [
-        "  issuer            not told",
-        "  audience          not told",
-        "  scope             not told",
+        "  issuer            unknown",
+        "  audience          unknown",
+        "  scope             unknown",
     ]
 
 

@@ -118,20 +118,22 @@ def test_empty_text_of_an_optional_key_is_none_at_all() -> None:
         ),
         pytest.param(
             _data(credentials=["a"]),
-            ["credentials: must be names with what they name, one a line, indented below it"],
+            ["credentials: must be names, each with its own keys, one per line and indented below it"],
             id="list of credentials",
         ),
         pytest.param(
             _data(routes={"a": 1}),
-            ["routes: must be a list; begin each of its entries with a hyphen and a space"],
+            ["routes: must be a list; start each entry with a hyphen and a space"],
             id="table of routes",
         ),
         pytest.param(
-            _data(log="info"), ["log: must be keys with values, one a line, indented below it"], id="text as a section"
+            _data(log="info"),
+            ["log: must be keys with values, one per line and indented below it"],
+            id="text as a section",
         ),
         pytest.param(
             _data(routes=[None]),
-            ["routes[0]: must be keys with values, one a line, indented below it"],
+            ["routes[0]: must be keys with values, one per line and indented below it"],
             id="route of nothing",
         ),
         pytest.param(_data(logs={}), ["logs: is not a key here; did you mean log?"], id="key with a letter too many"),
@@ -161,7 +163,7 @@ def test_empty_text_of_an_optional_key_is_none_at_all() -> None:
         ),
         pytest.param(
             _data(frobnicate=1),
-            ["frobnicate: is not a key here; those that are: credentials, listeners, routes, admin, log, shutdown"],
+            ["frobnicate: is not a key here; the keys here are: credentials, listeners, routes, admin, log, shutdown"],
             id="key like no other",
         ),
         pytest.param(
@@ -196,7 +198,7 @@ def test_empty_text_of_an_optional_key_is_none_at_all() -> None:
         ),
         pytest.param(
             _data(log={"level": "trace"}),
-            ['log.level: "trace" is none of the words known here; write one of debug, info, warning, error'],
+            ['log.level: "trace" is not one of the values allowed here; write one of debug, info, warning, error'],
             id="word that is not known",
         ),
         pytest.param(
@@ -206,7 +208,7 @@ def test_empty_text_of_an_optional_key_is_none_at_all() -> None:
         ),
         pytest.param(
             _data(credential={"client_id": 12345}),
-            ["credentials.switch.client_id: the value is not text; put it in quotes if it is meant as it stands"],
+            ["credentials.switch.client_id: the value is not text; put it in quotes if it is the value you mean"],
             id="number in place of text",
         ),
         pytest.param(
@@ -273,7 +275,9 @@ def test_empty_text_of_an_optional_key_is_none_at_all() -> None:
         ),
         pytest.param(
             _data(credential={"issuer": "https://a.example"}),
-            ["credentials.switch.issuer: the value stands beside token_url, and finds the same; keep one of them"],
+            [
+                "credentials.switch.issuer: the value is given together with token_url, and either is enough; keep one of them"
+            ],
             id="two endpoints",
         ),
         pytest.param(
@@ -291,7 +295,7 @@ def test_empty_text_of_an_optional_key_is_none_at_all() -> None:
             [
                 (
                     "credentials.switch.issuer: the value has a query (from the ?), which an issuer never has (RFC 8414 §2); "
-                    "leave it out"
+                    "remove it"
                 )
             ],
             id="issuer with a query",
@@ -300,8 +304,8 @@ def test_empty_text_of_an_optional_key_is_none_at_all() -> None:
             _data(credential={"auth_method": "private_key_jwt"}),
             [
                 (
-                    "credentials.switch.client_secret: the value is not used with auth_method private_key_jwt; take it "
-                    "out, or write auth_method: client_secret_basic or client_secret_jwt or client_secret_post"
+                    "credentials.switch.client_secret: the value is not used with auth_method private_key_jwt; remove it, "
+                    "or write auth_method: client_secret_basic or client_secret_jwt or client_secret_post"
                 ),
                 (
                     "credentials.switch.private_key: is missing, which auth_method private_key_jwt needs; write "
@@ -314,12 +318,12 @@ def test_empty_text_of_an_optional_key_is_none_at_all() -> None:
             _data(credential={"private_key": "-----BEGIN PRIVATE KEY-----", "auth_method": "private_key_jwt"}),
             [
                 (
-                    "credentials.switch.private_key: the value is text where keys belong, and a key does not belong in this "
+                    "credentials.switch.private_key: the value is text instead of keys, and a private key does not belong in this "
                     "file; write private_key: {file: /path/to/the/key.pem}"
                 ),
                 (
-                    "credentials.switch.client_secret: the value is not used with auth_method private_key_jwt; take it "
-                    "out, or write auth_method: client_secret_basic or client_secret_jwt or client_secret_post"
+                    "credentials.switch.client_secret: the value is not used with auth_method private_key_jwt; remove it, "
+                    "or write auth_method: client_secret_basic or client_secret_jwt or client_secret_post"
                 ),
             ],
             id="key in the clear",
@@ -328,7 +332,7 @@ def test_empty_text_of_an_optional_key_is_none_at_all() -> None:
             _data(credential={"private_key": {"file": "/key"}}),
             [
                 (
-                    "credentials.switch.private_key: the value is not used with auth_method client_secret_post; take it out, "
+                    "credentials.switch.private_key: the value is not used with auth_method client_secret_post; remove it, "
                     "or write auth_method: private_key_jwt"
                 )
             ],
@@ -338,8 +342,8 @@ def test_empty_text_of_an_optional_key_is_none_at_all() -> None:
             _data(credential={"assertion_audience": "https://a.example/"}),
             [
                 (
-                    "credentials.switch.assertion_audience: the value is not used with auth_method client_secret_post; take "
-                    "it out, or write auth_method: client_secret_jwt or private_key_jwt"
+                    "credentials.switch.assertion_audience: the value is not used with auth_method client_secret_post; "
+                    "remove it, or write auth_method: client_secret_jwt or private_key_jwt"
                 )
             ],
             id="audience of no assertion",
@@ -373,7 +377,7 @@ def test_empty_text_of_an_optional_key_is_none_at_all() -> None:
         ),
         pytest.param(
             _data(credential={"resource": "https://a.example"}),
-            ["credentials.switch.resource: must be a list; begin each of its entries with a hyphen and a space"],
+            ["credentials.switch.resource: must be a list; start each entry with a hyphen and a space"],
             id="resource that is no list",
         ),
         pytest.param(
@@ -388,9 +392,7 @@ def test_empty_text_of_an_optional_key_is_none_at_all() -> None:
         ),
         pytest.param(
             _data(credential={"extra_headers": {"authorization": "Basic x"}}),
-            [
-                "credentials.switch.extra_headers: the value has authorization, which the proxy sets itself; leave it out"
-            ],
+            ["credentials.switch.extra_headers: the value has authorization, which the proxy sets itself; remove it"],
             id="header field of the proxy's own",
         ),
         pytest.param(

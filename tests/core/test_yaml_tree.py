@@ -106,7 +106,9 @@ def test_quoted_merge_key_is_a_key_like_any_other() -> None:
 
 def test_merge_of_what_is_no_table_is_told_of() -> None:
     document = parse_document(_table(("<<", "text")), {})
-    assert [problem.text.split(";")[0] for problem in document.problems] == ["is to merge (<<) what is no set of keys"]
+    assert [problem.text.split(";")[0] for problem in document.problems] == [
+        "merges (<<) something that is not a set of keys"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -135,7 +137,7 @@ def test_tag_that_says_text_makes_a_scalar_text(tag: str) -> None:
 @pytest.mark.parametrize("key", [_list(), _table(), _scalar("x", tag="!x")], ids=["list", "table", "tagged"])
 def test_key_that_is_no_text_is_refused(key: Node) -> None:
     document = parse_document(_table((key, "x")), {})
-    assert [problem.text for problem in document.problems] == ["has a key that is no text; write a word as the key"]
+    assert [problem.text for problem in document.problems] == ["has a key that is not text; write a word as the key"]
 
 
 def _doubled(levels: int) -> Node:
@@ -174,7 +176,7 @@ def _nested_merges(levels: int) -> Node:
 def test_document_without_measure_is_refused_once_and_without_running_out_of_memory(node: Node) -> None:
     document = parse_document(node, {})
     assert [problem.text for problem in document.problems] == [
-        "is too deep, or too much by its aliases, for any configuration; write it out"
+        "is nested too deeply, or too large by its aliases; write it without aliases"
     ]
 
 

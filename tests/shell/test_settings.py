@@ -88,7 +88,7 @@ def test_file_that_is_not_there_is_told_of_by_its_name(tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
     with pytest.raises(ConfigurationError) as caught:
         load(path, {})
-    assert str(caught.value) == f"{path}: there is no such file; look at the path, or where the file is mounted"
+    assert str(caught.value) == f"{path}: there is no such file; check the path and the mount"
 
 
 def test_directory_in_place_of_a_file_is_told_of(tmp_path: Path) -> None:
@@ -140,17 +140,17 @@ def test_byte_order_mark_is_passed_over() -> None:
         pytest.param("---\n", "config.yaml: is empty; ", id="document without content"),
         pytest.param("text", "config.yaml:1:1: must be keys with values", id="text alone"),
         pytest.param("\n- a\n", "config.yaml:2:1: must be keys with values", id="list"),
-        pytest.param("a: [b\n", "does not go on as braces or brackets do", id="bracket left open"),
+        pytest.param("a: [b\n", "breaks off inside braces or brackets", id="bracket left open"),
         pytest.param("a:\n\tb: c", "config.yaml:2:1: has a tab where YAML allows none; indent with spaces", id="tab"),
         pytest.param("a: @b", "config.yaml:1:4: begins with a character that YAML keeps for itself", id="at sign"),
-        pytest.param("a: 'b\nc: d\n", "config.yaml:1:4: begins a quoted value that does not end", id="quote left open"),
+        pytest.param("a: 'b\nc: d\n", "config.yaml:1:4: opens a quote that is never closed", id="quote left open"),
         pytest.param("a: b: c", "config.yaml:1:5: has a colon where no key can end", id="two colons"),
-        pytest.param("a: b\nc\nd: e", "config.yaml:2:1: is no key with a value", id="line without a colon"),
+        pytest.param("a: b\nc\nd: e", "config.yaml:2:1: is not a key with a value", id="line without a colon"),
         pytest.param("a: b\n  c: d", "config.yaml:2:4: has a colon where no key can end", id="indented too far"),
         pytest.param(
             "a:\n    b: c\n  d: e", "config.yaml:3:3: does not fit what is above it", id="indented too little"
         ),
-        pytest.param("{a: ${B}}", "config.yaml:1:6: does not go on as braces or brackets do", id="reference in braces"),
+        pytest.param("{a: ${B}}", "config.yaml:1:6: breaks off inside braces or brackets", id="reference in braces"),
         pytest.param("a: *b", "config.yaml:1:4: is an alias (*) without an anchor", id="alias of nothing"),
         pytest.param(
             "a: &b [*b]", "config.yaml:1:8: is an alias (*) without an anchor", id="alias within its own anchor"
@@ -159,8 +159,8 @@ def test_byte_order_mark_is_passed_over() -> None:
         pytest.param("a: !x!y z", "config.yaml:1:4: has a YAML tag", id="tag with an unknown handle"),
         pytest.param("a: b\n---\nc: d", "config.yaml:2:1: begins a second document (---)", id="two documents"),
         pytest.param("a: \x07", "config.yaml:1:4: has the character U+0007", id="control character"),
-        pytest.param("[" * 100_000, "config.yaml:1:51: is too deep", id="a hundred thousand brackets"),
-        pytest.param("- " * 100_000, "config.yaml:1:101: is too deep", id="a hundred thousand hyphens"),
+        pytest.param("[" * 100_000, "config.yaml:1:51: is nested too deeply", id="a hundred thousand brackets"),
+        pytest.param("- " * 100_000, "config.yaml:1:101: is nested too deeply", id="a hundred thousand hyphens"),
     ],
 )
 def test_what_is_no_configuration_is_told_of_with_its_place(text: str, problem: str) -> None:
@@ -385,7 +385,7 @@ def test_admin_address_is_found_without_the_rest(tmp_path: Path, text: str, addr
             "admin: {listen: '${UNSET}'}",
             "config.yaml:1:17: admin.listen: the value needs the environment variable UNSET",
         ),
-        ("admin: [", "does not go on as braces or brackets do"),
+        ("admin: [", "breaks off inside braces or brackets"),
     ],
     ids=["port alone", "variable that is unset", "no YAML"],
 )
@@ -428,7 +428,7 @@ def test_password_in_an_egress_proxy_that_cannot_be_used_is_not_told() -> None:
 def test_problem_of_a_listener_that_routes_share_is_told_with_its_place() -> None:
     text = _VALID.replace("listen: 127.0.0.1:8080", "listener: locl\n    match: {path: switch}")
     assert _problems(f"listeners: {{local: {{listen: '127.0.0.1:8080'}}}}\n{text}") == [
-        "config.yaml:1:13: listeners.local: is used by no route; write listener: local in one, or take it out",
+        "config.yaml:1:13: listeners.local: is used by no route; write listener: local in one, or remove it",
         'config.yaml:11:15: routes[0].listener: "locl" names no listener; did you mean "local"?',
         (
             'config.yaml:12:19: routes[0].match.path: "switch" does not begin with a slash; write a path such as '

@@ -1,7 +1,7 @@
 """
-Where to listen and where to send: addresses and origins, parsed strictly and written back in one form.
+Addresses to listen on and origins to send to, parsed strictly and written in one form.
 
-Knows no resolver: a name counts as loopback only where a standard says that it is (RFC 6761 §6.3).
+Knows no resolver: a name counts as loopback only if a standard says so (RFC 6761 §6.3).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _DOT_SEGMENT: Final = re.compile(r"(?:^|/)(?:\.|%2[Ee]){1,2}(?:/|$)")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Address:
-    """A place to listen on: an IP address or a name, without brackets, and a port (0: the system chooses)."""
+    """An address to listen on: an IP address or a name, without brackets, and a port (0: the system chooses)."""
 
     host: str
     port: int
@@ -43,11 +43,11 @@ class Address:
 
     @property
     def is_loopback(self) -> bool:
-        """Tell whether only this machine (or pod) can reach it."""
+        """Return whether only this machine (or pod) can reach it."""
         return is_loopback_host(self.host)
 
     def clashes_with(self, other: Address) -> bool:
-        """Tell whether both cannot be bound at once: the same port on hosts that cover one another."""
+        """Return whether the two cannot be bound together: the same port on overlapping hosts."""
         if self.port != other.port or self.port == 0:
             return False
         return any(
@@ -58,7 +58,7 @@ class Address:
 
 
 ADMIN_ADDRESS: Final = Address(host="127.0.0.1", port=9901)
-"""Where admin listens by default: Envoy's customary port, so that dashboards and habits fit."""
+"""The default address of the admin listener; its port is the one that Envoy's admin interface customarily has."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,18 +79,18 @@ class Origin:
 
     @property
     def host_header(self) -> str:
-        """Return the value of Host (RFC 9110 §7.2): the port only where it is not the scheme's own."""
+        """Return the value of Host (RFC 9110 §7.2); the port is left out if it is the scheme's own."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if self.port == _DEFAULT_PORTS[self.scheme] else f"{host}:{self.port}"
 
     @property
     def is_loopback(self) -> bool:
-        """Tell whether it is on this machine (or in this pod)."""
+        """Return whether it is on this machine (or in this pod)."""
         return is_loopback_host(self.host)
 
 
 def is_loopback_host(host: str) -> bool:
-    """Tell whether a host is loopback by its address, or by being `localhost` or under it (RFC 6761 §6.3)."""
+    """Return whether a host is a loopback address, `localhost` or a name under it (RFC 6761 §6.3)."""
     try:
         address = ip_address(host)
     except ValueError:
@@ -102,7 +102,7 @@ def is_loopback_host(host: str) -> bool:
 
 
 def parse_address(text: str) -> Address:
-    """Return the address that `host:port` or `[IPv6]:port` says. Raises InvalidValueError."""
+    """Return the address of `host:port` or `[IPv6]:port`. Raises InvalidValueError."""
     match = _ADDRESS.fullmatch(text)
     if match is None:
         if text.count(":") > 1 and "[" not in text:
@@ -147,7 +147,7 @@ def parse_origin(text: str) -> Origin:
             "has a character in its path that a URL may not have there; percent-encode it (RFC 3986 §2.1)"
         )
     if _DOT_SEGMENT.search(path):
-        raise InvalidValueError("has a . or .. segment in its path; write the path that is meant")
+        raise InvalidValueError("has a . or .. segment in its path; write the path without it")
     return Origin(scheme=scheme, host=host, port=port, base_path=path)
 
 
@@ -172,9 +172,9 @@ def _parse_url(text: str, *, example: str) -> tuple[str, str, int, re.Match[str]
         raise InvalidValueError(f"has a scheme other than https and http; write one such as {example}")
     authority = match["authority"]
     if "@" in authority:
-        raise InvalidValueError(f"has a user or password before the host; leave it out, as in {example}")
+        raise InvalidValueError(f"has a user or password before the host; remove it, as in {example}")
     if match["fragment"] is not None:
-        raise InvalidValueError("has a fragment (from the #), which is never sent; leave it out")
+        raise InvalidValueError("has a fragment (from the #), which is never sent; remove it")
     if not authority:
         raise InvalidValueError(f"names no host; write one such as {example}")
     host, port = _host_and_port(authority, _DEFAULT_PORTS[scheme])
@@ -190,7 +190,7 @@ def _host_and_port(authority: str, default_port: int) -> tuple[str, int]:
         if _is_ipv6(authority):
             raise InvalidValueError("has an IPv6 address without brackets; write it as in https://[2001:db8::1]:8443")
         raise InvalidValueError(
-            "has no valid host and port; write a host, and a port from 1 to 65535 after a colon where needed"
+            "has no valid host and port; write a host, and a port from 1 to 65535 after a colon if it is not the scheme's own"
         )
     port = int(match["port"])
     if not 0 < port <= _HIGHEST_PORT:
@@ -238,7 +238,7 @@ def _is_ipv6(host: str) -> bool:
 
 
 def _covered(host: str) -> tuple[tuple[int, str], ...]:
-    """Return (IP version, address) of what a host covers, as far as it alone tells; version 0 is a name, * is every one."""
+    """Return (IP version, address) of what a host covers, without resolving it; version 0 is a name, `*` every address."""
     try:
         address = ip_address(host)
     except ValueError:

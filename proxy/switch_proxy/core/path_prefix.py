@@ -1,5 +1,5 @@
 """
-The path that a route of a shared listener answers for: whole segments, in one canonical form.
+The beginning of a path, by which routes are told apart: whole segments, in one canonical form.
 
 Two paths are the same if their segments are, after RFC 3986 §6.2.2: percent-encoded unreserved characters are decoded,
 other escapes are in upper case. Letters keep their case, and a slash at the end means nothing.
@@ -20,7 +20,7 @@ _UNRESERVED: Final = re.compile(r"[A-Za-z0-9\-._~]")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PathPrefix:
-    """The segments that the path of a request must begin with; none at all match every path."""
+    """The segments that the path of a request must begin with; without segments, it matches every path."""
 
     segments: tuple[str, ...]
 
@@ -50,7 +50,7 @@ def parse_path_prefix(text: str) -> PathPrefix:
     if "//" in text:
         raise InvalidValueError("has an empty segment (//); write one slash in its place", is_safe_to_echo=True)
     if any(segment in {".", ".."} for segment in segments):
-        raise InvalidValueError("has a . or .. segment; write the path that is meant", is_safe_to_echo=True)
+        raise InvalidValueError("has a . or .. segment; write the path without it", is_safe_to_echo=True)
     return PathPrefix(segments=tuple(segments))
 
 

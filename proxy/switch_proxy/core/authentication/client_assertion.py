@@ -36,7 +36,7 @@ class AssertionSource:
 def refuse_assertion_in_the_clear(value: object) -> None:
     """Raise InvalidValueError if a value may be the assertion itself."""
     if isinstance(value, str):
-        raise InvalidValueError(f"is text where keys belong; write {_FORM}")
+        raise InvalidValueError(f"is text instead of keys; write {_FORM}")
 
 
 def _plan(section: AssertionSource) -> SourcePlan:

@@ -60,7 +60,7 @@ class SecretSource:
         if len(given) > 1:
             yield Problem(text=f"has both file and env; keep one: {FORM}")
         elif not given:
-            yield Problem(text=f"names no file and no variable; write {FORM}")
+            yield Problem(text=f"has neither file nor env; write {FORM}")
 
 
 def refuse_secret_in_the_clear(value: object) -> None:
@@ -69,7 +69,7 @@ def refuse_secret_in_the_clear(value: object) -> None:
         return
     if not isinstance(value, Mapping):
         raise InvalidValueError(f"is a secret in the clear, which does not belong in this file; write {FORM}")
-    # The key is not named: what stands there by mistake may be the secret.
+    # The key is not named, because it may be the secret itself.
     if not value.keys() <= {"file", "env"}:
         raise InvalidValueError(f"has a key other than file and env; write {FORM}")
 

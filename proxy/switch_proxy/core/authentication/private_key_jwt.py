@@ -66,7 +66,9 @@ class PrivateKeySettings:
 def refuse_key_in_the_clear(value: object) -> None:
     """Raise InvalidValueError if a value may be the private key itself."""
     if isinstance(value, str):
-        raise InvalidValueError(f"is text where keys belong, and a key does not belong in this file; write {_FORM}")
+        raise InvalidValueError(
+            f"is text instead of keys, and a private key does not belong in this file; write {_FORM}"
+        )
 
 
 def _plan(section: PrivateKeySettings) -> SourcePlan:

@@ -102,7 +102,7 @@ def find_authentication_problems(values: Mapping[str, Any]) -> Iterator[Problem]
                 yield Problem(path=(key,), text=text, about=About.ABSENCE if value is None else About.VALUE)
         elif value is not None and key not in (*method.keys, *_KEYS_OF_ALL):
             names = " or ".join(sorted(each.name for each in METHODS.values() if key in each.keys))
-            text = f"is not used with auth_method {method.name}; take it out, or write auth_method: {names}"
+            text = f"is not used with auth_method {method.name}; remove it, or write auth_method: {names}"
             yield Problem(path=(key,), text=text)
 
 

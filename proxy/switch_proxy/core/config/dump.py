@@ -1,4 +1,4 @@
-"""Settings back to the plain values they are written as: for the defaults in config.schema.json, and for round trips."""
+"""From settings back to plain values as they are written, for the defaults in config.schema.json and for round trips."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from switch_proxy.core.path_prefix import PathPrefix
 
 
 def dump_model(model: Any) -> dict[str, object]:
-    """Return a model of core/config/models/ as keys with plain values, from which core/config/validation.py makes the same again."""
+    """Return a model as keys with plain values; core/config/validation.py reads the same model from them."""
     values = {field.name: _plain(getattr(model, field.name)) for field in fields_of(type(model))}
     if isinstance(model, RouteSettings) and model.listener is not None:
-        # They are refused there, because its listener has them.
+        # These keys are refused on such a route, because its listener has them.
         for section, key in LISTENER_KEYS:
             holder = values if section is None else values[section]
             cast("dict[str, object]", holder).pop(key)

@@ -1,8 +1,9 @@
 """
 `${NAME}`, `${NAME:-default}` and `${NAME:+text}` in the values of a configuration, replaced from the environment.
 
-As in a shell: the default is taken where the variable is unset or empty, the text where it is neither. Unlike in a shell, a variable that is unset
-and has no default is an error, and what a variable holds is not looked at again. `$${` stands for `${` itself.
+`:-` supplies a default if the variable is unset or empty; `:+` substitutes text if it is set and not empty, as in a shell.
+Unlike in a shell, an unset variable without a default is an error, and references inside the value of a variable are not
+replaced. `$${` is `${` itself.
 """
 
 from __future__ import annotations
@@ -25,14 +26,14 @@ _REFERENCE: Final = re.compile(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Interpolation:
-    """A text with its references replaced, and the names of the variables it asked for."""
+    """A text with its references replaced, and the names of the variables that it refers to."""
 
     text: str
     names: tuple[str, ...]
 
 
 def interpolate(text: str, environ: Mapping[str, str]) -> Interpolation:
-    """Replace the references in `text`. Raises InvalidValueError, which names every variable that is unset."""
+    """Replace the references in `text`. Raises InvalidValueError, which names every unset variable."""
     if "${" not in text:
         return Interpolation(text=text, names=())
     names: list[str] = []

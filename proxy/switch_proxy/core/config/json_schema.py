@@ -1,4 +1,4 @@
-"""The JSON Schema of the configuration, made from the models: what editors complete and check by (config.schema.json)."""
+"""The JSON Schema of the configuration, made from the models; editors complete and check with it (config.schema.json)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from switch_proxy.core.config.keys import Field, fields_of
 from switch_proxy.core.config.models import Settings
 
 _DIALECT: Final = "http://json-schema.org/draft-07/schema#"
-"""The newest that all of the YAML language servers read in full."""
+"""The newest dialect that every YAML language server supports in full."""
 
 
 def configuration_schema() -> dict[str, Any]:
@@ -31,17 +31,17 @@ def _model(model: type[Any]) -> dict[str, Any]:
 
 
 def _plain(markdown: str) -> str:
-    """Return a text without the backticks that an editor would show as they are."""
+    """Return a text without backticks, which an editor would show as they are."""
     return markdown.replace("`", "")
 
 
 def _described(field: Field) -> dict[str, Any]:
     schema = {**_value(field), "description": _plain(field.key.text)}
-    # The defaults of a section are told at its keys.
+    # The defaults of a section are at its keys.
     if not field.is_required and field.model is None:
         default = dump_value(field.default)
         schema["default"] = int(default) if isinstance(default, float) and default.is_integer() else default
-    # An example of several keys is not of JSON's form, and the keys have their own.
+    # An example of several keys is not JSON, and the keys have examples of their own.
     if field.key.example is not None and not field.key.example.startswith("{"):
         schema["examples"] = [field.key.example]
     return schema

@@ -39,12 +39,12 @@ class Key:
     """
     One key of a model: what it is for, and the rule of its value.
 
-    `text` stands alone, in editors; `why` is the reason of the default, and what else the reference says. `without` says
-    what is taken if the key is left out and its default is not a value. All three are Markdown.
+    `text` is complete by itself, because editors show it alone; `why` is the reason for the default, for the reference.
+    `without` says what is used if the key is left out and its default is not a value. All three are Markdown.
 
     `rule` is None if the value is a model, or holds models. In a table it is the rule of each value, and `names` that of
     the names. `before` looks at the value of a section before its keys are read and raises InvalidValueError. `example` is
-    a value as it is written in YAML. `former_name` is a name that the key had, for who still writes it.
+    a value as it is written in YAML. `former_name` is a name that the key once had.
     """
 
     text: str
@@ -59,7 +59,7 @@ class Key:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Field:
-    """A key of a model, and what the annotation of its value says: the model it is or holds, a table, a list."""
+    """A key of a model, with what its annotation says: the model that the value is or holds, and whether it is a table or list."""
 
     name: str
     key: Key
@@ -71,12 +71,12 @@ class Field:
 
     @property
     def holds_models(self) -> bool:
-        """Tell whether the value is a table or a list of models."""
+        """Return whether the value is a table or a list of models."""
         return self.model is not None and (self.is_table or self.is_list)
 
 
 def fields_of(model: type[Any]) -> Iterator[Field]:
-    """Return the keys of a model in their order."""
+    """Yield the keys of a model in their order."""
     for field in dataclasses.fields(model):
         # The models have their annotations evaluated, so this is an Annotated, not a text.
         kind, key = get_args(field.type)[:2]
@@ -124,6 +124,6 @@ def _items(field: Field, value: Any) -> Iterable[tuple[object, object]]:
 
 
 def find_problems(model: type[Any], values: Mapping[str, Any]) -> Iterable[Problem]:
-    """Return what is wrong between the values of a model's keys; a value that is invalid in itself is absent."""
+    """Return the problems between the values of a model's keys; an invalid value is absent from `values`."""
     finder: Callable[[Mapping[str, Any]], Iterable[Problem]] | None = getattr(model, "find_problems", None)
     return () if finder is None else finder(values)

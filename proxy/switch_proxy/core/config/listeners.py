@@ -1,8 +1,7 @@
 """
-The listeners of a configuration, each with its routes: what the data plane is built from.
+The listeners of a configuration, each with its routes; the data plane is built from them.
 
-A route that has `listen` is a listener with that one route. Those of `listeners` come after them, with the routes that
-name them.
+A route with `listen` is a listener with that one route. The listeners of `listeners` follow, with the routes that name them.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ _PROXY_NAME = "switch-proxy"
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RouteModel:
     """
-    A route, and which requests of its listener it is for.
+    A route, with the requests that it matches.
 
     `match_segments` are in the canonical form of core/path_prefix.py, empty for every path; `match_host` is in lower case,
     without port, brackets and a dot at its end, None for every host. The limits of `settings` are complete: those on the

@@ -1,4 +1,4 @@
-"""One thing that is wrong with a configuration: found by a rule, a model or the YAML tree, and shown to the operator."""
+"""A problem of a configuration, found by a rule, a model or the YAML tree and shown to the operator."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Mark:
 
 
 class About(Enum):
-    """What at the path of a problem is wrong."""
+    """What is wrong at the path of a problem: the value, the key, or that there is none."""
 
     VALUE = "value"
     KEY = "key"
@@ -32,11 +32,11 @@ class About(Enum):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
     """
-    One problem: the `path` of what is wrong, and in `text` what is wrong and what would be right.
+    One problem: `text` says what is wrong at `path` and what would be right.
 
-    A model finds problems with paths that begin at itself, and about a value with a text that goes on after the value:
-    "is not a duration; write …". The reader puts in front of both what it alone knows: the path to the model, and the value,
-    if it `is_safe_to_echo`, because it is of a kind that cannot be a secret. `source` and `mark` are of the file.
+    A model reports paths that begin at itself. If the problem is about a value, its text is a predicate: "is not a duration;
+    write …". The reader adds what it alone knows: the path to the model, and before the text the value, if it
+    `is_safe_to_echo` because its kind cannot be a secret. `source` and `mark` are the place in the file.
     """
 
     path: Path = ()
@@ -61,7 +61,7 @@ def render_path(path: Path) -> str:
     """
     Return a path as people write it: `routes[0].listen`.
 
-    A key that is no plain word is cut where it stops being one: `{client_secret:hunter2}` is a key in YAML, and a slip.
+    A key is cut after its first plain word, because it may hold a secret: to YAML, `{client_secret:hunter2}` is one key.
     """
     rendered = ""
     for part in path:

@@ -1,4 +1,4 @@
-"""The rules that single values of a configuration are held to: how each is read, and what an editor can check of it."""
+"""The rules of single values in a configuration: how each is parsed, and what an editor can check."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ _ABSOLUTE_URI: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[A-Za-z0-9\-._~!$&'(
 
 
 def is_name(value: object) -> TypeGuard[str]:
-    """Tell whether a value can be the name of a credential or a route."""
+    """Return whether a value can be the name of a credential, a listener or a route."""
     return isinstance(value, str) and _NAME.fullmatch(value) is not None
 
 
 def parse_address_or_off(value: object) -> Address | None:
-    """Return the address a value says, None where it says off. Raises InvalidValueError."""
+    """Return the address of a value, None if it is off. Raises InvalidValueError."""
     return None if value is None or is_off(value) else _address(value)
 
 
 def parse_name(value: object) -> str:
-    """Return the name of a credential or a route. Raises InvalidValueError."""
+    """Return the name of a credential, a listener or a route. Raises InvalidValueError."""
     text = parse_text(value)
     if not is_name(text):
         raise InvalidValueError(
@@ -53,24 +53,22 @@ def parse_name(value: object) -> str:
 
 
 def parse_text(value: object) -> str:
-    """Return text of one line without spaces around it. Raises InvalidValueError."""
+    """Return one line of text without spaces around it. Raises InvalidValueError."""
     if value is None:
         raise InvalidValueError("is empty; write a value")
     if not isinstance(value, str):
-        raise InvalidValueError("is not text; put it in quotes if it is meant as it stands")
+        raise InvalidValueError("is not text; put it in quotes if it is the value you mean")
     if not value.isprintable():
-        raise InvalidValueError(
-            "has a character that cannot be seen (a line end, a tab or a special space); take it out"
-        )
+        raise InvalidValueError("has an invisible character (a line end, a tab or a special space); remove it")
     if not value.strip():
         raise InvalidValueError("is empty; write a value")
     if value != value.strip():
-        raise InvalidValueError("has a space at its start or end; leave it out")
+        raise InvalidValueError("has a space at its start or end; remove it")
     return value
 
 
 def _text_or_none(value: object) -> str | None:
-    """Take empty text for none at all, for that is what `${NAME:-}` gives where the variable is not set."""
+    """Return text, None if it is empty: `${NAME:-}` is empty if the variable is not set."""
     return None if value is None or value == "" else parse_text(value)
 
 
@@ -96,7 +94,7 @@ def _pseudonym(value: object) -> str | None:
     text = parse_text(value)
     if _TOKEN.fullmatch(text) is None:
         raise InvalidValueError(
-            "cannot stand in a Via line; write letters, digits and hyphens (RFC 9110 §7.6.3), or off"
+            "cannot be used in a Via line; write letters, digits and hyphens (RFC 9110 §7.6.3), or off"
         )
     return text
 
@@ -129,9 +127,7 @@ def _request_host_or_none(value: object) -> str | None:
     if text is None:
         return None
     if re.search(r"(\]|^[^:]*):[0-9]*$", text):
-        raise InvalidValueError(
-            "has a port; leave it out, because hosts are compared without ports", is_safe_to_echo=True
-        )
+        raise InvalidValueError("has a port; remove it, because hosts are compared without ports", is_safe_to_echo=True)
     host = text[1:-1] if text.startswith("[") and text.endswith("]") else text
     return parse_host(host).removesuffix(".")
 
@@ -151,7 +147,7 @@ def _issuer(value: object) -> str | None:
     if text is not None:
         parse_endpoint(text)
         if "?" in text:
-            raise InvalidValueError("has a query (from the ?), which an issuer never has (RFC 8414 §2); leave it out")
+            raise InvalidValueError("has a query (from the ?), which an issuer never has (RFC 8414 §2); remove it")
     return text
 
 
@@ -178,7 +174,7 @@ def _field_name(value: object) -> str:
 def _field_value(value: object) -> str:
     text = parse_text(value)
     if not text.isascii():
-        raise InvalidValueError("has a character outside ASCII, which a header field may not have; take it out")
+        raise InvalidValueError("has a character outside ASCII, which a header field may not have; remove it")
     return text
 
 
@@ -187,11 +183,11 @@ def _host_or_none(value: object) -> str | None:
     return None if text is None else parse_host(text)
 
 
-# --- what an editor can check of them ------------------------------------------------------------------------------
+# --- with what an editor can check ------------------------------------------------------------------------------
 
 
 def _rule(parse: Callable[[object], object], kind: str, *alternatives: Mapping[str, Any]) -> Rule:
-    """Return a rule whose values look like one of the alternatives, or are text with a `${…}` in it."""
+    """Return a rule whose values match one of the alternatives, or contain `${…}`."""
     if _STRING not in alternatives:
         alternatives = (*alternatives, {"type": "string", "pattern": r"\$\{"})
     return Rule(
@@ -207,7 +203,7 @@ _URL: Final = {"type": "string", "pattern": "^[Hh][Tt][Tt][Pp][Ss]?://"}
 
 
 def duration(lowest: float, highest: float = _DAY) -> Rule:
-    """Return the rule of a duration between two, in seconds. More than a day is a mistaken unit."""
+    """Return the rule of a duration in seconds, within these bounds. More than a day is a wrong unit."""
 
     def parse(value: object) -> float:
         seconds = parse_duration(value)
@@ -225,13 +221,13 @@ def duration(lowest: float, highest: float = _DAY) -> Rule:
 
 
 def count(lowest: int, highest: int) -> Rule:
-    """Return the rule of a whole number between two."""
+    """Return the rule of a whole number within these bounds."""
     number = {"type": "integer", "minimum": lowest, "maximum": highest}
     return _rule(_between(lowest, highest, parse_count), "number", number, {"type": "string", "pattern": "^[0-9]+$"})
 
 
 def size(lowest: int, highest: int = _MIB) -> Rule:
-    """Return the rule of a number of bytes between two."""
+    """Return the rule of a number of bytes within these bounds."""
     pattern = r"^([0-9]+(\.[0-9]+)?|\.[0-9]+) ?(B|kB|KiB|MB|MiB)?$"
     number = {"type": "integer", "minimum": lowest, "maximum": highest}
     return _rule(_between(lowest, highest, parse_size), "size", number, {"type": "string", "pattern": pattern})
@@ -248,13 +244,13 @@ def _between(lowest: int, highest: int, parse: Callable[[object], int]) -> Calla
 
 
 def one_of(*words: str) -> Rule:
-    """Return the rule of a value that is one of some words."""
+    """Return the rule of a value that is one of these words."""
 
     def parse(value: object) -> object:
         word = "off" if is_off(value) else value
         if word not in words:
             raise InvalidValueError(
-                f"is none of the words known here; write one of {', '.join(words)}", is_safe_to_echo=True
+                f"is not one of the values allowed here; write one of {', '.join(words)}", is_safe_to_echo=True
             )
         return word
 
@@ -266,7 +262,7 @@ def _listed(words: Iterable[str]) -> str:
 
 
 def optional_one_of(*words: str) -> Rule:
-    """Return the rule of a value that is one of some words, or none at all."""
+    """Return the rule of a value that is one of these words, or left out."""
     rule = one_of(*words)
 
     def parse(value: object) -> object:
@@ -299,4 +295,4 @@ FIELD_VALUE: Final = _rule(_field_value, "text", _STRING)
 SWITCH: Final = _rule(parse_switch, "switch", {"type": "boolean"}, {"enum": ["true", "false"]})
 WAIT: Final = duration(0)
 TIMEOUT: Final = duration(0.001)
-"""Of at least a millisecond: nothing at all would fail everything."""
+"""At least a millisecond: with zero, every step would fail."""

@@ -1,4 +1,4 @@
-"""Settings told to a person: what goes where, with which credential, and what is not at its default."""
+"""A summary of settings for people: what goes where, with which credential, and what is not at its default."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from switch_proxy.core.tokens import TokenGrant
 
 _WIDTH = 18
-"""Columns of the names on the left."""
+"""Columns of the labels on the left."""
 
 _LONGEST_WORDS = 300
-"""Characters of what a server says that are shown."""
+"""Characters that are shown of what a server sent."""
 
-_TOLD = frozenset(
+_LABELLED = frozenset(
     {
         "name",
         "listen",
@@ -49,7 +49,7 @@ _TOLD = frozenset(
 
 
 def summarize(settings: Settings) -> Iterator[str]:
-    """Return the lines that tell what the proxy will do; neither secrets nor queries of URLs are in them."""
+    """Return lines that say what the proxy will do, without secrets and without queries of URLs."""
     for listener_name, listener in settings.listeners.items():
         yield f"listener {listener_name}"
         yield _line("listens on", _reach(listener.listen))
@@ -80,21 +80,21 @@ _ACCESS = {
 
 
 def describe_grant(grant: TokenGrant) -> Iterator[str]:
-    """Return the lines that tell what a token is like; the token itself is not in them."""
+    """Return lines that describe a token, without the token itself."""
     claims = read_claims(grant.value.reveal())
     yield _line("type", "Bearer, a JWT" if claims is not None else "Bearer, opaque: only the API can read it")
     yield _line(
         "lifetime", f"{_rough(grant.lifetime)}, replaced after {_rough(grant.lifetime * REFRESH_EARLIEST)} or later"
     )
     if claims is not None:
-        yield _line("issuer", _words([claims.get("iss")]) or "not told")
-        yield _line("audience", _words(audiences(claims)) or "not told")
-    told = [*(grant.scope or "").split(), *(scopes(claims) if claims is not None else ())]
-    yield _line("scope", _words(dict.fromkeys(told)) or "not told")
+        yield _line("issuer", _words([claims.get("iss")]) or "unknown")
+        yield _line("audience", _words(audiences(claims)) or "unknown")
+    names = [*(grant.scope or "").split(), *(scopes(claims) if claims is not None else ())]
+    yield _line("scope", _words(dict.fromkeys(names)) or "unknown")
 
 
 def find_idle_credentials(settings: Settings) -> list[str]:
-    """Return the names of the credentials that no route uses: tokens are fetched, and paid for, in vain."""
+    """Return the names of the credentials that no route uses: their tokens are fetched, and paid for, for nothing."""
     used = {route.credential for route in settings.routes}
     return [name for name in settings.credentials if name not in used]
 
@@ -104,7 +104,7 @@ def _rough(seconds: float) -> str:
 
 
 def _words(texts: Iterable[object]) -> str:
-    """Return texts that a server sent as one that can be shown: short, and of characters that can be seen."""
+    """Return texts that a server sent, joined, cut short and with printable characters only."""
     words = " ".join(text for text in texts if isinstance(text, str))
     shown = "".join(character if character.isprintable() else "?" for character in words[:_LONGEST_WORDS])
     return shown if len(words) <= _LONGEST_WORDS else f"{shown}…"
@@ -147,12 +147,12 @@ def _not_by_default(model: Any) -> Iterator[str]:
 def _changes(model: Any, above: str) -> Iterator[tuple[str, str, str]]:
     for field in fields_of(type(model)):
         value = getattr(model, field.name)
-        if field.name in _TOLD or (value is None and field.model is not None):
+        if field.name in _LABELLED or (value is None and field.model is not None):
             continue
         if field.model is not None:
             yield from _changes(value, f"{above}{field.name}.")
         elif value != field.default:
-            # Of further parameters the names are enough: a value may be less public than it looks.
+            # Only the names of further parameters: a value may be less public than it looks.
             shown = ", ".join(value) if field.is_table or field.is_list else _shown(value)
             yield (
                 f"{above}{field.name}",

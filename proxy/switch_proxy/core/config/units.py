@@ -1,7 +1,7 @@
 """
-Durations, sizes, counts and switches as people write them in a configuration, and durations as people read them.
+Durations, sizes, counts and switches as they are written in a configuration, and durations as people read them.
 
-Numbers and texts are both taken, for a value that comes from the environment is always text.
+Both numbers and texts are accepted, because a value that comes from the environment is always text.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _SECONDS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, 
 _BYTES: Final = {"B": 1, "kB": 1000, "MB": 1000_000, "KiB": 1024, "MiB": 1024 * 1024, None: 1}
 
 _LONGEST_NUMBER: Final = 40
-"""Characters of text that is still looked at as a number: more is a mistake, and costly to convert."""
+"""Characters of the longest text that is parsed as a number; longer ones are mistakes, and expensive to convert."""
 
 
 def parse_duration(value: object) -> float:
@@ -28,7 +28,7 @@ def parse_duration(value: object) -> float:
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return _finite(value)
     if isinstance(value, str) and len(value) <= _LONGEST_NUMBER and (match := _DURATION.fullmatch(value.strip())):
-        # Rounded, so that 250ms is 0.25 and the sum of a product's errors is not shown to anyone.
+        # Rounded, so that 250ms is 0.25 and errors of the multiplication are never shown.
         return round(float(match[1]) * _SECONDS[match[2]], 9)
     raise InvalidValueError(
         "is not a duration; write a number of seconds (5) or a number with a unit (250ms, 5s, 2m, 1h)",
@@ -68,7 +68,7 @@ def parse_switch(value: object) -> bool:
 
 
 def is_off(value: object) -> bool:
-    """Tell whether a value says `off`, which YAML 1.1 reads, and its tools write, as false."""
+    """Return whether a value is `off`, which tools for YAML 1.1 read and write as false."""
     return value is False or value == "off"
 
 

@@ -1,8 +1,8 @@
 """
-From plain values to Settings, or to everything that is wrong with them at once, in words for the person who wrote them.
+From plain values to Settings, or to all of their problems at once, in words for the person who wrote them.
 
-Knows the models of core/config/models/ by what core/config/keys.py tells of them; knows nothing of files and lines. A value is
-shown in a problem only if it is of a kind that cannot be a secret, and never if it came out of the environment.
+Reads the models of core/config/models/ by their keys (core/config/keys.py); knows nothing about files and lines. A problem
+shows a value only if its kind cannot be a secret, and never if it came from the environment.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ if TYPE_CHECKING:
 _LONGEST_SHOWN: Final = 60
 
 _UNUSABLE: Final = object()
-"""Stands for a value that a problem has been reported of."""
+"""Placeholder for a value with a reported problem."""
 
 
 def read_settings(data: Mapping[str, Any], variables: Mapping[Path, tuple[str, ...]]) -> Settings:
     """
-    Return the settings that plain values say.
+    Return the settings of plain values.
 
-    `variables` has, for each path whose value came out of `${…}`, the names of the variables. Raises ConfigurationError with
-    every problem, as yet without source and mark.
+    `variables` has the names of the variables for each path whose value came from `${…}`. Raises ConfigurationError with
+    every problem, still without source and mark.
     """
     reader = _Reader(data, variables)
-    # First what is wrong between sections, because settings are only made of what fits.
+    # Conflicts between sections first, because Settings refuses to be made with one.
     for problem in find_conflicts(data):
         reader.report(problem)
     settings = reader.model(Settings, data, (), may_be_made=not reader.problems)
@@ -48,7 +48,7 @@ def read_settings(data: Mapping[str, Any], variables: Mapping[Path, tuple[str, .
 
 
 class _Reader:
-    """Reads plain values by the models, and collects what is wrong with them."""
+    """Reads plain values by the models, and collects the problems."""
 
     def __init__(self, data: Mapping[str, Any], variables: Mapping[Path, tuple[str, ...]]) -> None:
         self.problems: list[Problem] = []
@@ -56,9 +56,9 @@ class _Reader:
         self._variables = variables
 
     def model(self, model: type[Any], data: object, path: Path, *, may_be_made: bool = True) -> object:
-        """Return the model that `data` says, _UNUSABLE if it says none."""
+        """Return the model made of `data`, _UNUSABLE if there is a problem."""
         if not isinstance(data, Mapping):
-            return self._add(path, "must be keys with values, one a line, indented below it")
+            return self._add(path, "must be keys with values, one per line and indented below it")
         fields = {field.name: field for field in fields_of(model)}
         values: dict[str, Any] = {}
         for name, field in fields.items():
@@ -96,14 +96,14 @@ class _Reader:
             return self._refuse(path, error)
         if value is None and field.default is None and not field.is_required:
             return None
-        # A section without keys (all of them comments, say) is one that is left out.
+        # A section without keys (all commented out, for example) counts as left out.
         return self.model(field.model, {} if value is None else value, path)
 
     def _table(self, field: Field, value: object, path: Path) -> object:
         if value is None and not field.is_required:
             return field.default
         if not isinstance(value, Mapping):
-            return self._add(path, "must be names with what they name, one a line, indented below it")
+            return self._add(path, "must be names, each with its own keys, one per line and indented below it")
         if not value and field.holds_models and field.is_required:
             return self._add(path, "is empty; write at least one, as in config.example.yaml")
         table = {}
@@ -120,7 +120,7 @@ class _Reader:
         if value is None and not field.is_required:
             return field.default
         if not isinstance(value, (list, tuple)):
-            return self._add(path, "must be a list; begin each of its entries with a hyphen and a space")
+            return self._add(path, "must be a list; start each entry with a hyphen and a space")
         if not value and field.is_required:
             return self._add(path, "is empty; write at least one, as in config.example.yaml")
         items = tuple(self._item(field, item, (*path, index)) for index, item in enumerate(value))
@@ -136,7 +136,7 @@ class _Reader:
             return self._refuse(path, error)
 
     def report(self, problem: Problem) -> None:
-        """Add a problem that a model or a rule has found; one about a value gets the value in front."""
+        """Add a problem that a model or a rule has found; if it is about a value, put the value before its text."""
         if problem.about is not About.VALUE:
             self.problems.append(problem)
             return
@@ -144,7 +144,7 @@ class _Reader:
         value = _value_at(self._data, problem.path)
         text = f"{_subject(value, names, is_safe_to_echo=problem.is_safe_to_echo)} {problem.text}"
         if names:
-            # If a variable holds the secret itself, its name is what the right form needs.
+            # If the variable holds the secret itself, the right form has its name.
             text = text.replace(SECRET_VARIABLE, names[0])
         self.problems.append(replace(problem, text=text))
 
@@ -153,7 +153,7 @@ class _Reader:
         return _UNUSABLE
 
     def _add(self, path: Path, text: str, *, about: About = About.VALUE) -> object:
-        """Add a problem whose text is complete, and return what stands for the value."""
+        """Add a problem with a complete text, and return _UNUSABLE."""
         self.problems.append(Problem(path=path, text=text, about=about))
         return _UNUSABLE
 
@@ -183,23 +183,23 @@ def _subject(value: object, names: tuple[str, ...], *, is_safe_to_echo: bool) ->
 
 
 def _unknown_key(key: str, fields: Mapping[str, Field]) -> str:
-    # Imported here: only for a mistake, which a start without one need not pay for.
+    # Imported here, so that a start without a mistake does not pay for it.
     from difflib import get_close_matches  # noqa: PLC0415
 
     for name, field in fields.items():
         if field.key.former_name == key:
             return f"is not a key here; did you mean {name}?"
-    # clientId, Client-Id and client_id are one key to the person who wrote it.
+    # People write clientId, Client-Id and client_id for the same key.
     plain = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", key).replace("-", "_").lower()
     if close := get_close_matches(plain, fields, n=1, cutoff=0.7):
         return f"is not a key here; did you mean {close[0]}?"
     if places := [place for place, name in _places(Settings, "") if name == plain]:
         return f"is not a key here, but one of {' and of '.join(places)}; write it there"
-    return f"is not a key here; those that are: {', '.join(fields)}"
+    return f"is not a key here; the keys here are: {', '.join(fields)}"
 
 
 def _places(model: type[Any], place: str) -> Iterator[tuple[str, str]]:
-    """Return all keys there are, each with the place it belongs to as people write it."""
+    """Yield every key, each with the path of its section."""
     for field in fields_of(model):
         yield place or "the top level", field.name
         if field.model is not None:

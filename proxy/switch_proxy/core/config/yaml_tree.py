@@ -1,9 +1,9 @@
 """
 A YAML document as a tree with marks, and the way from it to plain values.
 
-The tree is what proxy/switch_proxy/settings.py reads; here `${…}` is replaced, scalars become numbers, switches and text by YAML
-1.2's core schema (so `no` and `off` stay words), merge keys are merged, and what is wrong so far is found: keys given
-twice, tags, variables that are unset.
+proxy/switch_proxy/settings.py builds the tree. Here `${…}` is replaced, scalars become numbers, switches and text by YAML 1.2's
+core schema (so `no` and `off` stay words), merge keys are merged, and the first problems are found: duplicate keys, tags,
+unset variables.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ if TYPE_CHECKING:
 _NULL: Final = frozenset({"", "~", "null", "Null", "NULL"})
 _TRUE: Final = frozenset({"true", "True", "TRUE"})
 _FALSE: Final = frozenset({"false", "False", "FALSE"})
-# Without leading zeros: to some they are octal, and to nobody decimal for sure.
+# Without leading zeros: YAML 1.1 reads such a number as octal, YAML 1.2 as decimal.
 _WHOLE: Final = re.compile(r"[-+]?(?:0|[1-9][0-9]{0,17})")
 _DECIMAL: Final = re.compile(r"[-+]?[0-9]{1,18}\.[0-9]{0,18}")
 
 DEEPEST: Final = 20
-"""Levels that a document may have; the configuration's own are six."""
+"""Levels of a document; a configuration has six."""
 
 _MOST_VALUES: Final = 10_000
-"""Values that a document may come to: aliases of aliases would otherwise fill the memory."""
+"""Values of a document, with aliases resolved: aliases of aliases would otherwise fill the memory."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scalar:
-    """A single value; `is_plain` where it is written without quotes."""
+    """A single value; `is_plain` if it is written without quotes."""
 
     mark: Mark
     tag: str | None
@@ -54,7 +54,7 @@ class Sequence:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
-    """Keys with values, in their order and with those that are there twice."""
+    """Keys with values in their order, duplicates included."""
 
     mark: Mark
     tag: str | None
@@ -65,7 +65,7 @@ Node = Scalar | Sequence | Table
 
 
 UNREADABLE: Final = object()
-"""Stands in the plain values for a value that a problem has been found of."""
+"""Placeholder in the plain values for a value with a problem."""
 
 _TEXT_TAGS: Final = frozenset({None, "!", "tag:yaml.org,2002:str"})
 _TAGS: Final[Mapping[type[Node], frozenset[str | None]]] = {
@@ -78,10 +78,10 @@ _TAGS: Final[Mapping[type[Node], frozenset[str | None]]] = {
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ParsedDocument:
     """
-    The plain values of a document, with what is needed to say where something is wrong.
+    The plain values of a document, with the marks that problems need.
 
-    `problems` is what is wrong so far, each with its mark; `unreadable` has the paths without a value because of it;
-    `variables` has the variables that a value came from.
+    `problems` are those found so far, each with its mark; `unreadable` are the paths that have no value because of one;
+    `variables` are the names of the variables that a value came from.
     """
 
     values: object
@@ -106,7 +106,7 @@ class ParsedDocument:
 
 
 def parse_document(root: Node, environ: Mapping[str, str]) -> ParsedDocument:
-    """Return the plain values of a document, its variables replaced from `environ`, and what is wrong with it so far."""
+    """Return the plain values of a document, its variables replaced from `environ`, and its problems so far."""
     walk = _Walk(environ=environ)
     values = walk.value(root, ())
     return ParsedDocument(
@@ -120,7 +120,7 @@ def parse_document(root: Node, environ: Mapping[str, str]) -> ParsedDocument:
 
 
 class _Walk:
-    """One way through a document, from its top."""
+    """One walk through a document, from its top."""
 
     def __init__(self, *, environ: Mapping[str, str]) -> None:
         self.value_marks: dict[Path, Mark] = {}
@@ -163,12 +163,12 @@ class _Walk:
         return _plain_value(interpolated.text) if node.is_plain and node.tag is None else interpolated.text
 
     def _entries(self, node: Table, path: Path, depth: int = 0) -> dict[str, tuple[Mark, Node]]:
-        """Return a table's own entries and those it merges; its own win, then the earlier merged."""
+        """Return the entries of a table and those that it merges; its own come first, then the earlier merged."""
         entries: dict[str, tuple[Mark, Node]] = {}
         merged: list[Node] = []
         for key_node, value_node in node.entries:
             if not isinstance(key_node, Scalar) or key_node.tag not in _TEXT_TAGS:
-                self._add(path, key_node.mark, "has a key that is no text; write a word as the key")
+                self._add(path, key_node.mark, "has a key that is not text; write a word as the key")
             elif key_node.text == "<<" and key_node.is_plain:
                 merged += value_node.items if isinstance(value_node, Sequence) else (value_node,)
             elif key_node.text in entries:
@@ -181,7 +181,9 @@ class _Walk:
         for other in merged:
             if not isinstance(other, Table):
                 self._add(
-                    path, other.mark, "is to merge (<<) what is no set of keys; name an anchor of one, such as *name"
+                    path,
+                    other.mark,
+                    "merges (<<) something that is not a set of keys; name an anchor of one, such as *name",
                 )
             elif self._may_go_on(other, path, depth=depth + 1):
                 for key, entry in self._entries(other, path, depth + 1).items():
@@ -193,15 +195,15 @@ class _Walk:
             self._add(
                 path,
                 node.mark,
-                "has a YAML tag (from the !), which means nothing here; quote a value that begins with !",
+                "has a YAML tag (from the !), which is not supported; quote a value that begins with !",
             )
             return False
         self._left -= 1
         if self._left > 0 and len(path) + depth <= DEEPEST:
             return True
         if self._left >= 0:
-            self._left = 0  # Said once.
-            self._add(path, node.mark, "is too deep, or too much by its aliases, for any configuration; write it out")
+            self._left = 0  # Reported once.
+            self._add(path, node.mark, "is nested too deeply, or too large by its aliases; write it without aliases")
         return False
 
     def _add(self, path: Path, mark: Mark, text: str) -> None:
@@ -209,7 +211,7 @@ class _Walk:
 
 
 def _plain_value(text: str) -> object:
-    """Return what an unquoted scalar means by YAML 1.2's core schema, as far as a configuration needs it."""
+    """Return the value of an unquoted scalar by YAML 1.2's core schema, as far as a configuration needs it."""
     if text in _NULL:
         return None
     if text in _TRUE or text in _FALSE:

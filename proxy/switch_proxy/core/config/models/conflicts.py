@@ -1,4 +1,4 @@
-"""What does not fit together between the sections of a configuration: names, addresses, matches."""
+"""Problems between the sections of a configuration: names, addresses, matches."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -16,7 +16,7 @@ def find_conflicts(data: Mapping[str, Any]) -> Iterator[Problem]:
     """
     Find parts that do not fit together, in values as they are written or in their final form.
 
-    A value that cannot be used by itself is passed over, because that is a problem of its own.
+    An invalid value is skipped, because it is a problem of its own.
     """
     yield from _find_name_conflicts(data)
     yield from _find_address_conflicts(data)
@@ -50,7 +50,7 @@ def _find_name_conflicts(data: Mapping[str, Any]) -> Iterator[Problem]:
             text = "is what the log calls the admin listener; give this one another name"
         elif name in with_own_listener:
             text = (
-                f"is the name of routes[{with_own_listener[name]}], whose own listener is called by it; give this one "
+                f"is the name of routes[{with_own_listener[name]}], whose own listener has that name; give this one "
                 "another name"
             )
         else:
@@ -111,12 +111,12 @@ def _find_listener_conflicts(data: Mapping[str, Any]) -> Iterator[Problem]:
             yield Problem(path=path, text=text, about=About.KEY)
     for name in listeners:
         if is_name(name) and name not in used:
-            text = f"is used by no route; write listener: {name} in one, or take it out"
+            text = f"is used by no route; write listener: {name} in one, or remove it"
             yield Problem(path=("listeners", name), text=text, about=About.KEY)
 
 
 def _usable_match(match: object) -> tuple[object, object] | None:
-    """Return what tells whether two matches are the same, None if this one is unusable in itself."""
+    """Return path and host in a form that can be compared, None if one of them is invalid."""
     if match is not None and not isinstance(match, Mapping):
         return None
     values = _mapping(match)
@@ -128,7 +128,7 @@ def _usable_match(match: object) -> tuple[object, object] | None:
 
 
 def _unknown_name(name: str, known: Mapping[str, object], *, kind: str) -> str:
-    # Imported here: only for a mistake, which a start without one need not pay for.
+    # Imported here, so that a start without a mistake does not pay for it.
     from difflib import get_close_matches  # noqa: PLC0415
 
     names = [candidate for candidate in known if is_name(candidate)]

@@ -55,7 +55,7 @@ _FIELDS_OF_THE_PROXY: Final = frozenset(
         "upgrade",
     }
 )
-"""Header fields of the token request, lower case: they frame it, or carry the client's authentication."""
+"""Header fields of the token request, in lower case, that frame it or authenticate the client."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -220,14 +220,16 @@ class CredentialSettings:
         yield from find_authentication_problems(values)
         for name in values.get("extra_headers", ()):
             if name.lower() in _FIELDS_OF_THE_PROXY:
-                yield Problem(path=("extra_headers",), text=f"has {name}, which the proxy sets itself; leave it out")
+                yield Problem(path=("extra_headers",), text=f"has {name}, which the proxy sets itself; remove it")
         for parameter in values.get("extra_params", ()):
             if parameter == "client_secret":
-                text = f"has a client_secret, and a secret does not belong in this file; take it out and write {SECRET_FORM}"
+                text = (
+                    f"has a client_secret, and a secret does not belong in this file; remove it and write {SECRET_FORM}"
+                )
             elif parameter in _PARAMETERS_WITH_A_KEY:
                 text = f"has {parameter}, which has a key of its own; write it beside extra_params"
             elif parameter in _PARAMETERS_OF_THE_PROXY:
-                text = f"has {parameter}, which the proxy sets itself; leave it out"
+                text = f"has {parameter}, which the proxy sets itself; remove it"
             else:
                 continue
             yield Problem(path=("extra_params",), text=text)
@@ -241,7 +243,7 @@ def _find_endpoint_problems(values: Mapping[str, Any]) -> Iterator[Problem]:
         )
         yield Problem(path=("token_url",), text=text, about=About.ABSENCE)
     elif len(given) > 1:
-        text = "stands beside token_url, and finds the same; keep one of them"
+        text = "is given together with token_url, and either is enough; keep one of them"
         yield Problem(path=("issuer",), text=text)
     for name in given:
         if name in values:

@@ -124,10 +124,10 @@ class RouteSettings:
             text = "is missing; write listen: 127.0.0.1:8080, or listener: NAME for one of those in listeners"
             yield Problem(path=("listen",), text=text, about=About.ABSENCE)
         elif len(given) > 1:
-            text = "stands beside listen, and a route has one listener; keep one of them"
+            text = "is given together with listen, and a route has one listener; keep one of them"
             yield Problem(path=("listener",), text=text, is_safe_to_echo=True)
         if values.get("strip_prefix") and "match" in values and values["match"].path is None:
-            text = "has no prefix to take off; write match: {path: /prefix/} beside it, or take it out"
+            text = "has no prefix to take off; write match: {path: /prefix/} beside it, or remove it"
             yield Problem(path=("strip_prefix",), text=text, is_safe_to_echo=True)
         if "upstream" in values:
             yield from find_plaintext("upstream", values["upstream"], values, why="the access token goes there")
