@@ -347,7 +347,7 @@ def test_each_failure_is_told_by_whose_it_is(status: int, body: bytes, kind: typ
     assert TOKEN not in failure.reason
 
 
-@pytest.mark.parametrize("status", range(200, 600))
+@pytest.mark.parametrize("status", [199, 200, 201, 299, 300, 399, 400, 499, 500, 599])
 def test_no_status_but_200_brings_a_token(status: int) -> None:
     """A whole token response with any other status is not used."""
     if status == 200:

@@ -10,7 +10,7 @@ The data plane: HTTP/1.1 between an app on localhost and one upstream origin, wi
     pool.py                  which upstream connection next
     connector.py             how a new one is opened: names, addresses, TLS
     connect_proxy.py         the tunnel through an egress proxy
-    peer_liveness.py         whether a client that ended its side is gone
+    peer_liveness.py         whether a client that ended its side has closed
     context.py               what all exchanges of a route share
 
 A connection is an asyncio protocol and an exchange is told of its events by plain calls: bytes that arrive on one side

@@ -16,7 +16,7 @@ from switch_proxy.core.errors import RequestError
 from switch_proxy.core.http.problems import Problem, render_problem
 from switch_proxy.http1.client_codec import ClientCodec
 from switch_proxy.http1.exchange import Exchange
-from switch_proxy.http1.peer_liveness import has_departed
+from switch_proxy.http1.peer_liveness import has_peer_closed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -142,7 +142,7 @@ class ClientConnection(asyncio.Protocol):
         if exchange is None or self._is_closing:
             # Requests that wait until the client has read the answers before them are still answered.
             return not self._is_closing and self.is_write_paused
-        if not self.codec.is_request_complete or has_departed(self.transport):
+        if not self.codec.is_request_complete or has_peer_closed(self.transport):
             exchange.on_client_lost()
             return False
         return True
