@@ -206,7 +206,7 @@ async def test_answer_that_is_no_token_is_told(auth: FakeAuthorizationServer) ->
 async def test_token_endpoint_that_does_not_answer_is_given_up_in_time(auth: FakeAuthorizationServer) -> None:
     auth.faults.add(faults.Hang())
     attempt = await try_credential("switch", _credential(auth, timeout=0.05), {"SECRET": _SECRET})
-    assert (attempt.has_token, "did not answer within 0.05 seconds" in attempt.lines[1]) == (False, True)
+    assert (attempt.has_token, "did not respond within 0.05 seconds" in attempt.lines[1]) == (False, True)
 
 
 async def test_credential_without_a_secret_asks_nobody(auth: FakeAuthorizationServer) -> None:

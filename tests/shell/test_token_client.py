@@ -409,16 +409,16 @@ async def test_a_server_that_stops_is_waited_for_as_long_as_configured(
     async with _raw_server(talk) as url:
         failure = await _failure(url, timeout=0.08)
     assert type(failure) is TokenEndpointUnavailableError
-    assert failure.reason.endswith(" did not answer within 0.08 seconds")
+    assert failure.reason.endswith(" did not respond within 0.08 seconds")
 
 
 @pytest.mark.parametrize(
     ("talk", "reason"),
     [
-        pytest.param(_close, "closed the connection without an answer", id="closes"),
-        pytest.param(_close_in_the_head, "closed the connection without an answer", id="closes in the head"),
-        pytest.param(_close_in_the_body, "broke its answer off", id="closes in the body"),
-        pytest.param(_close_before_the_last_chunk, "broke its answer off", id="closes before the last chunk"),
+        pytest.param(_close, "closed the connection without a response", id="closes"),
+        pytest.param(_close_in_the_head, "closed the connection without a response", id="closes in the head"),
+        pytest.param(_close_in_the_body, "broke off its response", id="closes in the body"),
+        pytest.param(_close_before_the_last_chunk, "broke off its response", id="closes before the last chunk"),
         pytest.param(_reset, "", id="resets"),
     ],
 )
@@ -447,7 +447,7 @@ async def test_a_server_that_does_not_speak_http_is_told(
     async with _raw_server(talk) as url:
         failure = await _failure(url)
     assert type(failure) is TokenResponseInvalidError
-    assert failure.reason.endswith("answered with something that is not HTTP/1.1")
+    assert failure.reason.endswith("responded with something that is not HTTP/1.1")
 
 
 async def test_a_port_where_nobody_listens_is_told() -> None:
@@ -483,7 +483,7 @@ def test_any_other_exception_is_told_by_its_kind(error: Exception, kind: type[To
     client = TokenClient(settings=_settings("https://login.example.com/token"), clock=ManualClock(), mask=ignore)
     failure = client._failure_of(error)
     assert type(failure) is kind
-    assert failure.reason == f"the token endpoint login.example.com:443 could not be asked: {told}"
+    assert failure.reason == f"the request to the token endpoint login.example.com:443 failed: {told}"
 
 
 async def test_after_a_failure_the_next_fetch_is_good() -> None:

@@ -219,7 +219,8 @@ async def test_an_egress_proxy_that_refuses_is_told_as_such(tmp_path: Path, auth
         with pytest.raises(TokenEndpointUnavailableError) as caught:
             await client.fetch(SECRET)
     assert (
-        str(caught.value) == f"the egress proxy {address} answered 407 when asked for a tunnel to login.example.com:443"
+        str(caught.value)
+        == f"the egress proxy {address} responded with 407 to the request for a tunnel to login.example.com:443"
     )
 
 

@@ -621,7 +621,7 @@ async def test_a_watch_that_fails_stops_nothing() -> None:
         world.source.put(Secret("second"))
         await world.clock.settle()
         (broken,) = world.told(SecretBroken)
-        assert "the file /secret was not read, for an unexpected RuntimeError" in broken.error
+        assert "the file /secret was not read because of an unexpected RuntimeError" in broken.error
         assert broken.has_last_good is True
         await world.clock.advance(59.9)
         assert world.fetcher.secrets == [SECRET]

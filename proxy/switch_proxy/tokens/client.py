@@ -1,8 +1,8 @@
 """
-The token endpoint's client: one POST, within one time limit, with an answer of bounded size.
+The token endpoint's client: one POST, within one time limit, with a response of bounded size.
 
-Knows aiohttp, and lets nothing of it out: every failure is a TokenFetchError that says what to look at. What to send
-and what an answer means is core/oauth's business, when to ask core/lifecycle.py's.
+It knows aiohttp, and lets no exception of it out: every failure is a TokenFetchError that says what to check. core/oauth
+decides what to send and what a response means, core/lifecycle.py when to send.
 """
 
 from __future__ import annotations
@@ -53,11 +53,11 @@ _NOTHING: Final = Secret("")
 """Mutual TLS authenticates the client, so the request carries no credential."""
 
 _ID_BYTES: Final = 24
-"""Random bytes of an assertion's id: more than any two ever have in common (RFC 7519 §4.1.7)."""
+"""Random bytes of an assertion's id, so many that no two are the same (RFC 7519 §4.1.7)."""
 
 
 class TokenClient:
-    """Asks one credential's token endpoint for tokens."""
+    """Requests tokens from one credential's token endpoint."""
 
     def __init__(
         self, *, settings: CredentialSettings, clock: Clock, mask: Mask, environ: Mapping[str, str] | None = None
@@ -80,7 +80,7 @@ class TokenClient:
         """
         Fetch one token with this secret, key or assertion, within the configured timeout.
 
-        Raises TokenFetchError, or SecretUnavailableError where nothing can be signed with the key.
+        Raises TokenFetchError, or SecretUnavailableError if the key cannot sign.
         """
         client_credential = _NOTHING
         failure: TokenFetchError | SecretUnavailableError
@@ -95,13 +95,13 @@ class TokenClient:
             )
         except (TokenFetchError, SecretUnavailableError) as error:
             failure = error
-        except Exception as error:  # noqa: BLE001 - aiohttp's, asyncio's, ssl's and the resolver's: all become ours
+        except Exception as error:  # noqa: BLE001 - aiohttp's, asyncio's, ssl's and the resolver's errors all become ours
             failure = self._failure_of(error)
         else:
             self._mask("token", grant.value)
             return grant
         self._doubt_token_url(failure)
-        # Outside of the handler, so that the foreign exception, which holds the request, goes no further.
+        # Outside the handler, so that our error does not carry the foreign one, which holds the request.
         raise failure
 
     async def _find_token_url(self) -> str:
@@ -110,19 +110,19 @@ class TokenClient:
             self._found = await self._discover()
             self._found_at = self._clock.now()
         elif self._clock.now() >= self._found_at + METADATA_LIFETIME:
-            # What was found before goes on being used where it cannot be read anew, so there must be time left for it.
+            # If the metadata cannot be read again, the endpoint found before is used, so leave time for the request.
             try:
                 async with asyncio.timeout(self._settings.timeout / 2):
                     self._found = await self._discover()
                 self._found_at = self._clock.now()
-            except Exception:  # noqa: BLE001, S110 - the fetch that follows tells what is wrong
+            except Exception:  # noqa: BLE001, S110 - the request that follows reports what is wrong
                 pass
         self._url = URL(self._found, encoded=True)
         return self._found
 
     async def _discover(self) -> str:
-        for place in metadata_urls(self._settings.issuer or ""):
-            self._url = URL(place, encoded=True)
+        for location in metadata_urls(self._settings.issuer or ""):
+            self._url = URL(location, encoded=True)
             response = await self._send("GET", self._url, None)
             found = parse_metadata(response, settings=self._settings, wall=self._clock.wall())
             if found is not None:
@@ -130,7 +130,7 @@ class TokenClient:
         raise no_metadata(self._settings)
 
     def _doubt_token_url(self, failure: Exception) -> None:
-        """Have the metadata read anew before the next fetch, unless it is only the client that is refused."""
+        """Read the metadata again before the next fetch, unless only the client was refused."""
         is_about_client = isinstance(failure, SecretUnavailableError) or (
             isinstance(failure, TokenRequestRefusedError) and failure.is_about_client
         )
@@ -156,12 +156,12 @@ class TokenClient:
             return secret
         claims = AssertionClaims(
             client_id=self._settings.client_id,
-            # The issuer is what every server must take that has one (RFC 7523bis; OpenID once said the endpoint).
+            # Every server that has an issuer must accept it as audience (RFC 7523bis; OpenID once said the endpoint).
             audience=self._settings.assertion_audience or self._settings.issuer or token_url,
             wall=self._clock.wall(),
             assertion_id=secrets.token_urlsafe(_ID_BYTES),
         )
-        # In a thread: the first one imports what it takes, and a large RSA key takes milliseconds.
+        # In a thread: the first signature imports cryptography, and a large RSA key takes milliseconds.
         assertion = await asyncio.to_thread(method.sign, section_of(self._settings), secret, claims)
         self._mask("client assertion", assertion)
         return assertion
@@ -182,7 +182,7 @@ class TokenClient:
             ssl=context,
             proxy=None if egress is None else URL.build(scheme="http", host=egress.host, port=egress.port),
             proxy_headers=None if secret is None else {"Proxy-Authorization": secret.reveal()},
-            # The secret, and the token, are for the configured endpoint and no other.
+            # Secret and token are for the configured endpoint only.
             allow_redirects=False,
             server_hostname=self._settings.tls.server_name,
         ) as response:
@@ -201,11 +201,11 @@ class TokenClient:
     def _open_session(self) -> aiohttp.ClientSession:
         if self._session is None:
             self._session = aiohttp.ClientSession(
-                # Fetches are far apart: a connection that was kept would be stale by the next one, and a POST that fails
-                # on it may not be sent again by itself (RFC 9110 §9.2.2). For the same reason no address is remembered.
+                # Fetches are far apart: a kept connection would be stale by the next one, and a POST that fails on it
+                # must not be repeated automatically (RFC 9110 §9.2.2). For the same reason no address is cached.
                 connector=aiohttp.TCPConnector(force_close=True, use_dns_cache=False),
                 cookie_jar=aiohttp.DummyCookieJar(),
-                # Without codings, the limit on what is read is the limit on what is held in memory.
+                # Without content codings, the limit on the bytes read is the limit on the memory used.
                 headers={"Accept-Encoding": "identity", "User-Agent": f"switch-proxy/{__version__}"},
                 auto_decompress=False,
                 timeout=aiohttp.ClientTimeout(total=None),
@@ -214,35 +214,33 @@ class TokenClient:
         return self._session
 
     def _failure_of(self, error: Exception) -> TokenFetchError:
-        """Return our error for one of aiohttp's, asyncio's or the system's."""
+        """Return our error for an error of aiohttp, asyncio or the system."""
         place = f"the token endpoint {self._place}"
         match error:
             case TimeoutError():
-                text = f"{place} did not answer within {self._settings.timeout:g} seconds"
+                text = f"{place} did not respond within {self._settings.timeout:g} seconds"
             case TlsFilesError():
                 text = str(error)
             case aiohttp.ClientProxyConnectionError(os_error=cause):
                 text = f"no connection to the egress proxy {self.egress_proxy} could be made: {_reason(cause)}"
             case aiohttp.ClientHttpProxyError(status=status):
-                text = (
-                    f"the egress proxy {self.egress_proxy} answered {status} when asked for a tunnel to {self._place}"
-                )
+                text = f"the egress proxy {self.egress_proxy} responded with {status} to the request for a tunnel to {self._place}"
             case aiohttp.ClientPayloadError():
-                text = f"{place} broke its answer off"
+                text = f"{place} broke off its response"
             case aiohttp.ClientResponseError():
-                return TokenResponseInvalidError(f"{place} answered with something that is not HTTP/1.1")
+                return TokenResponseInvalidError(f"{place} responded with something that is not HTTP/1.1")
             case aiohttp.ServerDisconnectedError():
-                text = f"{place} closed the connection without an answer"
+                text = f"{place} closed the connection without a response"
             case OSError():
                 text = _describe_connection(error, place)
             case aiohttp.ClientError() | ValueError():
-                text = f"{place} could not be asked: {type(error).__name__}"
+                text = f"the request to {place} failed: {type(error).__name__}"
             case _:
-                return TokenFetchError(f"{place} could not be asked: unexpected {type(error).__name__}")
+                return TokenFetchError(f"the request to {place} failed: unexpected {type(error).__name__}")
         return TokenEndpointUnavailableError(text)
 
     async def close(self) -> None:
-        """Close what is open."""
+        """Close the session."""
         if self._session is not None:
             await self._session.close()
             self._session = None
@@ -275,7 +273,7 @@ def _describe_connection(error: OSError, place: str) -> str:
 
 
 async def _read_body(response: aiohttp.ClientResponse) -> tuple[bytes, bool]:
-    """Return the body and True, or as much of it as may be, and False."""
+    """Return the body and True, or its first MAX_BODY bytes and False."""
     body = bytearray()
     while chunk := await response.content.readany():
         body += chunk
@@ -285,7 +283,7 @@ async def _read_body(response: aiohttp.ClientResponse) -> tuple[bytes, bool]:
 
 
 def _reason(error: OSError) -> str:
-    """Return what the system says of an error, in its own words: event loops put it in different ones."""
+    """Return the system's text for an error: event loops word it differently."""
     match error:
         case socket.gaierror(strerror=str(reason)):
             return reason

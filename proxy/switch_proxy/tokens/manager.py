@@ -1,9 +1,9 @@
 """
-One credential's token, kept fresh: feeds core/lifecycle.py with what happens and performs the effects it decides on.
+Keeps one credential's token fresh: passes events to core/lifecycle.py and performs the effects that it returns.
 
-Everything happens on one event loop, and `_feed` never awaits, so state and effects are of one piece. The tasks
-(timer, fetch, secret's watcher) belong to `run`. Readers do no I/O: `peek` compares a clock reading, `acquire` waits
-for a fetch that is under way anyhow; who gives up waiting takes nothing from the others.
+Everything runs on one event loop, and `_feed` never awaits, so state and effects always agree. `run` owns the tasks: timer,
+fetch, watch of the secret. Requests cause no I/O: `peek` compares the time, and `acquire` waits for a fetch that is already
+in flight. A request that gives up waiting does not disturb the others.
 """
 
 from __future__ import annotations
@@ -69,56 +69,55 @@ if TYPE_CHECKING:
     from switch_proxy.core.tokens import AccessToken, TokenGrant
 
 _REREAD_WITHIN: Final = 1.0
-"""Seconds that a fetch waits for its secret to be read anew; a volume that hangs longer must not hold it up."""
+"""Seconds that a fetch waits for its secret to be read again; a volume that hangs must not delay it further."""
 
 _WATCH_AGAIN_AFTER: Final = 60.0
-"""Seconds until the secret's source is watched again, where watching it has failed in a way that nobody foresaw."""
-
+"""Seconds until the secret's source is watched again after an unexpected error."""
 
 _TIMEOUT_GRACE: Final = 5.0
 """
-Seconds after the configured timeout (of each of its requests) in which a fetch must have ended. The fetcher has that timeout itself and tells
-more about it; but where it does not keep to it, this credential must not stand still for ever.
+Seconds after the configured timeout (of each request) after which a fetch is cancelled. The fetcher has that timeout itself
+and reports it better; this limit is for a fetcher that does not keep to it.
 """
 
 
 class TokenFetcher(Protocol):
-    """What asks the authorization server."""
+    """Sends token requests."""
 
     async def fetch(self, secret: Secret) -> TokenGrant:
         """Fetch one token within a time limit of its own. Raises TokenFetchError, SecretUnavailableError."""
 
 
 class CredentialSource(Protocol):
-    """Where the client secret, or what else authenticates the client, comes from."""
+    """Source of what authenticates the client: a secret, a key, an assertion or a certificate."""
 
     source: str
-    """What it is, for people: `the file /…`."""
+    """Its name in messages: `the file /…`."""
     remedy: str
-    """What has to happen where it is refused, for people."""
+    """What would end a refusal, for people: `another content of the file /…`."""
 
     def current(self) -> Secret:
-        """Return the last good secret; no I/O. Raises SecretUnavailableError where there never was one."""
+        """Return the last good secret; no I/O. Raises SecretUnavailableError if there never was one."""
 
     def previous(self) -> Secret | None:
-        """Return the secret to try where the current one is refused, None where there is none; no I/O."""
+        """Return the secret to try if the current one is refused, or None; no I/O."""
 
     async def load(self) -> Outcome:
         """Read the source now."""
 
     async def wait_for_change(self) -> Outcome:
-        """Return what has become of the source once anything has."""
+        """Return the next outcome that is not Unchanged."""
 
 
 class CredentialObserver(Protocol):
-    """Who is told of what happens to a credential; must not block."""
+    """Receives the events of a credential; must not block."""
 
     def on_event(self, event: CredentialEvent) -> None:
         """Take note of an event."""
 
 
 class TokenManager:
-    """Keeps one credential's token fresh, and hands it out."""
+    """Keeps one credential's token fresh and provides it."""
 
     def __init__(
         self,
@@ -143,7 +142,7 @@ class TokenManager:
         self._state = initial_state(clock.now(), min_forced_refresh_interval=settings.min_forced_refresh_interval)
         self._tasks: asyncio.TaskGroup | None = None
         self._timer: asyncio.Task[None] | None = None
-        self._answer_changed = asyncio.Event()
+        self._decision_changed = asyncio.Event()
         self._secret_error: str | None = None
         self._has_secret = False
         self._uses_previous = False
@@ -163,19 +162,19 @@ class TokenManager:
         """
         Return a usable token of a generation after `newer_than`, waiting at most `timeout` seconds for a fetch.
 
-        Raises TokenUnavailableError: at once where no fetch is under way that could be waited for.
+        Raises TokenUnavailableError: immediately if no fetch is in flight.
         """
         try:
             async with asyncio.timeout(timeout):
                 while True:
-                    self._do_what_is_due()
+                    self._tick_if_due()
                     match decide_request(self._state, self._clock.now(), newer_than=newer_than):
                         case Serve(token=token):
                             return token
                         case Refuse(reason=reason, retry_after=retry_after):
                             raise TokenUnavailableError(credential=self._name, reason=reason, retry_after=retry_after)
                         case Wait():
-                            await self._answer_changed.wait()
+                            await self._decision_changed.wait()
         except TimeoutError:
             reason = f"no access token within {timeout:g} seconds: the token request is still under way"
             if self._state.error is not None:
@@ -183,7 +182,7 @@ class TokenManager:
         raise TokenUnavailableError(credential=self._name, reason=reason, retry_after=SHORTEST_RETRY_AFTER)
 
     def reject(self, generation: int) -> None:
-        """Say that the upstream answered 401 to the token of this generation; `acquire` one newer than it to go on."""
+        """Report that the upstream refused the token of this generation (401)."""
         if self._tasks is not None:
             self._feed(Rejected(generation=generation))
 
@@ -193,19 +192,19 @@ class TokenManager:
         """Keep the token fresh until cancelled. To be run once."""
         async with asyncio.TaskGroup() as tasks:
             try:
-                await self._look_at_secret(self._credential_source.load())
+                await self._handle_reading(self._credential_source.load())
                 self._tasks = tasks
                 self._feed(Ticked())
                 while True:
-                    if await self._look_at_secret(self._credential_source.wait_for_change()):
+                    if await self._handle_reading(self._credential_source.wait_for_change()):
                         self._feed(CredentialsChanged())
             finally:
-                # Before the tasks are cancelled, so that they can tell the end from a mishap.
+                # Clear first, so that tasks can tell a shutdown from an unexpected cancellation.
                 self._tasks = None
                 self._feed(Stopping())
 
     def status(self) -> CredentialStatus:
-        """Return what can be said of the credential now."""
+        """Return the credential's status now."""
         return status_of(
             self._state,
             self._clock.now(),
@@ -235,7 +234,7 @@ class TokenManager:
         now = self._clock.now()
         before = self._state
         self._state, effects = step(before, event, now, self._random())
-        self._tell_of_fetch(before, self._state, now)
+        self._report_fetch(before, self._state, now)
         for effect in effects:
             self._perform(effect)
 
@@ -250,11 +249,11 @@ class TokenManager:
                 self._token = token
                 self._usable_until = token.usable_until
             case WakeWaiters():
-                self._answer_changed.set()
-                self._answer_changed = asyncio.Event()
+                self._decision_changed.set()
+                self._decision_changed = asyncio.Event()
 
-    def _do_what_is_due(self) -> None:
-        """Do what a timer would do that is late: the machine may have slept."""
+    def _tick_if_due(self) -> None:
+        """Do the timer's work if it is late: the machine may have slept."""
         at = wake_at(self._state)
         if at is not None and self._tasks is not None and self._clock.now() >= at:
             self._feed(Ticked())
@@ -268,7 +267,7 @@ class TokenManager:
 
     async def _tick_at(self, at: float) -> None:
         await self._clock.sleep_until(at)
-        # No longer the timer: what follows may set the next one, and must not cancel this task.
+        # Forget this task first: `_feed` may set the next timer, and must not cancel this task.
         self._timer = None
         self._feed(Ticked())
 
@@ -282,8 +281,8 @@ class TokenManager:
         event: Event
         try:
             async with asyncio.timeout(self._longest_fetch):
-                await self._read_secret_anew()
-                event = Fetched(grant=await self._ask())
+                await self._reread_secret()
+                event = Fetched(grant=await self._request_grant())
         except (TokenFetchError, SecretUnavailableError) as error:
             event = Failed(error=_without_frames(error))
         except TimeoutError:
@@ -293,23 +292,23 @@ class TokenManager:
         except asyncio.CancelledError:
             if self._tasks is None:
                 raise
-            # Not from us: something below has been cancelled and let it through.
+            # Not a shutdown: something below was cancelled and let the error through.
             event = Failed(error=TokenFetchError("the token request was cancelled from within; a defect of the proxy"))
-        except Exception as error:  # noqa: BLE001 - a fetch that fails in any way is a failed fetch, never the end
+        except Exception as error:  # noqa: BLE001 - any error is a failed fetch, and never ends the task
             event = Failed(error=TokenFetchError(f"unexpected {_locate(error)}; a defect of the proxy"))
         self._feed(event)
 
-    async def _read_secret_anew(self) -> None:
-        """Read the source as it is now: an assertion may be replaced just before it ends, and seen a moment later."""
+    async def _reread_secret(self) -> None:
+        """Read the source again: an assertion may have been replaced after the last poll."""
         try:
             async with asyncio.timeout(_REREAD_WITHIN):
                 outcome = await self._credential_source.load()
-        except Exception:  # noqa: BLE001 - whatever it is, the watch meets it too, and tells
+        except Exception:  # noqa: BLE001 - the watch meets the same error and reports it
             return
         self._take(outcome)
 
-    async def _ask(self) -> TokenGrant:
-        """Ask with the current secret, and with the previous one where that is refused. Raises as the fetcher does."""
+    async def _request_grant(self) -> TokenGrant:
+        """Request a token with the current secret, and with the previous one if that is refused. Raises as the fetcher does."""
         refusals: list[TokenRequestRefusedError] = []
         current = self._credential_source.current()
         for secret in secrets_to_try(current, self._credential_source.previous(), refusals=self._state.refusals):
@@ -323,7 +322,7 @@ class TokenManager:
                 if refusals:
                     error_text = describe(refusals[0])
                     source, is_first_occurrence = self._credential_source.source, not self._uses_previous
-                    self._tell(
+                    self._emit(
                         SecretRefused(
                             credential=self._name,
                             source=source,
@@ -335,17 +334,17 @@ class TokenManager:
                 return grant
         raise refusals[0]
 
-    def _tell_of_fetch(self, before: TokenState, after: TokenState, now: float) -> None:
+    def _report_fetch(self, before: TokenState, after: TokenState, now: float) -> None:
         if not isinstance(before.phase, Fetching):
             return
         duration = now - before.phase.since
         next_at = wake_at(after)
         next_in = 0.0 if next_at is None else next_at - now
         if after.failures > before.failures and after.error is not None:
-            self._tell_of_failure(before, after, after.error, now=now, duration=duration, next_in=next_in)
+            self._report_failure(before, after, after.error, now=now, duration=duration, next_in=next_in)
         elif after.token is not None and after.token is not before.token:
             self._fetches[FETCHED] += 1
-            self._tell(
+            self._emit(
                 TokenRefreshed(
                     credential=self._name,
                     generation=after.token.generation,
@@ -356,12 +355,12 @@ class TokenManager:
                 )
             )
 
-    def _tell_of_failure(
+    def _report_failure(
         self, before: TokenState, after: TokenState, error: FetchFailure, *, now: float, duration: float, next_in: float
     ) -> None:
         self._fetches[error.outcome] = self._fetches.get(error.outcome, 0) + 1
         token = usable_token(after, now)
-        self._tell(
+        self._emit(
             TokenRefreshFailed(
                 credential=self._name,
                 outcome=error.outcome,
@@ -378,13 +377,13 @@ class TokenManager:
 
     # --- the secret ------------------------------------------------------------------------------------------------
 
-    async def _look_at_secret(self, reading: Awaitable[Outcome]) -> bool:
-        """Wait for a reading of the secret and tell of what it came to; return whether there is another secret."""
+    async def _handle_reading(self, reading: Awaitable[Outcome]) -> bool:
+        """Wait for a reading of the secret and report its outcome; return whether the secret has changed."""
         try:
             outcome = await reading
-        except Exception as error:  # noqa: BLE001 - whatever it is, the token there is must be kept fresh
+        except Exception as error:  # noqa: BLE001 - the token must be kept fresh whatever happens
             outcome = Broken(
-                error=f"{self._credential_source.source} was not read, for an unexpected {_locate(error)}",
+                error=f"{self._credential_source.source} was not read because of an unexpected {_locate(error)}",
                 has_last_good=self._has_secret,
             )
             self._take(outcome)
@@ -401,36 +400,36 @@ class TokenManager:
             case Changed():
                 self._secret_error = None
                 is_first, self._has_secret = not self._has_secret, True
-                self._tell(SecretReloaded(credential=self._name, source=source, is_first=is_first))
+                self._emit(SecretReloaded(credential=self._name, source=source, is_first=is_first))
                 return True
             case Broken(error=error, has_last_good=has_last_good):
                 self._secret_error = error
-                self._tell(SecretBroken(credential=self._name, source=source, error=error, has_last_good=has_last_good))
+                self._emit(SecretBroken(credential=self._name, source=source, error=error, has_last_good=has_last_good))
                 return False
             case Restored():
                 self._secret_error = None
-                self._tell(SecretRestored(credential=self._name, source=source))
+                self._emit(SecretRestored(credential=self._name, source=source))
                 return False
             case _:
                 assert_never(outcome)
 
-    def _tell(self, event: CredentialEvent) -> None:
+    def _emit(self, event: CredentialEvent) -> None:
         try:
             self._observer.on_event(event)
-        except Exception as error:  # noqa: BLE001 - who only watches must not stop what is watched
-            # The one of asyncio's ways to tell that needs no logger; without the exception, whose text may hold anything.
+        except Exception as error:  # noqa: BLE001 - an observer must not stop what it observes
+            # Reported by asyncio's handler, which needs no logger; without the exception, whose text may hold a secret.
             message = f"the observer of credential {self._name} failed at {event.name}: unexpected {_locate(error)}"
             asyncio.get_running_loop().call_exception_handler({"message": message})
 
 
 def _without_frames(error: FetchFailure) -> FetchFailure:
-    """Return an error that is to be kept without the frames it came through, which hold the secret and the answer."""
+    """Return the error without its frames, which hold the secret and the response, so that it can be kept."""
     error.__traceback__ = error.__context__ = error.__cause__ = None
     return error
 
 
 def _locate(error: BaseException) -> str:
-    """Return what an exception is and where it came from; its text may hold anything and is left out."""
+    """Return the type of an exception and where it was raised, without its text, which may hold a secret."""
     place = ""
     traceback = error.__traceback__
     while traceback is not None:

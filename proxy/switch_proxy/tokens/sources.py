@@ -1,9 +1,8 @@
 """
-What clients authenticate with, from files and environment variables: secrets, keys, assertions, certificates.
+Sources of what authenticates the client: secrets, keys, assertions and certificates from files and environment variables.
 
-How a file is read and watched is watched_files.py's business. If several sources belong together (a secret and the one
-before it, a key and the TLS files), CombinedCredentials makes one of them, so that files which change together are one
-change.
+watched_files.py reads and watches a file. If several sources belong together (a secret and the previous one, a key and the
+TLS files), CombinedCredentials makes one of them, so that files which change together are one change.
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ if TYPE_CHECKING:
 
 
 class _Part(Protocol):
-    """One source of several."""
+    """One of several sources."""
 
     source: str
     state: SourceState
@@ -52,7 +51,7 @@ class _Part(Protocol):
 
 
 class EnvironmentSecret:
-    """A secret in an environment variable, which stays as it was when the process started."""
+    """A secret in an environment variable, which does not change while the process runs."""
 
     def __init__(
         self,
@@ -74,14 +73,14 @@ class EnvironmentSecret:
         self._is_optional = is_optional
 
     def current(self) -> Secret:
-        """Return the secret. Raises SecretUnavailableError where there is none."""
+        """Return the secret. Raises SecretUnavailableError if there is none."""
         return self.state.current(self.source)
 
     def previous(self) -> Secret | None:
         """Return None: there is no other secret to try."""
 
     async def load(self) -> Outcome:
-        """Read the variable and return what that came to."""
+        """Read the variable and return the outcome."""
         reading = self._read()
         if isinstance(reading, Secret):
             self._mask(self.source, reading)
@@ -100,7 +99,7 @@ class EnvironmentSecret:
             return str(error)
 
     async def wait_for_change(self) -> Outcome:
-        """Wait for ever: a process does not see changes of its environment."""
+        """Never return: a process does not see changes of its environment."""
         for_ever: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         return await for_ever
 
@@ -110,9 +109,9 @@ class EnvironmentSecret:
 
 class CombinedCredentials:
     """
-    Several sources that one client authenticates with: `main`, and what is watched beside it.
+    Several sources of one client: `main`, and others that are watched with it.
 
-    `previous` is the secret to try where the one of `main` is refused.
+    `previous` is the source of the secret to try if that of `main` is refused.
     """
 
     def __init__(
@@ -135,17 +134,17 @@ class CombinedCredentials:
         self._due: deque[Outcome] = deque()
 
     def current(self) -> Secret:
-        """Return the last good secret of the main source. Raises SecretUnavailableError where there never was one."""
+        """Return the last good secret of the main source. Raises SecretUnavailableError if there never was one."""
         return self._main.current()
 
     def previous(self) -> Secret | None:
-        """Return the secret to try where the current one is refused; None where there is none, or the same."""
+        """Return the secret to try if the current one is refused; None if there is none, or it is the same."""
         if self._previous is None or self._previous.state.last_good in {None, _NONE, self._main.state.last_good}:
             return None
         return self._previous.state.last_good
 
     async def load(self) -> Outcome:
-        """Read all sources now and return what that came to, as far as one outcome can tell it."""
+        """Read all sources now and return the first outcome; `wait_for_change` returns the others."""
         outcomes = [await part.load() for part in self._parts]
         errors = list(dict.fromkeys(part.state.error for part in self._parts if part.state.error is not None))
         before, self._error = self._error, "; ".join(errors) or None
@@ -159,7 +158,7 @@ class CombinedCredentials:
         return self._due.popleft() if self._due else Unchanged()
 
     async def wait_for_change(self) -> Outcome:
-        """Return what has become of the sources once anything has; for ever where nothing does."""
+        """Return the next outcome that is not Unchanged."""
         while not self._due:
             await self._clock.sleep_until(self._clock.now() + self._poll_interval)
             outcome = await self.load()
@@ -172,13 +171,13 @@ class CombinedCredentials:
 
 
 _NONE: Final = Secret("")
-"""Stands for a previous secret that there is not."""
+"""Placeholder for a previous secret that is missing or empty."""
 
 
 def credentials_from(
     settings: CredentialSettings, *, environ: Mapping[str, str], clock: Clock, mask: Mask
 ) -> WatchedFile | EnvironmentSecret | CombinedCredentials:
-    """Return what a credential authenticates with, as its configuration names it; each secret is masked as it is read."""
+    """Return the source of what authenticates the client; each secret is masked as it is read."""
     tls_files = _tls_files(settings.tls, clock)
     main_plan, previous_plan = plans_of(settings)
     if main_plan is None:
@@ -253,7 +252,7 @@ def _tls_files(settings: TlsSettings, clock: Clock) -> WatchedFile | None:
     """
     Return the files of TLS as a source, so that they are watched; None if there are none.
 
-    They need not be made known for masking: a private key in PEM is masked by its shape.
+    They are not registered for masking, because a private key in PEM is masked by its shape.
     """
     files = TlsFiles(settings, owner="the credential", new_context=partial(ssl.SSLContext, ssl.PROTOCOL_TLS_CLIENT))
     return files.watch(clock)
