@@ -32,7 +32,7 @@ def test_ready_while_every_credential_holds_a_token_and_every_listener_is_bound(
             "fetches have failed since 2026-09-21T14:13:18.000Z: 401 invalid_client: wrong secret",
             id="the first refused",
         ),
-        pytest.param(RUN_OUT, "the last one has run out, and another is being fetched", id="run out"),
+        pytest.param(RUN_OUT, "the last one has expired, and another is being fetched", id="run out"),
         pytest.param(
             replace(RUN_OUT, last_error="connection refused", failing_since=NOW - 60),
             "fetches have failed since 2026-09-21T14:12:20.000Z: connection refused",
@@ -79,7 +79,7 @@ def test_tls_files_that_cannot_be_used_leave_it_ready_and_are_told() -> None:
 def test_draining_makes_it_unready_and_says_since_when() -> None:
     verdict = judge_readiness(replace(READY, draining_since=WALL))
     assert verdict.reasons == (
-        "shutdown: the proxy is shutting down; requests in flight are finished, new ones belong elsewhere",
+        "shutdown: the proxy is shutting down; requests in flight are finished, new ones are not accepted",
     )
     assert verdict.checks[-1].since == WALL
 
@@ -145,7 +145,9 @@ def test_a_client_that_was_revoked_is_told_with_what_to_do() -> None:
 def test_a_newer_secret_that_is_refused_is_told_while_the_previous_one_works() -> None:
     (check, _) = judge_readiness(replace(READY, credentials=(replace(HELD, uses_previous_secret=True),))).checks
     assert check.is_ok
-    assert check.reason == "holds a token, but the newer of two client secrets is refused, and the previous one in use"
+    assert (
+        check.reason == "holds a token, but the newer of two client secrets is refused, and the previous one is in use"
+    )
 
 
 def test_the_document_tells_since_when_until_when_and_when_next() -> None:

@@ -1,4 +1,4 @@
-"""What the token endpoint's answers mean: every bad one is a failed fetch with a reason that a person can act on."""
+"""What the token endpoint's responses mean: every bad one is a failed fetch with a reason that a person can act on."""
 
 from __future__ import annotations
 
@@ -254,10 +254,10 @@ UNUSABLE: Final[dict[str, tuple[bytes, str]]] = {
     "null": (b"null", "is JSON, but no object"),
     "bytes that are no UTF-8": (_members(comment="x").replace(b'"x"', b'"\xff"'), "is not in UTF-8"),
     "UTF-16": (_members().decode().encode("utf-16"), "is not in UTF-8"),
-    "a member that is there twice": (_members()[:-1] + b', "expires_in": 7200}', "a member that is there twice"),
+    "a member that is there twice": (_members()[:-1] + b', "expires_in": 7200}', "a repeated member"),
     "a member that is there twice, deeper": (
         _members()[:-1] + b', "x": {"a": 1, "a": 2}}',
-        "a member that is there twice",
+        "a repeated member",
     ),
     "lists nested deeply": (b"[" * MAX_BODY, "nested too deeply"),
     "objects nested deeply": (b'{"a":' * (MAX_BODY // 5), "nested too deeply"),
@@ -289,7 +289,7 @@ def test_an_answer_with_a_content_coding_is_not_used() -> None:
 def test_the_content_type_of_what_is_no_json_is_told() -> None:
     """A login page where JSON was expected is recognized by it."""
     failure = _failure(b"<html>", content_type="text/html; charset=utf-8")
-    assert failure.reason == "the token endpoint's answer (text/html) is not JSON"
+    assert failure.reason == "the token endpoint's response (text/html) is not JSON"
 
 
 # --- refusals and outages ------------------------------------------------------------------------------------------
@@ -326,9 +326,9 @@ FAILURES: Final[dict[str, tuple[int, bytes, type[TokenFetchError], str]]] = {
     "a timeout of the server's": (408, b"", UNAVAILABLE, "408 Request Timeout"),
     "too early": (425, b"", UNAVAILABLE, "425 Too Early"),
     "an internal error": (500, _error("server_error"), UNAVAILABLE, "500 Internal Server Error: server_error"),
-    "a gateway's page": (502, b"<html>" * 1000, UNAVAILABLE, "answered 502 Bad Gateway"),
-    "unavailable": (503, b"", UNAVAILABLE, "answered 503 Service Unavailable"),
-    "the last status": (599, b"", UNAVAILABLE, "answered 599"),
+    "a gateway's page": (502, b"<html>" * 1000, UNAVAILABLE, "responded with 502 Bad Gateway"),
+    "unavailable": (503, b"", UNAVAILABLE, "responded with 503 Service Unavailable"),
+    "the last status": (599, b"", UNAVAILABLE, "responded with 599"),
     "unavailable as an error code": (400, _error("temporarily_unavailable"), UNAVAILABLE, "temporarily_unavailable"),
     "an internal error with 200": (200, _error("server_error"), UNAVAILABLE, "200 OK: server_error"),
     "a redirect": (302, b"", INVALID, "redirects are not followed"),
@@ -360,7 +360,7 @@ def test_a_redirect_tells_where_to_without_the_query() -> None:
     """What stands in a query may be a secret."""
     failure = _failure(b"", 301, location="https://new.example.com/token?code=private#part")
     assert failure.reason == (
-        "the token endpoint answered 301 Moved Permanently to https://new.example.com/token; "
+        "the token endpoint responded with 301 Moved Permanently to https://new.example.com/token; "
         "redirects are not followed: token_url must be final"
     )
 

@@ -78,7 +78,7 @@ async def test_a_token_that_expires_is_reported_at_that_moment_though_nobody_ask
         await world.clock.advance(0.001)
         (_, event) = world.events
         assert event == ProxyBecameUnready(
-            reasons=("credential switch: has no usable token: the last one has run out, and another is being fetched",)
+            reasons=("credential switch: has no usable token: the last one has expired, and another is being fetched",)
         )
         await world.clock.advance(3600)
         assert len(world.events) == 2

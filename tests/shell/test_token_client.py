@@ -306,7 +306,7 @@ async def test_an_endless_body_is_not_read_to_its_end() -> None:
     async with _raw_server(talk) as url:
         failure = await _failure(url)
         await asyncio.wait_for(gone.wait(), 10)
-    assert failure.reason == "the token endpoint's answer is larger than 64 KiB"
+    assert failure.reason == "the token endpoint's response is larger than 64 KiB"
     # What the sockets' buffers hold goes on top; an endless reader would have gone on to the timeout.
     assert sent < 64 * 2**20
 
@@ -315,7 +315,7 @@ async def test_an_error_with_a_huge_body_is_told_by_its_status() -> None:
     async with _endpoint(b"x" * 10**6, status=503).serving() as endpoint:
         failure = await _failure(endpoint.url)
     assert type(failure) is TokenEndpointUnavailableError
-    assert failure.reason == "the token endpoint answered 503 Service Unavailable"
+    assert failure.reason == "the token endpoint responded with 503 Service Unavailable"
 
 
 # --- connections that fail -----------------------------------------------------------------------------------------

@@ -1,9 +1,9 @@
 """
 How long to wait after a fetch has failed.
 
-There are two lanes. What may pass by itself (network, 5xx, 429) is tried again soon: exponential backoff with full
-jitter, which spreads a fleet best. What asking again does not cure (a refusal, a secret that cannot be read) goes to
-the slow lane at once: a client that hammers with a wrong secret gets itself and its organization locked out.
+There are two lanes. Transient failures (network, 5xx, 429) are tried again soon: exponential backoff with full jitter, which
+spreads a fleet best. A refusal, or a secret that cannot be read, is not cured by another request and goes to the slow lane:
+a client that keeps sending a wrong secret gets itself and its organization locked out.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from enum import Enum
 from typing import Final
 
 SHORTEST_DELAY: Final = 0.1
-"""Seconds. Full jitter may come to nothing; two requests in one breath help nobody."""
+"""Seconds. Full jitter may be zero, and two requests in immediate succession do not help."""
 
 TRANSIENT_START: Final = 1.0
 TRANSIENT_CEILING: Final = 60.0
@@ -22,18 +22,18 @@ REFUSED_START: Final = 60.0
 REFUSED_CEILING: Final = 900.0
 """
 Seconds, of the slow lane. Auth0's throttling of suspicious addresses, which is on unless switched off, allows 100
-attempts a day and gives one back each 864 seconds: a delay above that can go on for ever without a lockout. The first
-tries come sooner, for a secret that is just being rotated is accepted a moment later.
+attempts a day and returns one every 864 seconds: with a longer delay, retries never cause a lockout. The first retries come
+sooner, because a secret that is being rotated may be accepted a moment later.
 """
 
 REFUSED_JITTER: Final = 0.25
-"""The slow lane's jitter as a part of its delay, added to it: never below what is said above."""
+"""The slow lane's jitter, as a part of its delay and added to it, so that the delay is never shorter."""
 
 LONGEST_RETRY_AFTER: Final = 3600.0
-"""Seconds. A server that asks for more is asked again once an hour: no one reads its mind if it has come to its senses."""
+"""Seconds. Retry hourly even if told to wait longer; otherwise a recovery would go unnoticed."""
 
 _LAST_DOUBLING: Final = 30
-"""Windows have met their ceiling long before, and a larger power need not be computed."""
+"""The window reaches its ceiling long before this power."""
 
 
 class Lane(Enum):
@@ -47,8 +47,8 @@ def delay(*, lane: Lane, attempt: int, jitter: float, retry_after: float | None)
     """
     Return the seconds to wait after the `attempt`-th failure in a row of this lane (from 1).
 
-    `jitter` in [0, 1) places the delay in its window. `retry_after`, what the server asked for (RFC 9110 §10.2.3), is
-    waited for in any case, up to an hour, and spread too, or all that were told the same would come at once.
+    `jitter` in [0, 1) places the delay in its window. `retry_after` is what the server asked for (RFC 9110 §10.2.3): the delay
+    is not shorter, up to an hour, and jitter is added, because other clients were told the same.
     """
     doubling = 2.0 ** min(attempt - 1, _LAST_DOUBLING)
     floor = min(max(retry_after or 0.0, 0.0), LONGEST_RETRY_AFTER)

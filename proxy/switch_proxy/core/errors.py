@@ -1,5 +1,5 @@
 """
-The exceptions of this package: one small tree, named by whose fault it is.
+The exceptions of this package: one small tree, named by whose fault the error is.
 
     SwitchProxyError
     ├── ConfigurationError        the operator's: the configuration cannot be used (exit code 2)
@@ -7,17 +7,17 @@ The exceptions of this package: one small tree, named by whose fault it is.
     ├── ListenError               the operator's: an address cannot be bound (exit code 1)
     ├── TlsFilesError             the operator's: a certificate, key or authority's file cannot be used
     ├── SecretUnavailableError    the operator's: a secret's file or variable is missing, empty or unreadable
-    ├── TokenFetchError           the authorization server's or the way to it; one failed fetch
+    ├── TokenFetchError           the authorization server's or the network's; one failed fetch
     │   ├── TokenEndpointUnavailableError   network, 5xx, 429: tried again soon
     │   ├── TokenRequestRefusedError        400, 401, 403: tried again slowly
-    │   └── TokenResponseInvalidError       an answer that cannot be used: tried again soon
+    │   └── TokenResponseInvalidError       a response that cannot be used: tried again soon
     ├── TokenUnavailableError     no usable token for a request in time (the caller gets 503)
-    ├── UpstreamConnectError      the upstream's or the way to it: no connection could be opened
+    ├── UpstreamConnectError      the upstream's or the network's: no connection could be opened
     └── MessageError              an HTTP message that breaks the rules
         ├── RequestError          the client's: refused with `status`, the connection closed
-        └── ResponseError         the upstream's: answered with 502, the connection not reused
+        └── ResponseError         the upstream's: the client gets 502, the connection is not reused
 
-Nothing here ever carries a secret, a token or a body of a token response in its text.
+No text of an error contains a secret, a token or the body of a token response.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class TlsFilesError(SwitchProxyError):
 
 class SecretUnavailableError(SwitchProxyError):
     """
-    A secret cannot be read from where the configuration says it is.
+    A secret cannot be read from its configured source.
 
     The text names the source (file or variable) and what is wrong with it, never the value.
     """
@@ -80,8 +80,8 @@ class TokenFetchError(SwitchProxyError):
     """
     One fetch of an access token failed.
 
-    `outcome` is why, in one word, as metrics have it; `reason` is a sentence a person can act on; `retry_after` is what
-    the server asked for, in seconds, or None.
+    `outcome` is the kind of failure in one word, for metrics; `reason` is a sentence that a person can act on; `retry_after`
+    is what the server asked for, in seconds, or None.
     """
 
     outcome: ClassVar[str] = "unexpected"
@@ -93,16 +93,16 @@ class TokenFetchError(SwitchProxyError):
 
 
 class TokenEndpointUnavailableError(TokenFetchError):
-    """The token endpoint cannot be reached, or answers 5xx or 429: transient."""
+    """The token endpoint cannot be reached, or responds with 5xx or 429: transient."""
 
     outcome = "unavailable"
 
 
 class TokenRequestRefusedError(TokenFetchError):
     """
-    The authorization server refuses these credentials (400, 401, 403): not cured by asking again.
+    The authorization server refuses the request (400, 401, 403): another request does not help.
 
-    `is_about_client` tells that it is the client's authentication that failed (RFC 6749 §5.2: 401, `invalid_client`).
+    `is_about_client` says that the client's authentication failed (RFC 6749 §5.2: 401, `invalid_client`).
     """
 
     outcome = "refused"
@@ -113,16 +113,16 @@ class TokenRequestRefusedError(TokenFetchError):
 
 
 class TokenResponseInvalidError(TokenFetchError):
-    """The token endpoint's answer cannot be used as an access token."""
+    """The token endpoint's response has no usable access token."""
 
     outcome = "invalid"
 
 
 class TokenUnavailableError(SwitchProxyError):
     """
-    No usable access token for a request, in the time it may wait.
+    There was no usable access token for a request within the time it may wait.
 
-    `credential` is its configured name, `reason` says why, `retry_after` (seconds) when to come back.
+    `credential` is the credential's configured name, `reason` says why, `retry_after` when to retry, in seconds.
     """
 
     def __init__(self, *, credential: str, reason: str, retry_after: float) -> None:
@@ -133,7 +133,7 @@ class TokenUnavailableError(SwitchProxyError):
 
 
 class UpstreamConnectError(SwitchProxyError):
-    """No connection to the upstream could be opened; `problem` is what the client is told, with `detail`."""
+    """No connection to the upstream could be opened; the client gets `problem`, with `detail`."""
 
     def __init__(self, problem: Problem, detail: str) -> None:
         super().__init__(detail)

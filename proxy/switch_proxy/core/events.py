@@ -1,8 +1,8 @@
 """
-What happens while the proxy runs, as values: every event of the log but the requests'.
+Events of the running proxy as values: all events of the log except those of requests.
 
-`name` and `level` are the log's. `log_fields` renders the others in the order in which they stand here, floats (seconds)
-rounded to milliseconds. No event holds a secret or a token.
+`name` and `level` are the log's. `log_fields` returns the other fields in their order here, with floats (seconds) rounded to
+milliseconds. No event holds a secret or a token.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ class TokenRefreshed:
     refresh_in: float
     duration: float
     after_failures: int
-    """How many fetches had failed before it, in a row."""
+    """The number of failed fetches before it, in a row."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenRefreshFailed:
-    """A fetch failed; the token there is, if any, stays in use. `retry_in` and `duration` in seconds."""
+    """A fetch failed; the token, if there is one, stays in use. `retry_in` and `duration` in seconds."""
 
     name: ClassVar[str] = "token.refresh_failed"
     credential: str
@@ -48,9 +48,9 @@ class TokenRefreshFailed:
     token_usable_for: float | None
     """How long the token is still usable, in seconds; None if there is no usable one."""
     refused_for: float | None = field(metadata=_UNLESS_NONE)
-    """How long the client has been refused, in seconds; None if it was not since the last success."""
+    """How long the client has been refused, in seconds; None if it has not been since the last success."""
     remedy: str | None = field(metadata=_UNLESS_NONE)
-    """What would end that, for people."""
+    """What would end the refusal, for people."""
     is_first_occurrence: bool = field(metadata=_NOT_LOGGED)
     """Whether the fetch before it did not fail, or for another reason."""
 
@@ -103,7 +103,7 @@ class SecretRefused:
     error: str
     used_instead: str = "the previous secret"
     is_first_occurrence: bool = field(metadata=_NOT_LOGGED)
-    """Whether the fetch before it was not like it."""
+    """Whether the fetch before did not end the same way."""
 
     @property
     def level(self) -> Level:
@@ -249,7 +249,7 @@ class ProxyAborted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskDied:
-    """A part of the proxy failed that must not."""
+    """A task that must not end has failed; the proxy ends."""
 
     name: ClassVar[str] = "task.died"
     level: ClassVar[Level] = "critical"
@@ -258,7 +258,7 @@ class TaskDied:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoopErrorCaught:
-    """A callback or a forgotten task failed: a defect that one request may suffer from."""
+    """A callback or a task without owner failed: a defect that may have affected one request."""
 
     name: ClassVar[str] = "loop.error_caught"
     level: ClassVar[Level] = "error"
@@ -296,7 +296,7 @@ class LibraryReported:
 
     @property
     def level(self) -> Level:
-        """Return the library's level, as far as there is one like it."""
+        """Return the nearest level to the library's."""
         return "error" if self.is_error else "warning"
 
 

@@ -1,9 +1,9 @@
 """
-Is the proxy ready? Verdicts with their reasons, from a snapshot of its parts.
+Readiness: verdicts with their reasons, from a snapshot of the proxy's parts.
 
-Ready means: an app that sends a request now is served, as far as it is up to this proxy. So every listener accepts,
-every credential has a token that can be used, and the proxy is not on its way out. The upstream's state is no part of
-it: an API that blinks must not take the app's pod out of service.
+The proxy is ready if it can serve an app's request now: every listener accepts connections, every credential has a usable
+token, and the proxy is not shutting down. The upstream's state does not count, because a short failure of the API must not
+take the app's pod out of service.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ class ListenerHealth:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HealthSnapshot:
     """
-    What readiness is judged by.
+    The state from which readiness is judged.
 
-    The instants of the credentials are those of a clock that says `now`, while Unix time is `wall`; `started_at` and
+    The instants of the credentials are on a clock that reads `now` when Unix time is `wall`; `started_at` and
     `draining_since` are Unix time. All in seconds.
     """
 
@@ -57,11 +57,11 @@ class HealthSnapshot:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
     """
-    One thing that readiness needs: whether it holds, and why, for people.
+    One condition of readiness: whether it holds, and why, for people.
 
-    `since` is when it began to hold or not to, `until` when that will change at the latest, `next_attempt_at` when
-    something is done about it; Unix time in seconds, None where it is not known. `refused_since` is since when the
-    authorization server refuses the client, `remedy` what would end that.
+    `since` is when that began, `until` when it will change at the latest, `next_attempt_at` when the next fetch begins; Unix
+    time in seconds, None if unknown. The authorization server has refused the client since `refused_since`, and `remedy`
+    is what would end that.
     """
 
     name: str
@@ -76,18 +76,18 @@ class Check:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """Whether the proxy is ready, and all checks, those that hold too."""
+    """Whether the proxy is ready, and all checks, including those that hold."""
 
     checks: tuple[Check, ...]
 
     @property
     def is_ok(self) -> bool:
-        """Say whether every check holds."""
+        """Return whether every check holds."""
         return all(check.is_ok for check in self.checks)
 
     @property
     def reasons(self) -> tuple[str, ...]:
-        """Return what is wrong, a sentence each; empty where nothing is."""
+        """Return the reasons of the checks that do not hold, a sentence each."""
         return tuple(f"{check.name}: {check.reason}" for check in self.checks if not check.is_ok)
 
 
@@ -97,7 +97,7 @@ def judge_readiness(snapshot: HealthSnapshot) -> Verdict:
 
 
 def next_change_at(snapshot: HealthSnapshot) -> float | None:
-    """Return when the verdict may change without an event: the first of the tokens expires. None if there is none."""
+    """Return when the verdict may change without an event: when the first usable token expires. None if there is none."""
     return min(
         (
             credential.usable_until
@@ -121,7 +121,7 @@ def _checks(snapshot: HealthSnapshot) -> Iterator[Check]:
                 reason += f", but {listener.tls_error}; the last good ones stay in use"
             yield Check(name=name, is_ok=True, reason=reason)
     if snapshot.draining_since is not None:
-        reason = "the proxy is shutting down; requests in flight are finished, new ones belong elsewhere"
+        reason = "the proxy is shutting down; requests in flight are finished, new ones are not accepted"
         yield Check(name="shutdown", is_ok=False, reason=reason, since=snapshot.draining_since)
 
 
@@ -130,12 +130,12 @@ def _judge_credential(credential: CredentialStatus, snapshot: HealthSnapshot) ->
     next_attempt_at = snapshot.unix_time(credential.next_fetch_at)
     refused_since = snapshot.unix_time(credential.refused_since)
     remedy = None if refused_since is None else credential.remedy
-    trouble = _describe_trouble(credential, snapshot)
+    problem = _describe_problem(credential, snapshot)
     if credential.is_usable:
         return Check(
             name=name,
             is_ok=True,
-            reason="holds a token" + (f", but {trouble}" if trouble else ""),
+            reason="holds a token" + (f", but {problem}" if problem else ""),
             since=snapshot.unix_time(credential.last_success_at),
             until=snapshot.unix_time(credential.usable_until),
             next_attempt_at=next_attempt_at,
@@ -143,14 +143,14 @@ def _judge_credential(credential: CredentialStatus, snapshot: HealthSnapshot) ->
             remedy=remedy,
         )
     has_had_one = credential.usable_until is not None
-    if not trouble:
-        trouble = (
-            "the last one has run out, and another is being fetched" if has_had_one else "the first is being fetched"
+    if not problem:
+        problem = (
+            "the last one has expired, and another is being fetched" if has_had_one else "the first is being fetched"
         )
     return Check(
         name=name,
         is_ok=False,
-        reason=f"has no usable token: {trouble}",
+        reason=f"has no usable token: {problem}",
         since=snapshot.unix_time(credential.usable_until) if has_had_one else snapshot.started_at,
         next_attempt_at=next_attempt_at,
         refused_since=refused_since,
@@ -158,27 +158,27 @@ def _judge_credential(credential: CredentialStatus, snapshot: HealthSnapshot) ->
     )
 
 
-def _describe_trouble(credential: CredentialStatus, snapshot: HealthSnapshot) -> str:
-    """Return what keeps a credential from getting tokens, and since when; empty where nothing does."""
-    troubles = []
+def _describe_problem(credential: CredentialStatus, snapshot: HealthSnapshot) -> str:
+    """Return why a credential gets no tokens, and since when; empty if it does."""
+    problems = []
     if credential.last_error is not None:
         since = snapshot.unix_time(credential.failing_since)
-        troubles.append(f"fetches have failed{f' since {rfc3339(since)}' if since else ''}: {credential.last_error}")
+        problems.append(f"fetches have failed{f' since {rfc3339(since)}' if since else ''}: {credential.last_error}")
     if credential.secret_error is not None and credential.secret_error != credential.last_error:
-        troubles.append(f"what authenticates the client cannot be read: {credential.secret_error}")
+        problems.append(f"what authenticates the client cannot be read: {credential.secret_error}")
     refused_since = snapshot.unix_time(credential.refused_since)
     if refused_since is not None:
         lasts = snapshot.unix_time(credential.usable_until) if credential.is_usable else None
         until = f", the token lasts until {rfc3339(lasts)}" if lasts is not None else ""
         refused = f"the authorization server has refused the client since {rfc3339(refused_since)}"
-        troubles.append(f"{refused}{until}; remedy: {credential.remedy}")
+        problems.append(f"{refused}{until}; remedy: {credential.remedy}")
     if credential.uses_previous_secret:
-        troubles.append("the newer of two client secrets is refused, and the previous one in use")
-    return "; ".join(troubles)
+        problems.append("the newer of two client secrets is refused, and the previous one is in use")
+    return "; ".join(problems)
 
 
 def render_verdict(verdict: Verdict) -> dict[str, object]:
-    """Return a verdict as the document that /readyz answers; times in RFC 3339, left out where not known."""
+    """Return a verdict as the document of /readyz; times in RFC 3339, left out if unknown."""
     return {
         "status": "ready" if verdict.is_ok else "not ready",
         "checks": [_render_check(check) for check in verdict.checks],

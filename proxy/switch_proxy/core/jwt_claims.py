@@ -1,9 +1,9 @@
 """
-What an access token says of itself where it is a JWT (RFC 7519), for a person to look at.
+The claims of an access token that is a JWT (RFC 7519), for people to read.
 
-Nothing is verified and nothing is trusted: the token is for the API, which does that. Without the last part, the
-signature, what is read here is worth nothing to whoever sees it. One claim has an effect: a token whose `exp` is earlier
-than what the server said is replaced earlier, which can do no harm.
+Nothing is verified and nothing is trusted, because the token is for the API, which verifies it. Claims without the signature
+are of no use to anyone who sees them. One claim has an effect: a token whose `exp` is earlier than what the server said is
+replaced earlier, which does no harm.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from math import isfinite
 from typing import Final
 
 _LONGEST: Final = 64 * 1024
-"""Characters of a token that is looked at; a token response may not be larger."""
+"""Characters of a token that is read; a token response may not be larger."""
 
 _PARTS: Final = 3
 
 
 def read_claims(token: str) -> dict[str, object] | None:
-    """Return the claims of a signed JWT, None where the token is none: opaque, encrypted, or anything else."""
+    """Return the claims of a signed JWT; None if the token is something else: opaque or encrypted, say."""
     parts = token.split(".")
     if len(token) > _LONGEST or len(parts) != _PARTS:
         return None
@@ -30,12 +30,12 @@ def read_claims(token: str) -> dict[str, object] | None:
 
 
 def audiences(claims: dict[str, object]) -> list[str]:
-    """Return whom a token is for (RFC 7519 §4.1.3: text or a list of texts)."""
+    """Return the audience of a token (RFC 7519 §4.1.3: text or a list of texts)."""
     return _texts(claims.get("aud"))
 
 
 def expiry(claims: dict[str, object]) -> float | None:
-    """Return when a token says that it ends (RFC 7519 §4.1.4), Unix time; None where it does not, or makes no sense."""
+    """Return a token's `exp` (RFC 7519 §4.1.4), in Unix time; None if it is missing or makes no sense."""
     value = claims.get("exp")
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
@@ -47,7 +47,7 @@ def expiry(claims: dict[str, object]) -> float | None:
 
 
 def scopes(claims: dict[str, object]) -> list[str]:
-    """Return what a token allows: `scope` (RFC 9068 §2.2.3), or `scp` and `roles`, which Microsoft and Okta use."""
+    """Return the scopes of a token: `scope` (RFC 9068 §2.2.3), or `scp` and `roles`, which Microsoft and Okta use."""
     scope = claims.get("scope")
     found = scope.split() if isinstance(scope, str) else _texts(scope)
     for name in ("scp", "roles"):

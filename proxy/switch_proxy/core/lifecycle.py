@@ -1,25 +1,25 @@
 """
-The life of a credential's access token: when it is fetched, and what a request gets meanwhile.
+The life of a credential's access token: when it is fetched, and what a request gets in the meantime.
 
 Theory of operation
 -------------------
-Two machines are coupled. The token's *freshness* (core/tokens.py) follows from the time alone and is never stored. The
-*phase* says what is being done about the next token, and is all that changes besides the token itself:
+There are two state machines. The token's *freshness* (core/tokens.py) follows from the time alone and is never stored. The
+*phase* is the progress of the next token; besides the token itself, nothing else changes:
 
-    IDLE          nothing is done until `wake_at`, which is the moment to refresh
-    FETCHING      one token request is under way; there is never a second one
-    BACKING_OFF   the last one failed; the next is sent at `until`
-    STOPPED       the proxy is on its way out
+    IDLE          waits until `wake_at`, the moment to refresh
+    FETCHING      one token request is in flight; there is never a second one
+    BACKING_OFF   the last request failed; the next is sent at `until`
+    STOPPED       the proxy is shutting down
 
-`step` takes a state and what has happened, and returns the next state with the effects that the shell is to perform.
-Whatever happens, there is a fetch in flight or a moment at which the next one begins, until the end.
+`step` takes a state and an event, and returns the next state and the effects that the shell performs. Until STOPPED, there is
+always a fetch in flight or a moment at which the next one begins.
 
-A fetch that succeeds replaces the token. One that fails changes nothing about the token: it is used for as long as it
-lasts. How long to wait is core/backoff.py's decision, by the kind of failure; each kind is counted by itself and in a
-row, so that refusals which alternate with outages are not taken for new ones.
+A fetch that succeeds replaces the token. A fetch that fails does not change it: it is used until it expires.
+core/backoff.py decides how long to wait, by the kind of failure. Each kind is counted separately, so that a refusal
+after an outage is not counted as the first one.
 
-Requests never wait where there is a usable token, and where there is none they wait for a fetch in flight only. While
-a failure is being waited out they are told so at once, with the time that is left:
+Requests never wait while there is a usable token. Without one, they wait only for a fetch in flight. During a back-off
+they fail immediately, with the remaining time:
 
     ========  ====================  ===============  ============================
               IDLE                  FETCHING         BACKING_OFF
@@ -30,14 +30,14 @@ a failure is being waited out they are told so at once, with the time that is le
     EXPIRED   start a fetch, wait   wait, then 503   503 at once, with Retry-After
     ========  ====================  ===============  ============================
 
-A client secret that has changed is tried at once, while the old token goes on serving: also in the slow lane, which it
-ends, and after a fetch with the old secret that is still under way. Only an outage, and what a server asked for with
-Retry-After, is waited out all the same: the next fetch is coming, and takes the new secret anyway.
+A changed client secret is tried immediately, while the old token is still served. It ends a back-off of the slow lane. If
+a fetch with the old secret is in flight, another follows it. A back-off after an outage, or one that the server asked for with
+Retry-After, is not shortened: the next fetch uses the new secret anyway.
 
-An upstream that refuses a token with 401 names the token's generation. Where that one is still the newest, one fetch
-is forced, for all requests that met the refusal; after it, no other is forced for `min_forced_refresh_interval`, so an
-API that answers 401 to everything cannot make this a storm. The refused token goes on being served until there is
-another: the API may have meant that one request. Who wants a newer one asks for it (`newer_than`).
+When an upstream refuses a token (401), the token's generation is reported. If it is still the newest, one fetch is forced for
+all requests that were refused. After it, no other is forced for `min_forced_refresh_interval`, so that an API that responds
+to everything with 401 cannot cause a storm. The refused token is served until there is another, because the API may
+have refused only that one request. A request that needs a newer token asks for one (`newer_than`).
 """
 
 from __future__ import annotations
@@ -65,14 +65,14 @@ FETCHED: Final = "ok"
 
 SHORTEST_CYCLE: Final = 0.5
 """
-Seconds from the start of one fetch to that of the next, where the token's own life would have it sooner: a server that
-grants a tenth of a second is not asked ten times a second.
+Seconds between the starts of two fetches, at least, however short the token's life: a server that grants a tenth of a
+second is not sent ten requests a second.
 """
 
 MIN_FORCED_REFRESH_INTERVAL: Final = 60.0
 """
-Seconds between two fetches that an upstream's 401 may force. Tokens are revoked by hand, so once a minute is often; an
-API that refuses every token costs 60 token requests an hour at most.
+Seconds between two fetches that an upstream's 401 may force. Tokens are revoked by hand, so once a minute is enough; an
+API that refuses every token costs at most 60 token requests an hour.
 """
 
 SHORTEST_RETRY_AFTER: Final = 1.0
@@ -83,14 +83,14 @@ SHORTEST_RETRY_AFTER: Final = 1.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Idle:
-    """Nothing is done until `wake_at`."""
+    """Waits until `wake_at`."""
 
     wake_at: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fetching:
-    """A token request is under way, sent at `since`; `is_outdated` where the secret has changed after that."""
+    """A token request is in flight, sent at `since`; `is_outdated` if the secret has changed since then."""
 
     since: float
     is_outdated: bool = False
@@ -106,7 +106,7 @@ class BackingOff:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stopped:
-    """Nothing is fetched any more."""
+    """No more fetches."""
 
 
 Phase: TypeAlias = Idle | Fetching | BackingOff | Stopped
@@ -115,20 +115,20 @@ FetchFailure: TypeAlias = TokenFetchError | SecretUnavailableError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenState:
-    """All that is known of one credential's token at some moment."""
+    """The state of one credential's token."""
 
     phase: Phase
     token: AccessToken | None = None
     outages: int = 0
-    """Failures since the last success that may pass by themselves."""
+    """Transient failures since the last success."""
     refusals: int = 0
-    """Failures since the last success, or the last new secret, that asking again does not cure."""
+    """Refusals since the last success or the last new secret."""
     failures: int = 0
     """All failures since the last success."""
     error: FetchFailure | None = None
     """Why the last fetch failed; None after a success."""
     failing_since: float | None = None
-    """When the first of the `failures` was known."""
+    """When the first of the `failures` happened."""
     refused_since: float | None = None
     """When the client's authentication was first refused since the last success."""
     succeeded_at: float | None = None
@@ -148,12 +148,12 @@ def initial_state(now: float, *, min_forced_refresh_interval: float = MIN_FORCED
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ticked:
-    """Time has passed: what is due is to be done."""
+    """Time has passed: a fetch may be due."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fetched:
-    """The fetch in flight has brought a token."""
+    """The fetch in flight has returned a token."""
 
     grant: TokenGrant
 
@@ -167,19 +167,19 @@ class Failed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rejected:
-    """The upstream answered 401 to the token of this generation."""
+    """The upstream refused the token of this generation (401)."""
 
     generation: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CredentialsChanged:
-    """There is another client secret than the last fetch was begun with."""
+    """The client secret has changed since the last fetch began."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stopping:
-    """The proxy is on its way out."""
+    """The proxy is shutting down."""
 
 
 Event: TypeAlias = Ticked | Fetched | Failed | Rejected | CredentialsChanged | Stopping
@@ -189,26 +189,26 @@ Event: TypeAlias = Ticked | Fetched | Failed | Rejected | CredentialsChanged | S
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StartFetch:
-    """Send a token request; a `Fetched` or `Failed` must follow."""
+    """Send a token request; `Fetched` or `Failed` must follow."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WakeAt:
-    """Let a `Ticked` follow at `at`, in place of any that was asked for before."""
+    """Send `Ticked` at `at`; this replaces the wake-up before."""
 
     at: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Publish:
-    """Let requests use this token from now on."""
+    """Serve this token from now on."""
 
     token: AccessToken
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WakeWaiters:
-    """Let the requests that wait ask `decide_request` again: it no longer says `Wait`."""
+    """Wake the waiting requests: `decide_request` no longer returns `Wait`."""
 
 
 Effect: TypeAlias = StartFetch | WakeAt | Publish | WakeWaiters
@@ -217,7 +217,7 @@ Effect: TypeAlias = StartFetch | WakeAt | Publish | WakeWaiters
 
 
 def step(state: TokenState, event: Event, now: float, jitter: float) -> tuple[TokenState, tuple[Effect, ...]]:
-    """Return the state after `event` and what is to be done; `jitter` in [0, 1) spreads the next wake-up."""
+    """Return the state after `event`, and the effects; `jitter` in [0, 1) spreads the next wake-up."""
     phase = state.phase
     if isinstance(phase, Stopped):
         return state, ()
@@ -246,7 +246,7 @@ def _ticked(state: TokenState, now: float) -> tuple[TokenState, tuple[Effect, ..
     at = wake_at(state)
     if at is None:
         return state, ()
-    # A timer that fired early is set again.
+    # Set a timer again that fired early.
     return _begin(state, now) if now >= at else (state, (WakeAt(at=at),))
 
 
@@ -291,7 +291,7 @@ def _failed(
         refused_since=now if state.refused_since is None and is_about_client(error) else state.refused_since,
     )
     if phase.is_outdated and lane is Lane.REFUSED:
-        # It was the old secret that was refused.
+        # The refused secret was the old one.
         return _begin(replace(state, refusals=0), now)
     retry_after = error.retry_after if isinstance(error, TokenFetchError) else None
     attempt = state.refusals if lane is Lane.REFUSED else state.outages
@@ -322,10 +322,10 @@ def _credentials_changed(state: TokenState, now: float) -> tuple[TokenState, tup
 
 def secrets_to_try(current: Secret, previous: Secret | None, *, refusals: int) -> tuple[Secret, ...]:
     """
-    Return the client secrets to try in one fetch, each where the one before it is refused.
+    Return the client secrets to try in one fetch, in order, until one is accepted.
 
-    At the first refusal the previous one is tried at once; after it, where both are refused, they take turns, so that
-    a fetch of the slow lane is one call and no more.
+    At the first refusal the previous one is tried immediately. If both are refused, they take turns, so that a fetch of the
+    slow lane is a single request.
     """
     if previous is None:
         return (current,)
@@ -335,18 +335,18 @@ def secrets_to_try(current: Secret, previous: Secret | None, *, refusals: int) -
 
 
 def lane_of(error: FetchFailure) -> Lane:
-    """Return how a failure is tried again."""
+    """Return the lane in which a failure is tried again."""
     is_refusal = isinstance(error, (TokenRequestRefusedError, SecretUnavailableError))
     return Lane.REFUSED if is_refusal else Lane.TRANSIENT
 
 
 def is_about_client(error: FetchFailure) -> bool:
-    """Return whether it is the client's authentication that was refused: another secret, key or certificate cures it."""
+    """Return whether the client's authentication was refused, so that another secret, key or certificate is needed."""
     return isinstance(error, TokenRequestRefusedError) and error.is_about_client
 
 
 def wake_at(state: TokenState) -> float | None:
-    """Return when the next fetch begins; None while one is in flight, and after the end."""
+    """Return when the next fetch begins; None while one is in flight and after STOPPED."""
     match state.phase:
         case Idle(wake_at=at) | BackingOff(until=at):
             return at
@@ -366,12 +366,12 @@ class Serve:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wait:
-    """Wait for the fetch that is in flight or about to begin, then ask again."""
+    """Wait for the fetch that is in flight or about to begin, then decide again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refuse:
-    """There is no token, for this `reason`; it may be worth to come back after `retry_after` seconds."""
+    """There is no token, for this `reason`; retry after `retry_after` seconds."""
 
     reason: str
     retry_after: float
@@ -382,9 +382,9 @@ Decision: TypeAlias = Serve | Wait | Refuse
 
 def decide_request(state: TokenState, now: float, *, newer_than: int = 0) -> Decision:
     """
-    Return what a request gets that wants a token, of a generation after `newer_than`.
+    Return what a request gets that needs a token of a generation after `newer_than`.
 
-    What is due must have been done before: see `wake_at` and `Ticked`.
+    A due fetch must have begun before: see `wake_at` and `Ticked`.
     """
     token = usable_token(state, now)
     if token is not None and token.generation > newer_than:
@@ -403,7 +403,7 @@ def decide_request(state: TokenState, now: float, *, newer_than: int = 0) -> Dec
             assert_never(state.phase)
 
 
-_NONE_NEWER: Final = "the upstream refused the newest token, and another has been fetched for that reason just before"
+_NONE_NEWER: Final = "the upstream refused the newest token, and another was fetched for that reason a moment ago"
 
 
 def _refuse(reason: str, retry_after: float) -> Refuse:
@@ -411,12 +411,12 @@ def _refuse(reason: str, retry_after: float) -> Refuse:
 
 
 def usable_token(state: TokenState, now: float) -> AccessToken | None:
-    """Return the token that a request may be sent with at `now`."""
+    """Return the token to send requests with at `now`, or None."""
     return state.token if state.token is not None and now < state.token.usable_until else None
 
 
 def describe(error: FetchFailure | None) -> str:
-    """Return why a fetch failed as a text for people."""
+    """Return why a fetch failed, for people."""
     return "" if error is None else str(error)
 
 
@@ -426,22 +426,22 @@ def describe(error: FetchFailure | None) -> str:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CredentialStatus:
     """
-    What can be said of a credential at one moment: for readiness, metrics, the status page. Nothing in it is secret.
+    The status of a credential at one moment: for readiness and metrics. Nothing in it is secret.
 
-    All instants are in seconds on the clock of `Clock.now`; None where there is no such moment.
+    All instants are in seconds on the clock of `Clock.now`; None if there is no such moment.
     """
 
     name: str
     freshness: Freshness
     generation: int
-    """How many tokens there have been."""
+    """The number of tokens so far."""
     sent_at: float | None
-    """When the token was asked for, from which its life is counted."""
+    """When the token was requested, from which its life is counted."""
     expires_at: float | None
     usable_until: float | None
     refresh_at: float | None
     scope: str | None
-    """What the server said that the token is for, where it did."""
+    """The token's scope, if the server named it."""
     phase: str
     """`idle`, `fetching`, `backing_off` or `stopped`."""
     next_fetch_at: float | None
@@ -449,19 +449,19 @@ class CredentialStatus:
     consecutive_failures: int
     failing_since: float | None
     refused_since: float | None
-    """When the client's authentication was first refused since the last success; None where it was not."""
+    """When the client's authentication was first refused since the last success; None if it was not."""
     remedy: str
     """What would end such a refusal, for people: `another content of the file /…`."""
     uses_previous_secret: bool
-    """Whether the last token was had with the previous of two secrets, for the first was refused."""
+    """Whether the last token was requested with the previous of two secrets, because the first was refused."""
     last_error: str | None
-    """Why the last fetch failed, for people; None where it did not."""
+    """Why the last fetch failed, for people; None if it succeeded."""
     last_success_at: float | None
     """When the token arrived."""
     secret_error: str | None
     """Why the secret's source cannot be read now, for people; the last good secret stays in use."""
     fetches: Mapping[str, int]
-    """How many fetches had which outcome: `ok`, or why they failed in one word (core/errors.py)."""
+    """The number of fetches by outcome: `ok`, or why they failed in one word (core/errors.py)."""
 
     @property
     def is_usable(self) -> bool:
@@ -487,7 +487,7 @@ def status_of(
     remedy: str,
     uses_previous_secret: bool,
 ) -> CredentialStatus:
-    """Return what can be said of a credential at `now`."""
+    """Return the status of a credential at `now`."""
     token = state.token
     return CredentialStatus(
         name=name,

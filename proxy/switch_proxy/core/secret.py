@@ -1,11 +1,11 @@
 """
-Text that must not be seen: client secrets, access tokens, assertions.
+Text that must not be shown: client secrets, access tokens, assertions.
 
-A `Secret` is masked wherever it may land by accident: `repr`, `str`, `format`, f-strings, tracebacks with locals. It
-cannot be pickled, and is compared in constant time. `reveal()` is the one way to the value, easy to search for.
+A `Secret` is masked wherever it may appear by accident: `repr`, `str`, `format`, f-strings, tracebacks with locals. It
+cannot be pickled, and is compared in constant time. `reveal()` is the only way to the value, and easy to search for.
 
-Secrets come from sources (files, environment variables) that may break while the proxy runs: what was read last and was
-good stays in use. proxy/switch_proxy/tokens/sources.py does the reading.
+Secrets are read from sources (files, environment variables) that may break while the proxy runs; the last good secret
+stays in use. proxy/switch_proxy/tokens/sources.py reads them.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from switch_proxy.core.errors import SecretUnavailableError
 from switch_proxy.core.jwt_claims import read_claims
 
 MAX_SECRET: Final = 64 * 1024
-"""Bytes of a source that are read at most: real secrets have some 64, signed assertions a few thousand."""
+"""Bytes that are read from a source, at most: real secrets have about 64, signed assertions a few thousand."""
 
 Mask: TypeAlias = Callable[[str, "Secret"], None]
 """
-Has a secret masked in everything that is written from now on (core/redaction.py); the text says what it is an instance of.
-Whatever reads, fetches or makes a secret calls it before anybody else has the secret.
+Masks a secret in everything that is written from now on (core/redaction.py); the text says what it is an instance of. What
+reads, fetches or makes a secret calls this before anything else has the secret.
 """
 
 _MASK: Final = "[secret]"
@@ -32,7 +32,7 @@ _MASK: Final = "[secret]"
 
 @final
 class Secret:
-    """Holds a text and shows it to `reveal()` alone."""
+    """Holds a text that only `reveal()` returns."""
 
     __slots__ = ("_value",)
     _value: str
@@ -41,7 +41,7 @@ class Secret:
         object.__setattr__(self, "_value", value)
 
     def reveal(self) -> str:
-        """Return the text. What it is put into is no longer masked."""
+        """Return the text, which is then no longer masked."""
         return self._value
 
     def __eq__(self, other: object) -> bool:
@@ -87,7 +87,7 @@ def _encode(value: str) -> bytes:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unchanged:
-    """Nothing is new: the source holds the secret that is in use, or is broken as it was before."""
+    """The source holds the secret that is in use, or is broken as before."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,12 +111,12 @@ class Restored:
 
 
 Outcome: TypeAlias = Unchanged | Changed | Broken | Restored
-"""What one reading of a source came to."""
+"""The outcome of reading a source."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceState:
-    """What is known of a source: the last good secret, and why it cannot be read now, where it cannot."""
+    """The state of a source: the last good secret, and why it cannot be read now, or None."""
 
     last_good: Secret | None = None
     error: str | None = None
@@ -130,9 +130,9 @@ class SourceState:
 
 def take_reading(state: SourceState, reading: Secret | str) -> tuple[SourceState, Outcome]:
     """
-    Return the state after a reading, and what it came to.
+    Return the state after a reading, and the outcome.
 
-    A text is why nothing good could be read; that never removes the last good secret.
+    `reading` is a secret, or the reason why there is none; that never removes the last good secret.
     """
     if isinstance(reading, str):
         after = SourceState(last_good=state.last_good, error=reading)
@@ -147,10 +147,10 @@ def take_reading(state: SourceState, reading: Secret | str) -> tuple[SourceState
 
 def parse_secret(raw: bytes, *, source: str, shortest: int = 1) -> Secret:
     """
-    Return the secret in what was read from a source: all of it but one newline at its end.
+    Return the secret in the content of a source: all of it but one newline at its end.
 
-    Whatever a client secret cannot be (RFC 6749 §A.2: printable characters) is a mistake made on the way into the
-    source, and better told here than as a refusal later; so is one of less than `shortest` bytes. Raises
+    A content that cannot be a client secret (RFC 6749 §A.2: printable characters) is a mistake on its way into the source,
+    and an error here is clearer than a refusal later. The same holds for fewer than `shortest` bytes. Raises
     SecretUnavailableError, which names the `source`.
     """
     secret = _parse_line(raw, source=source, kind="client secret")
@@ -161,7 +161,7 @@ def parse_secret(raw: bytes, *, source: str, shortest: int = 1) -> Secret:
 
 
 def parse_assertion(raw: bytes, *, source: str) -> Secret:
-    """Return the signed JWT in what was read from a source, as parse_secret does. Raises SecretUnavailableError."""
+    """Return the signed JWT in the content of a source, as parse_secret does. Raises SecretUnavailableError."""
     assertion = _parse_line(raw, source=source, kind="client assertion")
     if read_claims(assertion.reveal()) is None:
         raise SecretUnavailableError(f"no client assertion: {source} holds something else than a signed JWT (RFC 7519)")
@@ -170,9 +170,9 @@ def parse_assertion(raw: bytes, *, source: str) -> Secret:
 
 def parse_pem(raw: bytes, *, source: str, kind: str) -> Secret:
     """
-    Return a text of several lines that was read from a source: PEM or JSON.
+    Return a text of several lines, PEM or JSON, in the content of a source.
 
-    `kind` is what it is meant to be, for the error. Raises SecretUnavailableError.
+    `kind` is the expected kind, for the error. Raises SecretUnavailableError.
     """
     fault = find_text_fault(raw)
     if fault is not None:

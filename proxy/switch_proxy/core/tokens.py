@@ -1,9 +1,9 @@
 """
-The access token as this proxy holds it: what was granted, from when on it is replaced, and until when it is used.
+The access token as this proxy holds it: what was granted, when it is due for refresh, and until when it is used.
 
-All instants are seconds on the clock that goes on while the machine sleeps (proxy/switch_proxy/clock.py), counted from the moment
-the token request was sent: the server's own count cannot have begun before that, so the token is never thought to live
-longer than it does.
+All instants are seconds on the clock that goes on while the machine sleeps (proxy/switch_proxy/clock.py), counted from the
+moment the token request was sent. The server's count cannot have begun before that, so the token's life is never
+overestimated.
 
     sent_at ──────────────── FRESH ────────────────┬──── STALE ────┬─ EXPIRED
                                               refresh_at      usable_until ── expires_at
@@ -21,39 +21,39 @@ if TYPE_CHECKING:
 
 REFRESH_EARLIEST: Final = 0.75
 """
-The part of its life after which a token is replaced at the earliest. Later than half (Envoy), for providers bill each
-token; early enough that a quarter or a sixth of the life is left for tries that fail: 9 minutes of an hour.
+The earliest refresh, as a part of the token's life. Later than half (Envoy), because providers bill each token; early enough
+that at least a seventh of the life is left for retries: 9 minutes of an hour.
 """
 
 REFRESH_LATEST: Final = 0.85
-"""The same at the latest. In between, at random, so that replicas that were started together do not stay together."""
+"""The latest refresh. The moment between is random, so that replicas that were started together spread out."""
 
 EXPIRY_SKEW: Final = 10.0
 """
-Seconds before its end in which a token is not used any more (golang/oauth2's expiryDelta): for the way of a request to
-the API, and for clocks that differ.
+Seconds before its end when a token is no longer used (golang/oauth2's expiryDelta): for the way of a request to the API,
+and for clocks that differ.
 """
 
 EXPIRY_SKEW_PART: Final = 0.05
-"""The same as a part of a token's life, for tokens that live less than 200 seconds."""
+"""The skew of tokens that live less than 200 seconds, as a part of their life."""
 
 
 class Freshness(Enum):
-    """What a token is good for at some moment. Never stored: derived by `freshness`."""
+    """The use of a token at one moment. Never stored: derived by `freshness`."""
 
     ABSENT = "absent"
-    """There has been none yet."""
+    """There has been no token yet."""
     FRESH = "fresh"
-    """Is used."""
+    """Usable."""
     STALE = "stale"
-    """Is used, and is to be replaced."""
+    """Still usable; a refresh is due."""
     EXPIRED = "expired"
-    """Is not used any more."""
+    """No longer usable."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenGrant:
-    """What an authorization server granted, as it said it (RFC 6749 §5.1); `lifetime` in seconds, `scope` if told."""
+    """What an authorization server granted (RFC 6749 §5.1); `lifetime` in seconds, `scope` if it was named."""
 
     value: Secret
     lifetime: float
@@ -63,7 +63,7 @@ class TokenGrant:
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class AccessToken:
     """
-    One access token, and when it is used.
+    One access token, and the times of its use.
 
     `generation` counts the tokens of a credential from 1. `authorization_line` is the whole field line (RFC 6750
     §2.1) with its CR LF, rendered once; it holds the token in the clear.
@@ -79,12 +79,12 @@ class AccessToken:
 
     @property
     def lifetime(self) -> float:
-        """Return how long it lives, in seconds."""
+        """Return its life in seconds."""
         return self.expires_at - self.sent_at
 
     @property
     def usable_until(self) -> float:
-        """Return the moment from which on it is not used any more, a little before its end."""
+        """Return the moment from which it is no longer used, a little before its end."""
         return self.expires_at - min(EXPIRY_SKEW, EXPIRY_SKEW_PART * self.lifetime)
 
     def __repr__(self) -> str:
@@ -109,7 +109,7 @@ def issue(grant: TokenGrant, *, generation: int, sent_at: float, jitter: float) 
 
 
 def freshness(token: AccessToken | None, now: float) -> Freshness:
-    """Return what a token is good for at `now`."""
+    """Return the freshness of a token at `now`."""
     if token is None:
         return Freshness.ABSENT
     if now >= token.usable_until:

@@ -1,8 +1,8 @@
 """
-Where an authorization server's token endpoint is, by its issuer identifier: RFC 8414, and OpenID Connect Discovery.
+Finds an authorization server's token endpoint by its issuer identifier: RFC 8414, and OpenID Connect Discovery.
 
-What the metadata say is believed for one thing, and only where they are the issuer's own: the same identifier to the
-character (RFC 8414 §3.3), and an endpoint that may be sent a secret.
+Only the token endpoint is taken from the metadata, and only if they are the issuer's own (the same identifier to the
+character, RFC 8414 §3.3) and the endpoint may be sent a secret.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 
 METADATA_LIFETIME: Final = 86400.0
 """
-Seconds after which the metadata are read anew before a fetch. Endpoints move in years; where one has, the fetch that
-fails at the old place has them read anew at once.
+Seconds after which the metadata are read again before a fetch. Endpoints move once in years; if one has moved, the fetch that
+fails at the old location makes the next one read the metadata again.
 """
 
 
 def metadata_urls(issuer: str) -> tuple[str, ...]:
     """
-    Return where an issuer's metadata may be, in the order to try.
+    Return the URLs of an issuer's metadata, in the order to try.
 
     First the path between host and the issuer's own path (RFC 8414 §3.1), then OpenID's, behind that path.
     """
@@ -44,7 +44,7 @@ def metadata_urls(issuer: str) -> tuple[str, ...]:
 
 def parse_metadata(response: ServerResponse, *, settings: CredentialSettings, wall: float) -> str | None:
     """
-    Return the token endpoint that an issuer's metadata name; None where there are no metadata at this place.
+    Return the token endpoint that an issuer's metadata name; None if there are no metadata at this URL.
 
     `wall` is Unix time in seconds. Raises TokenEndpointUnavailableError, TokenResponseInvalidError.
     """
@@ -57,7 +57,7 @@ def parse_metadata(response: ServerResponse, *, settings: CredentialSettings, wa
         return None
     document = read_object(response)
     if isinstance(document, str):
-        # Some servers answer 200 with a page wherever nothing is.
+        # Some servers respond with 200 and a page if there is nothing.
         return None
     issuer = document.get("issuer")
     if issuer != settings.issuer:
@@ -65,7 +65,7 @@ def parse_metadata(response: ServerResponse, *, settings: CredentialSettings, wa
         raise _invalid(f"name {said}, which is not the configured one to the character (RFC 8414 section 3.3)")
     endpoint = document.get("token_endpoint")
     if method_of(settings).is_by_certificate:
-        # RFC 8705 §5: where clients with certificates are to go, if it is another place.
+        # RFC 8705 §5: clients with certificates may have another endpoint.
         aliases = document.get("mtls_endpoint_aliases")
         endpoint = aliases.get("token_endpoint", endpoint) if isinstance(aliases, dict) else endpoint
     if not isinstance(endpoint, str):
@@ -73,25 +73,23 @@ def parse_metadata(response: ServerResponse, *, settings: CredentialSettings, wa
     try:
         origin = parse_endpoint(endpoint)
     except InvalidValueError:
-        complaint = "name a token_endpoint that is no URL"
+        problem = "name a token_endpoint that is no URL"
     else:
         if origin.scheme == "https" or _may_be_plain(origin, settings):
             return endpoint
-        complaint = "name a token_endpoint that is not https, and what authenticates the client goes there"
-    raise _invalid(complaint)
+        problem = "name a token_endpoint that is not https, and what authenticates the client goes there"
+    raise _invalid(problem)
 
 
 def no_metadata(settings: CredentialSettings) -> TokenResponseInvalidError:
-    """Return the error of an issuer that has metadata at none of the places."""
-    places = " and ".join(metadata_urls(settings.issuer or ""))
-    return TokenResponseInvalidError(
-        f"the issuer has no metadata at {places}; check issuer, or write token_url instead"
-    )
+    """Return the error of an issuer that has no metadata at any of the URLs."""
+    urls = " and ".join(metadata_urls(settings.issuer or ""))
+    return TokenResponseInvalidError(f"the issuer has no metadata at {urls}; check issuer, or write token_url instead")
 
 
 def _may_be_plain(origin: Origin, settings: CredentialSettings) -> bool:
     return (origin.is_loopback or settings.allow_plaintext) and not method_of(settings).is_by_certificate
 
 
-def _invalid(complaint: str) -> TokenResponseInvalidError:
-    return TokenResponseInvalidError(f"the issuer's metadata {complaint}; check issuer")
+def _invalid(problem: str) -> TokenResponseInvalidError:
+    return TokenResponseInvalidError(f"the issuer's metadata {problem}; check issuer")

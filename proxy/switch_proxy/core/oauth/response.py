@@ -17,7 +17,7 @@ MAX_BODY: Final = 64 * 1024
 """Bytes of a response. Real token responses have 1 to 4 KiB; tokens that carry groups are the largest."""
 
 _LONGEST_NUMBER: Final = 30
-"""Characters of a Retry-After that are read: more is no number of seconds."""
+"""Characters of a Retry-After that are read; no real number of seconds is longer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -54,7 +54,7 @@ def read_object(response: ServerResponse) -> dict[str, object] | str:
     if not response.is_complete or len(response.body) > MAX_BODY:
         return f"is larger than {MAX_BODY // 1024} KiB"
     if response.content_encoding.strip().lower() not in {"", "identity"}:
-        return "has a content coding, which was not asked for"
+        return "has a content coding, which was not requested"
     try:
         # A byte order mark may be ignored (RFC 8259 §8.1), and .NET servers send one.
         text = response.body.decode("utf-8-sig")
@@ -62,7 +62,7 @@ def read_object(response: ServerResponse) -> dict[str, object] | str:
     except UnicodeDecodeError:
         return "is not in UTF-8"
     except _RepeatedMemberError:
-        return "is a JSON object with a member that is there twice"
+        return "is a JSON object with a repeated member"
     except RecursionError:
         return "is JSON nested too deeply"
     except ValueError:
@@ -71,7 +71,7 @@ def read_object(response: ServerResponse) -> dict[str, object] | str:
 
 
 def _object(members: list[tuple[str, object]]) -> dict[str, object]:
-    # Readers differ in which of two they take (RFC 8259 §4), so none is taken.
+    # Parsers differ in which of two members they take (RFC 8259 §4), so a repeated one is refused.
     document = dict(members)
     if len(document) != len(members):
         raise _RepeatedMemberError
@@ -83,7 +83,7 @@ def _refuse_constant(name: str) -> NoReturn:
 
 
 def status_text(status: int) -> str:
-    """Return a status code with its phrase, where it has one."""
+    """Return a status code with its phrase, if it has one."""
     try:
         return f"{status} {HTTPStatus(status).phrase}"
     except ValueError:
@@ -92,9 +92,9 @@ def status_text(status: int) -> str:
 
 def parse_retry_after(value: str | None, *, wall: float) -> float | None:
     """
-    Return the seconds that a Retry-After asks for (RFC 9110 §10.2.3), None where it is missing or malformed.
+    Return the seconds that a Retry-After asks for (RFC 9110 §10.2.3), or None if it is missing or malformed.
 
-    A date is compared with `wall`, Unix time in seconds; one that has passed asks for nothing.
+    A date is compared with `wall`, Unix time in seconds; a date in the past is zero seconds.
     """
     text = (value or "").strip(" \t")
     if text.isascii() and text.isdigit():
@@ -104,10 +104,10 @@ def parse_retry_after(value: str | None, *, wall: float) -> float | None:
 
 
 def parse_date(text: str | None) -> float | None:
-    """Return the Unix time that a date of HTTP says (RFC 9110 §5.6.7), None where it is missing or malformed."""
+    """Return the Unix time of an HTTP date (RFC 9110 §5.6.7), or None if it is missing or malformed."""
     try:
         date = parsedate_to_datetime(text or "")
-        # One without a zone, of an obsolete form, is in UTC like all of HTTP's.
+        # An obsolete form has no zone; all dates of HTTP are in UTC.
         date = date if date.tzinfo is not None else date.replace(tzinfo=UTC)
         return date.timestamp()
     except (ValueError, TypeError, OverflowError, IndexError):

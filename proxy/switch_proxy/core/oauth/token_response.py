@@ -31,12 +31,12 @@ if TYPE_CHECKING:
 
 LONGEST_LIFETIME: Final = 30 * 86400.0
 """
-Seconds. Auth0's upper limit for an API's tokens; what is said to live longer is taken to live this long, and so is
-replaced from time to time.
+Seconds. Auth0's upper limit for an API's tokens. A longer lifetime is cut to this, so that every token is replaced from time to
+time.
 """
 
 _LONGEST_NUMBER: Final = 30
-"""Characters of an expires_in that is text: more is no number of seconds."""
+"""Characters of an expires_in that is text; a longer one is no number of seconds."""
 
 _LONGEST_SCOPE: Final = 8192
 
@@ -48,7 +48,7 @@ _TRANSIENT_STATUSES: Final = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.T
 _TRANSIENT_ERRORS: Final = frozenset({"server_error", "temporarily_unavailable"})  # RFC 6749 §4.1.2.1, used here too
 
 _LOCKED_OUT: Final = "too_many_attempts"
-"""Auth0's code of a 429 that follows on many refusals, not on many requests: more of them make it last."""
+"""Auth0's code of a 429 after many refusals, not after many requests: further requests prolong it."""
 
 _ADVICE: Final = {
     _LOCKED_OUT: "the client is locked out: have it unblocked, and check client_id and {credential}",
@@ -83,8 +83,8 @@ def parse_response(
     document = read_object(response)
     if isinstance(document, str):
         kind = words.text(response.content_type.partition(";")[0].strip())
-        called = f" ({kind})" if kind and kind.lower() != "application/json" else ""
-        raise TokenResponseInvalidError(f"the token endpoint's answer{called} {document}")
+        kind_shown = f" ({kind})" if kind and kind.lower() != "application/json" else ""
+        raise TokenResponseInvalidError(f"the token endpoint's response{kind_shown} {document}")
     if document.get("error") is not None:
         raise _refusal(response.status, document, words, retry_after=None)
     grant = _grant(document, words, default_lifetime=settings.default_lifetime)
@@ -93,21 +93,21 @@ def parse_response(
 
 def _earlier_end(grant: TokenGrant, response: ServerResponse, *, wall: float) -> float:
     """
-    Return the token's lifetime: what the server said, or what is left until the token's own end where that is earlier.
+    Return the token's lifetime: what the server said, or the time until the token's own end if that is earlier.
 
-    Only a JWT has one. It is compared with the server's clock, which the answer tells (RFC 9110 §6.6.1), so that a clock
-    of this machine that is off changes nothing; and where that is not told, with this machine's, as far as it makes sense.
+    Only a JWT has its own end. It is compared with the server's clock, the Date of the response (RFC 9110 §6.6.1), so that
+    a wrong clock of this machine changes nothing. Without Date it is compared with this machine's clock, if that makes sense.
     """
     claims = read_claims(grant.value.reveal())
     ends_at = None if claims is None else expiry(claims)
     if ends_at is None:
         return grant.lifetime
-    told_at = parse_date(response.date)
-    left = ends_at - (wall if told_at is None else told_at)
+    server_time = parse_date(response.date)
+    left = ends_at - (wall if server_time is None else server_time)
     if left > 0:
         return min(grant.lifetime, left)
-    if told_at is None:
-        # No server grants a token that has ended: it is this machine's clock that is wrong.
+    if server_time is None:
+        # No server grants a token that has ended, so this machine's clock is wrong.
         return grant.lifetime
     raise _invalid("has an access_token that had ended (exp) when it was granted")
 
@@ -150,45 +150,45 @@ def _lifetime(value: object, *, default: float) -> float:
 
 
 def _invalid(problem: str) -> TokenResponseInvalidError:
-    return TokenResponseInvalidError(f"the token endpoint's answer {problem}")
+    return TokenResponseInvalidError(f"the token endpoint's response {problem}")
 
 
 # --- failures ------------------------------------------------------------------------------------------------------
 
 
 def _failure(response: ServerResponse, words: ServerWords, wall: float) -> TokenFetchError:
-    """Return the error of an answer other than 200."""
+    """Return the error of a response with another status than 200."""
     status = response.status
     retry_after = parse_retry_after(response.retry_after, wall=wall)
     document = read_object(response)
     members = document if isinstance(document, dict) else {}
-    told = words.error(members)
-    answer = status_text(status) + (f": {told}" if told else "")
+    details = words.error(members)
+    shown = status_text(status) + (f": {details}" if details else "")
     is_transient = status in _TRANSIENT_STATUSES or status >= HTTPStatus.INTERNAL_SERVER_ERROR
     if is_transient and members.get("error") != _LOCKED_OUT:
-        return TokenEndpointUnavailableError(f"the token endpoint answered {answer}", retry_after=retry_after)
+        return TokenEndpointUnavailableError(f"the token endpoint responded with {shown}", retry_after=retry_after)
     if status >= HTTPStatus.BAD_REQUEST:
         return _refusal(status, members, words, retry_after=retry_after)
     if status >= HTTPStatus.MULTIPLE_CHOICES:
-        place = words.text((response.location or "").partition("?")[0].partition("#")[0])
-        target = f" to {place}" if place else ""
-        text = f"the token endpoint answered {answer}{target}; redirects are not followed: token_url must be final"
+        location = words.text((response.location or "").partition("?")[0].partition("#")[0])
+        target = f" to {location}" if location else ""
+        text = f"the token endpoint responded with {shown}{target}; redirects are not followed: token_url must be final"
         return TokenResponseInvalidError(text, retry_after=retry_after)
-    return TokenResponseInvalidError(f"the token endpoint answered {answer}, not 200", retry_after=retry_after)
+    return TokenResponseInvalidError(f"the token endpoint responded with {shown}, not 200", retry_after=retry_after)
 
 
 def _refusal(
     status: int, members: dict[str, object], words: ServerWords, *, retry_after: float | None
 ) -> TokenFetchError:
     code = members.get("error")
-    told = words.error(members)
-    answer = status_text(status) + (f": {told}" if told else "")
+    details = words.error(members)
+    shown = status_text(status) + (f": {details}" if details else "")
     if isinstance(code, str) and code in _TRANSIENT_ERRORS:
-        return TokenEndpointUnavailableError(f"the token endpoint answered {answer}", retry_after=retry_after)
+        return TokenEndpointUnavailableError(f"the token endpoint responded with {shown}", retry_after=retry_after)
     advice = _ADVICE.get(code) if isinstance(code, str) else None
     advice = (advice or _ADVICE_BY_STATUS.get(status, "check token_url")).format(credential=words.credential_name)
     return TokenRequestRefusedError(
-        f"the token endpoint refused the request with {answer}; {advice}",
+        f"the token endpoint refused the request with {shown}; {advice}",
         retry_after=retry_after,
         # Auth0 says access_denied with its 401; Microsoft sends its invalid_client with one, others with a 400.
         is_about_client=status == HTTPStatus.UNAUTHORIZED or code == "invalid_client",
