@@ -155,7 +155,9 @@ class ClientCodec:
         minor = self._minor
         is_chunked = self._is_response_chunked = length < 0 and minor == 1
         self.is_close_delimited = length < 0 and not is_chunked
-        added = added_to_response(date, is_chunked=is_chunked, closes=closes, minor=minor)
+        added = b""
+        if is_chunked or closes or date is not None or not minor:
+            added = added_to_response(date, is_chunked=is_chunked, closes=closes, minor=minor)
         if is_chunked:
             return b"".join((lines, added, b"\r\n", self.encode_body(body, trailers=trailers)))
         return b"".join((lines, added, b"\r\n", *body))

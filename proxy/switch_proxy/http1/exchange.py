@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from enum import Enum
 from typing import TYPE_CHECKING, Final, cast
 
 from switch_proxy.core.errors import RequestError, ResponseError, TokenUnavailableError, UpstreamConnectError
@@ -21,12 +20,14 @@ from switch_proxy.core.exchange_record import ExchangeRecord
 from switch_proxy.core.http.deadlines import find_overdue_request, find_overdue_response
 from switch_proxy.core.http.header_rules import added_to_response, added_to_switch, count_down
 from switch_proxy.core.http.problems import Problem, render_problem
-from switch_proxy.core.http.resend import keep_body, may_use_new_connection, may_use_newer_token
+from switch_proxy.core.http.resend import may_use_new_connection, may_use_newer_token
 from switch_proxy.core.http.response import field_values
 from switch_proxy.core.http.www_authenticate import is_about_token, wants_more_scope
 from switch_proxy.core.policy.admission import Forward, Reject, Respond, Wait
 from switch_proxy.http1.connector import describe_tls_error
+from switch_proxy.http1.phase import RESPONSE_HAS_BEGUN, Phase
 from switch_proxy.http1.pool import PoolExhaustedError
+from switch_proxy.http1.request_body import RequestBody
 from switch_proxy.http1.response_buffer import ResponseBuffer
 from switch_proxy.http1.tunnel import Tunnel
 
@@ -53,33 +54,6 @@ _REFUSALS: Final = frozenset({_UNAUTHORIZED, _FORBIDDEN})
 _NO_RESPONSE: Final = 0
 
 
-class Phase(Enum):
-    """
-    Where an exchange is.
-
-    | phase | what is so | next |
-    |---|---|---|
-    | PREPARING | a token and an upstream connection are being acquired | AWAITING, OVER |
-    | AWAITING | the request is being sent, or is sent; no final response has begun | RESPONDING, HOLDING, TUNNEL, PREPARING, OVER |
-    | RESPONDING | the client gets the response | OVER |
-    | HOLDING | a 401 about the token arrives and is held back | RENEWING, RESPONDING, OVER |
-    | RENEWING | the 401 is whole; a newer token is awaited | PREPARING, OVER |
-    | TUNNEL | the connections belong to a tunnel | OVER |
-    | OVER | everything is let go of, and the exchange is reported | |
-
-    From AWAITING back to PREPARING: the connection was stale. There is an upstream connection in AWAITING, RESPONDING,
-    HOLDING and TUNNEL only, and a task in PREPARING and RENEWING only.
-    """
-
-    PREPARING = "preparing"
-    AWAITING = "awaiting"
-    RESPONDING = "responding"
-    HOLDING = "holding"
-    RENEWING = "renewing"
-    TUNNEL = "tunnel"
-    OVER = "over"
-
-
 _PREPARING: Final = Phase.PREPARING
 _AWAITING: Final = Phase.AWAITING
 _RESPONDING: Final = Phase.RESPONDING
@@ -93,6 +67,7 @@ class Exchange:
     """One exchange of a client connection. The client tells it of its side, the upstream connection of the other."""
 
     __slots__ = (
+        "_body",
         "_client",
         "_client_buffer_seen",
         "_closes",
@@ -105,11 +80,8 @@ class Exchange:
         "_head",
         "_held",
         "_identity",
-        "_is_body_delayed",
-        "_kept_body",
         "_moved_at",
         "_phase",
-        "_request_bytes",
         "_request_id",
         "_response_bytes",
         "_route",
@@ -119,7 +91,6 @@ class Exchange:
         "_status",
         "_target",
         "_task",
-        "_unsent",
         "_upstream",
         "_upstream_duration",
     )
@@ -138,12 +109,8 @@ class Exchange:
         self._upstream: UpstreamConnection | None = None
 
         self._target = b""
-        self._request_bytes = 0
-        self._unsent: list[bytes] = []
-        """Body that has arrived and is not yet sent."""
-        self._is_body_delayed = False
-        self._kept_body: bytes | None = b""
-        """The body so far, so that it can be sent again; None once it is too long for that."""
+        self._body: RequestBody | None = None
+        """None for a request without body."""
         self._continued = False
         self._generation = 0
         """Of the token that was sent."""
@@ -167,29 +134,29 @@ class Exchange:
     # PREPARING: the request is judged, and gets a token and a connection.
 
     def start(self) -> None:
-        """Begin, with what has come of the body."""
-        route = self._context.only_route
+        """Find the route and decide; then begin, with what has come of the body, if the request is to be forwarded."""
+        context, head = self._context, self._head
+        route = context.only_route
         if route is None:
-            found = self._context.find_route(self._head)
+            found = context.find_route(head)
             if isinstance(found, Reject | Respond):
                 self._conclude(found)
                 return
             route = found
         self._route = route
         self._identity = route.identity
-        self._decide(route, self._moved_at)
-
-    def _decide(self, route: Route, now: float) -> None:
-        """Send the request on, if the route's rules let it."""
-        decision = route.admission.decide(self._head, now)
+        now = self._moved_at
+        codec = self._client.codec
+        if self._body is None and not codec.is_request_complete:
+            self._body = RequestBody(limit=route.replay_buffer)
+        decision = route.admission.decide(head, now)
         if not isinstance(decision, Forward):
             self._conclude(decision)
             return
-        self._target = decision.target
-        codec = self._client.codec
-        if not codec.is_request_complete:
+        self._target = decision
+        if self._body is not None and not codec.is_request_complete:
             try:
-                self._take_body(codec.read_body())
+                self._body.take(codec.read_body())
             except RequestError as error:
                 self.refuse(error)
                 return
@@ -219,8 +186,8 @@ class Exchange:
 
     async def _wait(self, until: float) -> None:
         await self._context.clock.sleep_until(until)
-        self._sent_at = self._moved_at = now = self._context.now()
-        self._decide(self._route, now)
+        self._sent_at = self._moved_at = self._context.now()
+        self.start()
 
     def _respond(self, lines: bytes) -> None:
         """Respond as the final recipient, without content."""
@@ -290,9 +257,6 @@ class Exchange:
         if head.method == b"OPTIONS" and head.meaning.max_forwards is not None:
             # Other methods may ignore Max-Forwards, and it passes as it came (RFC 9110 §7.6.2).
             forwarded = count_down(forwarded, head.meaning.max_forwards)
-        unsent = self._unsent
-        if unsent:
-            self._unsent = []
         upstream.transport.write(
             upstream.codec.encode_request(
                 head,
@@ -303,60 +267,72 @@ class Exchange:
                     None if head.request_id else self._request_id,
                     token.authorization_line,
                 ),
-                body=unsent,
+                body=() if self._body is None else self._body.take_waiting(),
                 trailers=codec.trailers if codec.is_request_complete else None,
             )
         )
 
-    def _take_body(self, pieces: Sequence[bytes]) -> None:
-        """Count more of the body, and keep it as long as it could be sent again."""
-        self._request_bytes += sum(map(len, pieces))
-        if self._kept_body is not None:
-            self._kept_body = keep_body(self._kept_body, pieces, limit=self._route.replay_buffer)
-        self._unsent += pieces
-
     def on_client_body(self, pieces: Sequence[bytes]) -> None:
         """Pass more of the request's body on; it ends here if the client's codec says so."""
         self._moved_at = self._context.now()
-        self._take_body(pieces)
-        upstream = self._upstream
-        if upstream is None or self._is_body_delayed:
+        body, upstream = self._body, self._upstream
+        if body is None:
+            return
+        body.take(pieces)
+        if upstream is None or body.is_delayed:
             # Some bytes were under way when reading was paused.
             return
         if not pieces and not self._client.codec.is_request_complete:
             return
         if self._phase is _AWAITING and upstream.has_unread_input():
-            self._delay_body()
+            self._delay_body(body)
         else:
-            self._send_body(upstream)
+            self._send_body(body, upstream)
 
-    def _send_body(self, upstream: UpstreamConnection) -> None:
-        unsent, self._unsent = self._unsent, []
+    def _send_body(self, body: RequestBody, upstream: UpstreamConnection) -> None:
         codec = self._client.codec
-        data = upstream.codec.encode_body(unsent, trailers=codec.trailers if codec.is_request_complete else None)
+        data = upstream.codec.encode_body(
+            body.take_waiting(), trailers=codec.trailers if codec.is_request_complete else None
+        )
         if data:
             upstream.transport.write(data)
 
-    def _delay_body(self) -> None:
+    def _delay_body(self, body: RequestBody) -> None:
         """
         Send no more of the body until what has come from the upstream is read.
 
         It may have refused the body and gone. Writing then fails, and with it the reading of the response that says
         why, though a sender of a body is to watch for one (RFC 9112 §9.5).
         """
-        self._is_body_delayed = True
+        body.is_delayed = True
         self._client.pause_reading()
         loop = asyncio.get_running_loop()
         # Two turns: the sockets are read between them.
         loop.call_soon(loop.call_soon, self._send_delayed_body)
 
     def _send_delayed_body(self) -> None:
-        upstream = self._upstream
-        if upstream is not None and self._is_body_delayed:
-            self._is_body_delayed = False
-            self._send_body(upstream)
+        body, upstream = self._body, self._upstream
+        if upstream is not None and body is not None and body.is_delayed:
+            body.is_delayed = False
+            self._send_body(body, upstream)
             if not upstream.is_write_paused:
                 self._client.resume_reading()
+
+    @property
+    def _body_size(self) -> int:
+        return 0 if self._body is None else self._body.size
+
+    @property
+    def _is_request_sent(self) -> bool:
+        """Say whether all of the request has gone to the upstream."""
+        is_delayed = self._body is not None and self._body.is_delayed
+        return self._client.codec.is_request_complete and not is_delayed
+
+    @property
+    def _is_body_at_hand(self) -> bool:
+        """Say whether the request has come in full and can be sent again."""
+        is_kept = self._body is None or self._body.kept is not None
+        return self._client.codec.is_request_complete and is_kept
 
     def on_client_full(self) -> None:
         """Stop reading the response: the client does not keep up."""
@@ -433,7 +409,8 @@ class Exchange:
             tunnel.on_upstream_data(unread)
 
     def _tunnel_closed(self, tunnel: Tunnel) -> None:
-        self._request_bytes += tunnel.bytes_up
+        self._body = self._body or RequestBody(limit=0)
+        self._body.size += tunnel.bytes_up
         self._response_bytes += tunnel.bytes_down
         self._upstream = None
         self._end(is_reusable=False)
@@ -511,8 +488,7 @@ class Exchange:
         """End well: the response is whole. The upstream connection is kept if both sides have left it clean."""
         self._upstream = None
         route = self._route
-        is_request_sent = self._client.codec.is_request_complete and not self._is_body_delayed
-        if is_request_sent and upstream.codec.is_reusable:
+        if upstream.codec.is_reusable and (self._body is None or self._is_request_sent):
             if upstream.request_count == 1:
                 route.connector.remember_session(upstream)
             if self._client.is_write_paused:
@@ -523,7 +499,8 @@ class Exchange:
         if self._phase is _HOLDING:
             self._seek_newer_token()
             return
-        self._end(is_reusable=not self._closes)
+        self._finish()
+        self._client.exchange_ended(is_reusable=not self._closes)
 
     # HOLDING and RENEWING: a 401 may be about the token; then there is one more try with a newer one.
 
@@ -538,10 +515,7 @@ class Exchange:
             return
         route.token_refusals += 1
         route.tokens.reject(self._generation)
-        is_complete = self._client.codec.is_request_complete
-        if may_use_newer_token(
-            body_is_whole=is_complete and self._kept_body is not None, is_body_sent=not self._is_body_delayed
-        ):
+        if may_use_newer_token(body_is_whole=self._is_body_at_hand, is_body_sent=self._is_request_sent):
             self._phase = _HOLDING
             self._held = ResponseBuffer()
 
@@ -583,7 +557,8 @@ class Exchange:
         self._resend()
 
     def _resend(self) -> None:
-        self._unsent = [self._kept_body] if self._kept_body else []
+        if self._body is not None:
+            self._body.restart()
         self._prepare()
 
     # The ends of either side.
@@ -608,13 +583,12 @@ class Exchange:
         codec = upstream.codec
         if may_use_new_connection(
             method=self._head.method,
-            body_is_whole=self._client.codec.is_request_complete and self._kept_body is not None,
+            body_is_whole=self._is_body_at_hand,
             was_used_before=upstream.request_count > 1,
             has_received=codec.has_received,
             has_done_so=self._has_new_connection,
         ):
             self._has_new_connection = True
-            self._is_body_delayed = False
             self._route.retries += 1
             self._resend()
         elif isinstance(error, ssl.SSLError):
@@ -652,7 +626,7 @@ class Exchange:
                 now - self._moved_at,
                 limits=limits,
                 waits_for_response=client.codec.is_request_complete
-                or (self._head.meaning.expects_continue and not self._continued and not self._request_bytes),
+                or (self._head.meaning.expects_continue and not self._continued and not self._body_size),
                 upstream_is_full=upstream.is_write_paused,
             )
             if overdue is not None:
@@ -686,7 +660,7 @@ class Exchange:
         """Respond with a problem of the proxy's own, or cut a response that has begun."""
         if self._phase is _OVER:
             return
-        if self._phase in _RESPONSE_HAS_BEGUN:
+        if self._phase in RESPONSE_HAS_BEGUN:
             self._cut(problem)
             return
         context = self._context
@@ -738,7 +712,7 @@ class Exchange:
                 self._head.target,
                 self._request_id,
                 self._status,
-                self._request_bytes,
+                self._body_size,
                 self._response_bytes,
                 self._context.now() - self._started_at,
                 self._upstream_duration,
@@ -746,6 +720,3 @@ class Exchange:
                 self._started_at_wall,
             )
         )
-
-
-_RESPONSE_HAS_BEGUN: Final = frozenset({_RESPONDING, _HOLDING, _RENEWING, _TUNNEL})

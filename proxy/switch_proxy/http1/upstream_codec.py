@@ -35,9 +35,9 @@ class UpstreamCodec:
         "_seen",
         "body_left",
         "has_received",
-        "has_surplus",
         "head",
         "is_complete",
+        "is_reusable",
         "trailers",
         "unread",
     )
@@ -60,8 +60,11 @@ class UpstreamCodec:
         """The final response's head, once it is there."""
         self.is_complete = False
         """Whether the final response has been read to its end."""
-        self.has_surplus = False
-        """Whether bytes came behind that end, so that nothing on this connection can be trusted (RFC 9112 §9.2)."""
+        self.is_reusable = False
+        """
+        Whether the connection is good for another request once this response is complete (RFC 9112 §9.3): the upstream keeps
+        it open, the response has an end of its own, and nothing came behind that.
+        """
         self.trailers = b""
         """The response's trailer lines which may be forwarded, once it is complete."""
 
@@ -77,10 +80,9 @@ class UpstreamCodec:
         """
         method = head.method
         self._is_for_head = method == b"HEAD"
-        self.unread = self.trailers = b""
-        self._seen = 0
-        self._decoder = self.head = None
-        self.has_received = self.is_complete = self.has_surplus = False
+        # What is not reset here is set by `read_head`, or is as the response before left it: read to its end.
+        self.head = None
+        self.has_received = self.is_complete = False
         pieces = [method, b" ", target, b" HTTP/1.1\r\n", *lines, b"\r\n"]
         self._is_request_chunked = head.meaning.is_chunked
         if self._is_request_chunked:
@@ -129,8 +131,9 @@ class UpstreamCodec:
             self.head = head
             framing = NO_BODY if self._is_for_head else head.framing
             self.body_left = framing.length
-            if framing.is_chunked:
-                self._decoder = ChunkedDecoder(dropped=head.meaning.dropped)
+            self._decoder = ChunkedDecoder(dropped=head.meaning.dropped) if framing.is_chunked else None
+            self.trailers = b""
+            self.is_reusable = head.is_persistent
         return head
 
     def read_body(self) -> list[bytes]:
@@ -143,7 +146,7 @@ class UpstreamCodec:
         if left < 0:
             return [data] if data else []
         if len(data) > left:
-            self.has_surplus = True
+            self.is_reusable = False
             data = data[:left]
         self.body_left = left - len(data)
         self.is_complete = self.body_left == 0
@@ -157,20 +160,9 @@ class UpstreamCodec:
         if decoder.is_complete:
             self.is_complete = True
             self.trailers = decoder.trailers
-            self.has_surplus = bool(decoder.rest)
+            if decoder.rest:
+                self.is_reusable = False
         return pieces
-
-    @property
-    def is_reusable(self) -> bool:
-        """Say whether the response leaves its connection clean for another request (RFC 9112 §9.3)."""
-        has_own_end = self._decoder is not None or self.body_left == 0
-        return (
-            self.is_complete
-            and has_own_end
-            and not self.has_surplus
-            and self.head is not None
-            and self.head.is_persistent
-        )
 
     @property
     def idle_timeout(self) -> float | None:
@@ -180,5 +172,6 @@ class UpstreamCodec:
 
     def receive_end(self) -> bool:
         """Learn that the upstream has ended its side; say whether that completes the response (RFC 9112 §6.3)."""
+        self.is_reusable = False
         self.is_complete = self.head is not None and self._decoder is None and self.body_left < 0
         return self.is_complete

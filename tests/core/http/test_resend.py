@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from switch_proxy.core.http.resend import keep_body, may_use_new_connection, may_use_newer_token
+from switch_proxy.core.http.resend import may_use_new_connection, may_use_newer_token
 
 
 def after_a_stale_connection(method: bytes, **changes: bool) -> bool:
@@ -45,19 +45,3 @@ def test_a_refused_request_may_be_repeated_once_all_of_it_is_sent_and_kept(
     *, body_is_whole: bool, is_body_sent: bool, may: bool
 ) -> None:
     assert may_use_newer_token(body_is_whole=body_is_whole, is_body_sent=is_body_sent) is may
-
-
-@pytest.mark.parametrize(
-    ("kept", "pieces", "result"),
-    [
-        (b"", [], b""),
-        (b"", [b"abc"], b"abc"),
-        (b"ab", [b"c", b"d"], b"abcd"),
-        (b"abcd", [b"e"], None),
-        (b"", [b"abc", b"de"], None),
-        (None, [b"a"], None),
-        (None, [], None),
-    ],
-)
-def test_a_body_is_kept_up_to_its_limit(kept: bytes | None, pieces: list[bytes], result: bytes | None) -> None:
-    assert keep_body(kept, pieces, limit=4) == result

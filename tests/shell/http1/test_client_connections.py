@@ -497,6 +497,9 @@ def client_has_bytes(connected: socket.socket) -> bool:
         connected.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
     except BlockingIOError:
         return False
+    except ConnectionResetError:
+        # Of bytes that were under way while the other side closed.
+        return True
     return True
 
 

@@ -6,21 +6,10 @@ Each happens at most once for a request, and only while all of its body is at ha
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+from typing import Final
 
 IDEMPOTENT_METHODS: Final = frozenset({b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE"})
 """RFC 9110 §9.2.2, without TRACE, which is refused."""
-
-
-def keep_body(kept: bytes | None, pieces: Sequence[bytes], *, limit: int) -> bytes | None:
-    """Return the body that is kept so as to send it again, with `pieces` added; None once it is longer than `limit`."""
-    if kept is None:
-        return None
-    kept = b"".join((kept, *pieces))
-    return kept if len(kept) <= limit else None
 
 
 def may_use_new_connection(

@@ -23,11 +23,8 @@ if TYPE_CHECKING:
     from switch_proxy.core.http.request import RequestHead
 
 
-@dataclass(slots=True)
-class Forward:
-    """Send the request to the upstream, with this target. Never changed once made (not frozen: that costs more)."""
-
-    target: bytes
+Forward = bytes
+"""Send the request to the upstream, with this target. No object of its own, because that would cost each request."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,7 +97,7 @@ class Admission:
             return reject_malformed(error)
         if self._policy is not None and (refusal := self._policy(head, now)) is not None:
             return refusal
-        return Forward(target)
+        return target
 
 
 def judge_method(head: RequestHead) -> Reject | Respond | None:

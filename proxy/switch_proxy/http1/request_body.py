@@ -1,0 +1,47 @@
+"""The body of a request on its way to the upstream: what waits to be sent, and what is kept so as to send it again."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class RequestBody:
+    """
+    The body of one request, as it comes; there is none for a request without body.
+
+    What waits is bounded by one read from the client, because reading is paused while it waits; what is kept by `limit`
+    (bytes).
+    """
+
+    __slots__ = ("_limit", "_waiting", "is_delayed", "kept", "size")
+
+    def __init__(self, *, limit: int) -> None:
+        self._limit = limit
+        self._waiting: list[bytes] = []
+        self.kept: bytes | None = b""
+        """All of the body so far, so that it can be sent again; None once it is longer than the limit."""
+        self.size = 0
+        """Bytes that have come."""
+        self.is_delayed = False
+        """Whether it must not be sent until what has come from the upstream is read."""
+
+    def take(self, pieces: Sequence[bytes]) -> None:
+        """Take pieces as they have come from the client."""
+        self._waiting += pieces
+        for piece in pieces:
+            self.size += len(piece)
+        if self.kept is not None:
+            self.kept = b"".join((self.kept, *pieces)) if self.size <= self._limit else None
+
+    def take_waiting(self) -> list[bytes]:
+        """Return what waits to be sent; nothing waits any more."""
+        waiting, self._waiting = self._waiting, []
+        return waiting
+
+    def restart(self) -> None:
+        """Have all that is kept wait to be sent again."""
+        self.is_delayed = False
+        self._waiting = [self.kept] if self.kept else []
