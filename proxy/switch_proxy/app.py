@@ -1,20 +1,20 @@
 """
-The composition root: the only module that knows the others. It builds the parts, starts and stops them, and says so.
+The composition root: the only module that knows the others. It builds, starts and stops the parts.
 
 Start, in this order:
- 1. every listener is bound, the admin's too: a taken port ends it here, before a token is asked (and paid) for, and an
-    app that comes early waits for its answer instead of being refused;
- 2. the token tasks begin, each with its first fetch;
- 3. the admin listener answers; what that takes is imported while the first fetches are under way.
+ 1. Every listener is bound, including the admin's. If a port is taken, the start fails here, before a token is requested
+    (and paid for). An app that connects early waits instead of being refused.
+ 2. The token tasks begin, each with its first fetch.
+ 3. The admin listener responds; what it needs is imported while the first fetches are in flight.
 
-Stop, each a step that is never taken back:
- 1. readiness goes red;
- 2. the drain delay passes, in which new requests are still served, each answer with the word to close;
- 3. the listeners stop accepting;
- 4. requests in flight finish, for as long as the grace period; what is left then is cut;
- 5. the token tasks end;
- 6. the connections to upstreams and token endpoints are closed;
- 7. the admin listener closes, last: until then it tells why the proxy is not ready.
+Stop, in this order; no step is ever reversed:
+ 1. The proxy is no longer ready.
+ 2. The drain delay passes. New requests are still served, and each response announces that the connection closes.
+ 3. The listeners stop accepting connections.
+ 4. Requests in flight finish within the grace period; the rest are cut.
+ 5. The token tasks end.
+ 6. The connections to upstreams and token endpoints are closed.
+ 7. The admin listener closes last: until then it reports why the proxy is not ready.
 """
 
 from __future__ import annotations
@@ -58,10 +58,10 @@ if TYPE_CHECKING:
 
 
 class Application:
-    """One proxy, from start to stop."""
+    """One proxy."""
 
     def __init__(self, settings: Settings, *, log: Log, environ: Mapping[str, str], clock: Clock) -> None:
-        """Build the parts, within a running loop; nothing is opened or begun yet."""
+        """Build the parts, within a running loop; nothing is opened or started yet."""
         self._settings = settings
         self._log = log
         self._clock = clock
@@ -112,7 +112,7 @@ class Application:
             fetcher=client,
             credential_source=credentials_from(credential, environ=environ, clock=self._clock, mask=mask),
             clock=self._clock,
-            # Its own generator: in a test's process, a seed set by others neither repeats this nor is disturbed by it.
+            # A generator of its own: a seed that a test sets neither affects it nor is affected by it.
             random=random.Random().random,  # noqa: S311 - spreads load, hides nothing
             observer=self,
         )
@@ -144,7 +144,7 @@ class Application:
                 await self._admin.bind()
                 self._note_bound(ADMIN_LISTENER, self._admin.address)
             self._owner = asyncio.get_running_loop().create_task(self._own_tasks(), name="owner of all tasks")
-            # The first fetches get under way before an import keeps the loop busy.
+            # Let the first fetches begin before an import blocks the loop.
             await asyncio.sleep(0)
             if self._admin is not None:
                 await self._admin.serve()
@@ -154,7 +154,7 @@ class Application:
         self._log.write(ProxyStarted(**self._build))
 
     async def _own_tasks(self) -> None:
-        """Own every task that lives as long as the proxy; where one dies, all end, and this one with them."""
+        """Own every task that lives as long as the proxy; if one fails, all end, and this one with them."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._readiness.run(), name="readiness")
             for name, manager in self._managers.items():
@@ -163,7 +163,7 @@ class Application:
                 tasks.create_task(route.follow_tls_files(self._log.write), name=f"TLS files of route {route.name}")
 
     async def failure(self) -> BaseException:
-        """Wait until a task has died, which none may, and return what of."""
+        """Wait until one of these tasks has failed, and return its exception."""
         if self._owner is None:
             raise RuntimeError("the application has not been started")
         await asyncio.wait([self._owner])
@@ -199,7 +199,7 @@ class Application:
             await self._admin.close()
         self._bound.clear()
 
-    # What is told, to the log, to probes and to scrapers.
+    # For the log, probes and scrapers.
 
     def _note_bound(self, name: str, address: tuple[str, int]) -> None:
         self._bound[name] = address
@@ -217,11 +217,11 @@ class Application:
         self._readiness.look_again()
 
     def judge_readiness(self) -> Verdict:
-        """Return whether the proxy is ready, with the reasons, as /readyz tells it."""
+        """Return whether the proxy is ready, with the reasons, as /readyz reports it."""
         return judge_readiness(self.snapshot_health())
 
     def snapshot_health(self) -> HealthSnapshot:
-        """Return what readiness is judged by."""
+        """Return the state from which readiness is judged; it changes nothing."""
         return HealthSnapshot(
             now=self._clock.now(),
             wall=self._clock.wall(),
@@ -244,14 +244,14 @@ class Application:
 
 
 def _describe_build() -> dict[str, str]:
-    """Return what runs here; of the event loop, whether it is uvloop's or asyncio's."""
+    """Return the versions that run, and whether the event loop is uvloop's or asyncio's."""
     loop = type(asyncio.get_running_loop()).__module__.partition(".")[0]
     return {"version": __version__, "python": platform.python_version(), "loop": loop}
 
 
 async def _run_for_good(manager: TokenManager) -> None:
     await manager.run()
-    raise RuntimeError("the token task has ended, which it must not")
+    raise RuntimeError("the token task has ended unexpectedly")
 
 
 @asynccontextmanager
@@ -261,7 +261,7 @@ async def running(
     """
     Run a proxy for as long as the context lasts, with its log on standard output.
 
-    Raises ListenError. It may not be ready yet: requests wait for the first token.
+    Raises ListenError, TlsFilesError. It may not be ready yet: requests wait for the first token.
     """
     clock = clock or SystemClock()
     environ = os.environ if environ is None else environ
@@ -274,5 +274,5 @@ async def running(
         finally:
             await application.stop()
     finally:
-        # It may wait for whoever reads standard output.
+        # In a thread: it may wait for the reader of standard output.
         await asyncio.to_thread(log.close)

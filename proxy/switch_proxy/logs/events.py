@@ -1,8 +1,8 @@
 """
 The log of events: structlog's pipeline, as JSON or for people, with redaction as its last step but one.
 
-Nothing is set up globally: loggers are made here and handed to who needs them, so two proxies in one process (in tests,
-say) do not share anything. `LibraryHandler` alone has to be put into the standard library's logging, by the process.
+Nothing is set up globally: loggers are made here and passed on, so that two proxies in one process (in tests, say) share
+nothing. Only `LibraryHandler` belongs to the standard library's logging, where the process installs it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _EVENT_WIDTH: Final = 24
 
 
 class EventRenderer:
-    """Turns a level and the fields of an event into a line, redacted."""
+    """Renders the level and fields of an event as a redacted line."""
 
     def __init__(self, *, as_json: bool, has_colours: bool, redactor: Redactor, wall: Callable[[], float]) -> None:
         """Take the clock's `wall`, in Unix seconds, for events that have no timestamp of their own."""
@@ -44,7 +44,7 @@ class EventRenderer:
                 colors=has_colours,
                 sort_keys=False,
                 pad_event_to=_EVENT_WIDTH,
-                # Not rich's, which prints local variables where it is installed.
+                # Not rich's, which prints local variables if it is installed.
                 exception_formatter=structlog.dev.plain_traceback,
             )
         self.processors: list[Processor] = [
@@ -57,10 +57,10 @@ class EventRenderer:
         ]
 
     def render(self, level: str, event: dict[str, object]) -> bytes:
-        """Return the line, with its line end, of an event that comes from elsewhere than a logger."""
+        """Return the line, with its line end, of an event that does not come from a logger."""
         result: object = dict(event)
         for processor in self.processors:
-            # Processors pass a dictionary on until the last one returns text.
+            # Each processor returns a dictionary, and the last one text.
             result = processor(None, level, result)  # type: ignore[arg-type]
         return encode_line(str(result))
 
@@ -77,7 +77,7 @@ class EventRenderer:
 
 
 def _escape_control_characters(_: WrappedLogger, __: str, event_dict: EventDict) -> EventDict:
-    """Keep what comes from the network from driving the terminal; tracebacks keep their lines."""
+    """Escape control characters, so that text from the network cannot control the terminal; tracebacks keep their lines."""
     return {
         name: "\n".join(map(_printable, value.split("\n") if name == "exception" else [value]))
         if isinstance(value, str)
@@ -96,20 +96,20 @@ def encode_line(text: str) -> bytes:
 
 
 class _Lines:
-    """What structlog calls a logger: takes rendered events."""
+    """A logger in structlog's sense: takes rendered events."""
 
     def __init__(self, write: Callable[[bytes], None]) -> None:
         self._write = write
 
     def msg(self, text: str) -> None:
-        """Have a rendered event written."""
+        """Write a rendered event."""
         self._write(encode_line(text))
 
     debug = info = warning = error = critical = msg
 
 
 def make_logger(*, level: str, renderer: EventRenderer, write: Callable[[bytes], None]) -> FilteringBoundLogger:
-    """Return a logger whose events from `level` on are given to `write`, a line each."""
+    """Return a logger that passes events from `level` on to `write`, a line each."""
     logger: FilteringBoundLogger = structlog.wrap_logger(
         _Lines(write),
         processors=renderer.processors,
@@ -119,7 +119,7 @@ def make_logger(*, level: str, renderer: EventRenderer, write: Callable[[bytes],
 
 
 class AccessEvents:
-    """Renders the access log as structlog does: for people, who have time, where JSON is rendered by hand."""
+    """Renders the access log for people, by structlog; JSON is rendered by hand, because it must be fast."""
 
     def __init__(self, *, access: str, level: str, renderer: EventRenderer) -> None:
         self._access = access
@@ -127,7 +127,7 @@ class AccessEvents:
         self._renderer = renderer
 
     def render(self, records: Iterable[ExchangeRecord]) -> bytes:
-        """Return the lines, each with its line end, of those exchanges that get one."""
+        """Return the lines, each with its line end, of the exchanges that get one."""
         return b"".join(
             self._renderer.render(access_level(record), access_event(record))
             for record in records
@@ -136,14 +136,14 @@ class AccessEvents:
 
 
 class LibraryHandler(logging.Handler):
-    """Passes on what libraries report through the standard library's logging."""
+    """Passes on what libraries log by the standard library's logging."""
 
     def __init__(self, write: Callable[[Event], None]) -> None:
         super().__init__(logging.WARNING)
         self._write = write
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Log `library.reported`, with the traceback where there is one."""
+        """Log `library.reported`, with the traceback if there is one."""
         try:
             message = record.getMessage()
         except (TypeError, ValueError):

@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 STANDARD_OUTPUT: Final = 1
 
 _LAST_WAIT: Final = 1.0
-"""Seconds that the last lines may take to be written; then the process ends without them."""
+"""Seconds that writing the last lines may take; then the process ends without them."""
 
 
 class Log:
-    """What is written, how, and where to. Logging never blocks and never fails."""
+    """The log of one proxy. Logging never blocks and never fails."""
 
     def __init__(
         self,
@@ -39,13 +39,13 @@ class Log:
         """
         Begin to write to a duplicate of the file descriptor; `wall` returns Unix time in seconds.
 
-        To be done before anything else is opened: where the descriptor is closed, its number would be given to the
-        next socket, and log lines sent to whoever is at its other end.
+        Do this before anything else is opened: if the descriptor is closed, the next socket would get its number, and its
+        peer the log lines.
         """
         try:
             self._descriptor = os.dup(descriptor)
         except OSError:
-            # Started with standard output closed: there is nobody to read, which is no reason not to work.
+            # Started with standard output closed: run without a log.
             self._descriptor = os.open(os.devnull, os.O_WRONLY)
         self._is_json = as_json = settings.format == "json"
         self.redactor = Redactor()
@@ -86,7 +86,7 @@ class Log:
         return self._writer.lines_dropped
 
     def flush(self, timeout: float) -> bool:
-        """Wait until what has been handed over is written, at most `timeout` seconds; say whether it is."""
+        """Wait at most `timeout` seconds until all lines so far are written; return whether they are."""
         return self._writer.flush(timeout)
 
     def write(self, event: Event) -> None:
@@ -94,7 +94,7 @@ class Log:
         getattr(self.events, event.level)(event.name, **log_fields(event))
 
     def log_exchanges(self, records: Iterable[ExchangeRecord]) -> None:
-        """Write a line for each of these exchanges that is to have one."""
+        """Write a line for each of these exchanges that gets one by the configuration."""
         lines = self._render_exchanges(records)
         if self._is_json and self.redactor.knows_any_in(lines):
             lines = b"".join(map(self.redactor.redact_json_line, lines.splitlines()))
@@ -102,6 +102,6 @@ class Log:
             self._writer.write(lines)
 
     def close(self) -> None:
-        """Write what is left, for a second at most."""
+        """Write the pending lines, for a second at most."""
         if self._writer.close(_LAST_WAIT):
             os.close(self._descriptor)

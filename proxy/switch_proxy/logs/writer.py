@@ -1,13 +1,13 @@
 """
-Writes log lines to a file descriptor, from a thread of its own: whoever logs is never blocked and never fails.
+Writes log lines to a file descriptor from a thread of its own, so that logging never blocks and never fails.
 
-What is behind standard output is not ours: a pipe that nobody reads, a disk that is full, slow or gone. Writing can
-block on each of them (`O_NONBLOCK` does nothing for files, and on a pipe it would change the descriptor for everyone
-who shares it), so it is done where nothing else waits, as Envoy does for its access log. The thread wakes up some times
-a second at most and writes all there is: threads that take turns often cost more than what they do.
+Standard output may be a pipe that nobody reads, or a disk that is full, slow or gone. Writing can block on each of them
+(`O_NONBLOCK` does nothing for files, and on a pipe it would change the descriptor for everything that shares it), so it
+happens in a thread where nothing else waits, as in Envoy's access log. The thread wakes up a few times a second at most and
+writes everything that is pending, because frequent switches between threads cost more than the work.
 
-Lines that cannot be written, or find too many before them, are dropped and counted; once writing works again, a line
-says how many.
+Lines that cannot be written, or exceed the capacity, are dropped and counted; when writing works again, a line reports
+how many.
 """
 
 from __future__ import annotations
@@ -21,41 +21,41 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _INTERVAL: Final = 0.1
-"""Seconds that the first line of a batch waits for others; what `tail -f` shows still looks immediate."""
+"""Seconds that the first line of a batch waits for others; `tail -f` still looks immediate."""
 
 _CAPACITY: Final = 4 * 1024 * 1024
-"""Bytes that may wait to be written: over ten thousand lines, a second or so of a very busy proxy."""
+"""Bytes that may be pending: over ten thousand lines, about a second of a very busy proxy."""
 
 _POLL: Final = 100
-"""Milliseconds to wait for a descriptor that takes nothing now, before looking again whether the end has come."""
+"""Milliseconds to wait for a descriptor that is not writable, before checking again whether the log is closing."""
 
 
 class LogWriter:
-    """Takes whole lines, from any thread, and writes them in their order."""
+    """Takes whole lines from any thread and writes them in order."""
 
     def __init__(
         self, descriptor: int, *, describe_loss: Callable[[int, str], bytes], capacity: int = _CAPACITY
     ) -> None:
         """
-        Begin to write to `descriptor`, which stays the caller's, and open until `close` has returned True.
+        Begin to write to `descriptor`. The caller owns it, and keeps it open until `close` has returned True.
 
-        `describe_loss` renders the line that tells how many lines were dropped, and why; `capacity` is in bytes.
+        `describe_loss` renders the line that reports how many lines were dropped, and why; `capacity` is in bytes.
         """
         self._descriptor = descriptor
         self._describe_loss = describe_loss
         self._capacity = capacity
-        # What follows is guarded by the condition, whose lock is never held while something is written.
+        # The condition guards the attributes below; its lock is never held during a write.
         self._settled = threading.Condition()
         self._waiting: list[bytes] = []
         self._unwritten_bytes = 0
         self._dropped = 0
         self._unreported = 0
         self._why = ""
-        # Set where there is something to do; where it is to be done at once; where that is the end.
+        # Work pending; flush immediately; closing.
         self._is_due = threading.Event()
         self._is_urgent = threading.Event()
         self._is_closing = False
-        # The thread's own: whether the last write failed, and whether the last line that was written lacks its end.
+        # Of the thread alone: whether the last write failed, and whether the last written line lacks its end.
         self._is_broken = False
         self._is_line_torn = False
         # A daemon: a write that never returns must not keep the process from ending.
@@ -71,7 +71,7 @@ class LogWriter:
         return self._dropped
 
     def write(self, lines: bytes) -> None:
-        """Have lines written, each with its line end. Never blocks, never raises."""
+        """Write lines, each with its line end, soon. Never blocks, never raises."""
         with self._settled:
             if self._is_closing:
                 self._lose(lines.count(b"\n"), "the log was closed")
@@ -84,7 +84,7 @@ class LogWriter:
             self._is_due.set()
 
     def flush(self, timeout: float) -> bool:
-        """Wait until all is written or dropped, at most `timeout` seconds; say whether it is."""
+        """Wait at most `timeout` seconds until everything is written or dropped; return whether it is."""
         self._is_urgent.set()
         with self._settled:
             is_done = self._settled.wait_for(lambda: not self._unwritten_bytes, timeout)
@@ -93,7 +93,7 @@ class LogWriter:
         return is_done
 
     def close(self, timeout: float) -> bool:
-        """Write what waits, for at most `timeout` seconds, and end; say whether the descriptor is let go of."""
+        """Write pending lines for at most `timeout` seconds and end; return whether the descriptor is no longer used."""
         is_written = self.flush(timeout)
         with self._settled:
             self._is_closing = True
@@ -135,16 +135,16 @@ class LogWriter:
             self._settled.notify_all()
 
     def _write_all(self, data: bytes) -> tuple[int, str | None]:
-        """Return how many bytes were written, and why not all of them."""
+        """Return how many bytes were written, and why not all of them were."""
         rest = memoryview(data)
         error = None
         while rest:
             try:
                 rest = rest[os.write(self._descriptor, rest) :]
             except BlockingIOError:
-                # Someone who shares the descriptor has made it non-blocking.
+                # Another process that shares the descriptor has made it non-blocking.
                 if self._is_closing:
-                    error = "nobody took what was written"
+                    error = "nobody read what was written"
                     break
                 self._wait_until_writable()
             except OSError as failure:
