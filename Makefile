@@ -16,10 +16,10 @@ PYTHONS = $(or $(PYTHON),python3 python3.13 python3.12 python3.11)
 CONFIG ?= config.yaml
 SECONDS ?= 60
 
-.PHONY: help setup demo run test coverage mutants check fmt fuzz soak bench bench-quick image image-test schema tables lock dist sbom audit clean
+.PHONY: help setup demo run test coverage mutants check fmt fuzz soak bench bench-quick image image-test test-image-python schema tables lock dist sbom audit clean
 
 help: ## List the tasks
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(VENV)/run.stamp ## See the proxy at work between an app and fakes of both servers (ARGS=--once: end by itself)
 	@$(BIN)/switch-proxy demo $(ARGS)
@@ -76,6 +76,9 @@ image: ## Build the container image (TAG=switch-proxy, BASE=python:3.13-slim) wi
 
 image-test: $(VENV)/dev.stamp ## Build the image with buildah on a base from debootstrap, and run it (root, some minutes)
 	@IMAGE_TEST=1 $(BIN)/python -m pytest tests/image $(ARGS)
+
+test-image-python: $(VENV)/dev.stamp ## Run all tests on the image's Python, in a root folder from debootstrap (root, some minutes)
+	@$(BIN)/python -m tools.python_root $(ARGS)
 
 schema: $(VENV)/run.stamp ## Write config.schema.json anew from the code
 	@$(BIN)/switch-proxy schema > config.schema.json.new

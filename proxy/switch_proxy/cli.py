@@ -1,7 +1,7 @@
 """
-The command line: reads arguments, calls the one module that does the work, and returns an exit code.
+The command line: reads the arguments, calls the module that does the work, and returns an exit code.
 
-Each command imports what it needs itself, so that `health` and `version` start at once.
+Each command imports what it needs, so that `health` and `version` start quickly.
 """
 
 # ruff: noqa: PLC0415 - what a command needs is imported in it
@@ -28,36 +28,36 @@ if TYPE_CHECKING:
 _HIGHEST_PORT: Final = 65535
 
 _DEMO_LIFETIME: Final = 60.0
-"""Seconds; switch_proxy.demo.run has the reason, and is not imported for it."""
+"""Seconds; a copy of the value in switch_proxy.demo.run, which gives the reason: its import would be slow."""
 
 _PROBE_TIMEOUT: Final = 2.0
-"""Seconds: an admin listener on loopback that takes longer is not well, and kubelet waits for 1 by default."""
+"""Seconds. An admin listener on loopback that takes longer has a problem; kubelet waits for 1 s by default."""
 
 
 class ExitCode(IntEnum):
-    """What the process tells whoever started it; docs/configuration.md has them for operators."""
+    """The exit codes of all commands; docs/configuration.md explains them to operators."""
 
     OK = 0
     FAILED = 1
-    """It was tried and did not work: an address is taken, a token is refused, the proxy is not ready."""
+    """The command was tried and failed: an address is taken, a token is refused, the proxy is not ready."""
     CONFIGURATION = 2
-    """The configuration or the command line cannot be used; nothing was started."""
+    """The configuration or the command line is invalid; nothing was started."""
     INTERRUPTED = 130
-    """Ended by Ctrl-C before it was done, or at once by a second one (128 + SIGINT, as shells have it)."""
+    """Ended by Ctrl-C before it was done, or immediately by a second Ctrl-C (128 + SIGINT, as in shells)."""
     TERMINATED = 143
-    """Ended at once by a second SIGTERM (128 + SIGTERM)."""
+    """Ended immediately by a second SIGTERM (128 + SIGTERM)."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command that `arguments` (by default the process's) say, and return its exit code."""
-    # A file name or a key that is not UTF-8 has to be printable in an error.
+    """Run the command in `arguments` (by default the process's) and return its exit code."""
+    # A file name or key that is not UTF-8 must be printable in an error.
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
     options = make_parser().parse_args(arguments)
     try:
         code = _COMMANDS[options.command](options)
-        if sys.stdout is not None:  # It is, where the process was started with it closed.
+        if sys.stdout is not None:  # It is None if the process was started with it closed.
             sys.stdout.flush()
     except ConfigurationError as error:
         _print_problems(error)
@@ -69,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(file=sys.stderr)  # The terminal has ^C on this line.
         return ExitCode.INTERRUPTED
     except BrokenPipeError:
-        # Whoever read the output has gone (`| head`). What is left in the buffer must not fail again at exit.
+        # The reader of the output is gone (`| head`). The rest of the buffer must not fail again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitCode.FAILED
     return code
@@ -82,7 +82,7 @@ def _run(options: argparse.Namespace) -> int:
     from switch_proxy.settings import load
 
     settings = load(options.config, os.environ)
-    # After the settings, so that what is wrong with them is told at once.
+    # After the settings, so that errors in them are reported quickly.
     with _without_system_certificates():
         from switch_proxy.process import run
 
@@ -92,10 +92,10 @@ def _run(options: argparse.Namespace) -> int:
 @contextmanager
 def _without_system_certificates() -> Iterator[None]:
     """
-    Let aiohttp be imported without the system's certificates.
+    Import aiohttp without the system's certificates.
 
-    It reads them twice when it is imported, for contexts that nothing here uses: the proxy makes its own, with the
-    environment as it was. That is a third of the import's time, and 2 MB.
+    It reads them twice at import, for contexts that nothing here uses: the proxy makes its own in the unchanged
+    environment. That would be a third of the import's time, and 2 MB.
     """
     names = ("SSL_CERT_FILE", "SSL_CERT_DIR")
     kept = {name: os.environ[name] for name in names if name in os.environ}
@@ -127,7 +127,7 @@ def _try_credentials(settings: Settings) -> int:
 
     has_all_tokens = True
     for name, credential in settings.credentials.items():
-        print(flush=True)  # What is known so far is read while the next token is on its way.
+        print(flush=True)  # People read what is known so far while the next token is fetched.
         attempt = asyncio.run(try_credential(name, credential, os.environ))
         has_all_tokens &= attempt.has_token
         print(*attempt.lines, sep="\n")
@@ -168,7 +168,7 @@ def _health(options: argparse.Namespace) -> int:
 
     address = load_admin_address(options.config, os.environ)
     if address is None:
-        print("switch-proxy: admin.listen is off, so there is nothing to ask", file=sys.stderr)
+        print("switch-proxy: admin.listen is off, so the proxy has no health endpoint", file=sys.stderr)
         return ExitCode.CONFIGURATION
     try:
         print(probe(address, path="/livez" if options.live else "/readyz", timeout=options.timeout))
@@ -197,11 +197,11 @@ _COMMANDS: Final[Mapping[str, Callable[[argparse.Namespace], int]]] = {
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """Return the parser of the command line; docs/configuration.md is held to what it knows."""
+    """Return the parser of the command line; a test compares docs/configuration.md with it."""
     parser = argparse.ArgumentParser(
         prog="switch-proxy",
         description="Forwards an app's plain HTTP requests to an API, with a fresh OAuth 2.0 access token on each.",
-        epilog="Exit codes: 0 done, 1 tried and failed, 2 unusable configuration or arguments, 130 and 143 ended by a signal.",
+        epilog="Exit codes: 0 done, 1 tried and failed, 2 invalid configuration or arguments, 130 and 143 ended by a signal.",
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"switch-proxy {__version__}")
@@ -224,12 +224,12 @@ def make_parser() -> argparse.ArgumentParser:
             "--config",
             type=Path,
             metavar="FILE",
-            help="the configuration; without it, the file that the variable SWITCH_PROXY_CONFIG names",
+            help="the configuration; by default the file named in the variable SWITCH_PROXY_CONFIG",
         )
     check.add_argument(
         "--online",
         action="store_true",
-        help="fetch one token with each credential as well, and tell what it is like (never the token itself)",
+        help="also fetch one token with each credential and describe it (never the token itself)",
     )
     _add_demo_arguments(demo)
     health.add_argument(
@@ -240,7 +240,7 @@ def make_parser() -> argparse.ArgumentParser:
         type=_seconds,
         default=_PROBE_TIMEOUT,
         metavar="SECONDS",
-        help="wait at most so long (%(default)gs)",
+        help="longest time to wait (%(default)gs)",
     )
     return parser
 
@@ -248,13 +248,13 @@ def make_parser() -> argparse.ArgumentParser:
 def _add_demo_arguments(demo: argparse.ArgumentParser) -> None:
     manner = demo.add_mutually_exclusive_group()
     manner.add_argument(
-        "--once", action="store_true", help="end after the script: exit code 0 if all was as it must be, else 1"
+        "--once", action="store_true", help="end after the script: exit 0 if every check passes, else 1"
     )
     manner.add_argument(
-        "--serve", action="store_true", help="leave the script out, only serve: to try an app of yours against"
+        "--serve", action="store_true", help="only serve, without the script: to try your own app against the fakes"
     )
     demo.add_argument(
-        "--host", default="127.0.0.1", metavar="HOST", help="listen there (%(default)s); 0.0.0.0 in a container"
+        "--host", default="127.0.0.1", metavar="HOST", help="address to listen on (%(default)s); 0.0.0.0 in a container"
     )
     for part in ("proxy", "admin", "auth-server", "switch-api"):
         demo.add_argument(
@@ -262,20 +262,20 @@ def _add_demo_arguments(demo: argparse.ArgumentParser) -> None:
             type=_port,
             default=0,
             metavar="PORT",
-            help="port of that part; 0, the default, is any free one",
+            help="port of this part; 0, the default, is any free port",
         )
     demo.add_argument(
         "--client-secret",
         type=_text,
         metavar="SECRET",
-        help="made-up secret that the fake authorization server takes, for another proxy before it (random otherwise)",
+        help="made-up secret that the fake authorization server accepts, for use by another proxy (by default random)",
     )
     demo.add_argument(
         "--lifetime",
         type=_seconds,
         default=_DEMO_LIFETIME,
         metavar="SECONDS",
-        help="tokens live so long, but for those of the script (%(default)gs)",
+        help="token lifetime (the demo script uses its own) (%(default)gs)",
     )
 
 
@@ -287,7 +287,7 @@ def _port(text: str) -> int:
 
 def _text(text: str) -> str:
     if not text:
-        raise argparse.ArgumentTypeError("empty; leave the option out for a random one")
+        raise argparse.ArgumentTypeError("empty; leave the option out for a random secret")
     return text
 
 
@@ -297,7 +297,7 @@ def _seconds(text: str) -> float:
     except InvalidValueError as error:
         raise argparse.ArgumentTypeError(f"{text!r} {error.predicate}") from None
     if seconds <= 0:
-        raise argparse.ArgumentTypeError("no time at all; write a duration above 0")
+        raise argparse.ArgumentTypeError("not above 0; write a duration such as 2s")
     return seconds
 
 

@@ -1,8 +1,8 @@
 """
-One look at a running proxy's admin listener, for container health checks.
+One request to a running proxy's admin listener, for container health checks.
 
-A check runs every few seconds, beside the app and out of the same CPU limit, so it is one request by hand: http.client
-would load TLS and the email package for it, which takes longer than all the rest.
+A check runs every few seconds beside the app and shares its CPU limit, so the request is written by hand: http.client
+would import TLS and the email package, which takes longer than all the rest.
 """
 
 from __future__ import annotations
@@ -17,49 +17,49 @@ if TYPE_CHECKING:
 
 _OK: Final = 200
 _MOST_BYTES: Final = 16 * 1024
-"""Of an answer: what admin says is some lines, and what another server says does not matter."""
+"""Bytes of a response. Admin sends a few lines; what another server sends does not matter."""
 
-_ANSWER: Final = re.compile(rb"HTTP/1\.[01] ([0-9]{3})[^\r\n]*\r\n(?:[^\r\n]+\r\n)*\r\n(.*)", re.DOTALL)
+_RESPONSE: Final = re.compile(rb"HTTP/1\.[01] ([0-9]{3})[^\r\n]*\r\n(?:[^\r\n]+\r\n)*\r\n(.*)", re.DOTALL)
 
 _WILDCARDS: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - nothing is bound here
-"""What is bound on all addresses is asked on the loopback one."""
+"""A listener bound to all addresses is asked on loopback."""
 
 
 class ProbeError(Exception):
-    """The proxy does not answer, or not as it should; the text says why."""
+    """The proxy did not respond, or not as expected; the text says why."""
 
 
 def probe(address: Address, *, path: str, timeout: float) -> str:
-    """Return what the admin listener answers at `path`, within `timeout` seconds. Raises ProbeError."""
+    """Return the body of the admin listener's response for `path`, within `timeout` seconds. Raises ProbeError."""
     try:
-        answer = _ask(address, path, deadline=monotonic() + timeout)
+        response = _request(address, path, deadline=monotonic() + timeout)
     except TimeoutError:
-        raise ProbeError(f"admin on {address} did not answer within {timeout:g} seconds") from None
+        raise ProbeError(f"admin on {address} did not respond within {timeout:g} seconds") from None
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise ProbeError(f"admin on {address} cannot be reached: {reason}; is the proxy running?") from None
-    match = _ANSWER.match(answer)
+    match = _RESPONSE.match(response)
     if match is None:
-        raise ProbeError(f"what listens on {address} does not speak HTTP; is it the proxy's admin?")
+        raise ProbeError(f"the server on {address} does not speak HTTP; is it the proxy's admin listener?")
     text = match[2].decode("utf-8", "replace").strip()
     if int(match[1]) != _OK:
-        raise ProbeError(f"admin on {address} answered {int(match[1])}" + (f":\n{text}" if text else ""))
+        raise ProbeError(f"admin on {address} returned {int(match[1])}" + (f":\n{text}" if text else ""))
     return text
 
 
-def _ask(address: Address, path: str, *, deadline: float) -> bytes:
+def _request(address: Address, path: str, *, deadline: float) -> bytes:
     host = _WILDCARDS.get(address.host, address.host)
     with socket.create_connection((host, address.port), timeout=_left(deadline)) as connection:
-        # By HTTP/1.0 the answer is not chunked, and ends with the connection (RFC 9112 §6.3).
+        # To an HTTP/1.0 request the response is not chunked, and it ends with the connection (RFC 9112 §6.3).
         connection.sendall(f"GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n".encode("ascii"))
-        answer = b""
-        while len(answer) < _MOST_BYTES:
+        response = b""
+        while len(response) < _MOST_BYTES:
             connection.settimeout(_left(deadline))
             piece = connection.recv(_MOST_BYTES)
             if not piece:
                 break
-            answer += piece
-        return answer
+            response += piece
+        return response
 
 
 def _left(deadline: float) -> float:

@@ -1,8 +1,8 @@
 """
-The proxy as a process: its log, its event loop, the signals it obeys and the code it exits with.
+The proxy as a process: log, event loop, signals and exit code.
 
-Exit codes: 0 after a signal and an orderly end; 1 where it could not start, or a part of it died; 128 and the number of
-the signal where a second one ended it at once (143 for SIGTERM, 130 for SIGINT, as shells have it).
+Exit codes: 0 after a signal and an orderly shutdown; 1 if it could not start, or if a part of it died; 128 plus the
+signal's number if a second signal ended it immediately (143 for SIGTERM, 130 for SIGINT, as in shells).
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ EXIT_FAILED: Final = 1
 EXIT_SIGNAL: Final = 128
 
 _LAST_STEPS: Final = 2.0
-"""Seconds from the proxy's end to the process's: more than it takes to write the last lines."""
+"""Longest time from the proxy's end to the process's end, in seconds; writing the last log lines takes less."""
 
 _LAST_WORD: Final = 0.1
-"""Seconds that the last line may take to be written where the process ends at once."""
+"""Time to flush the log before an immediate exit, in seconds."""
 
 
 def run(settings: Settings) -> int:
     """Run a proxy as this process until a signal or a failure ends it; return the exit code."""
     clock = SystemClock()
-    # The log comes first and goes last: logs/log.py says why.
+    # The log is opened first and closed last; logs/log.py gives the reason.
     with Log(settings.log, environ=os.environ, wall=clock.wall) as log:
         logging.basicConfig(handlers=[LibraryHandler(log.write)], level=logging.WARNING, force=True)
         logging.captureWarnings(capture=True)
@@ -54,16 +54,16 @@ def run(settings: Settings) -> int:
 
 
 def _find_loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
-    """Return uvloop's, which takes half of asyncio's CPU; asyncio's where there is no uvloop for the platform."""
+    """Return uvloop's, which needs half of asyncio's CPU time, or asyncio's if the platform has no uvloop."""
     try:
-        import uvloop  # noqa: PLC0415 - there may be none
+        import uvloop  # noqa: PLC0415 - it may be missing
     except ImportError:
         return asyncio.new_event_loop
     return uvloop.new_event_loop
 
 
 def _end_within(seconds: float, exit_code: int) -> None:
-    """End the process then, should it still be there: Python waits for ever for a thread that hangs on a lost volume."""
+    """End the process after this time at the latest: Python waits forever for a thread that hangs on a lost volume."""
     timer = threading.Timer(seconds, os._exit, [exit_code])
     timer.daemon = True
     timer.start()
@@ -79,7 +79,7 @@ async def _run(settings: Settings, *, log: Log, clock: Clock) -> int:
     except SwitchProxyError as error:
         log.write(ProxyStartFailed(reason=str(error)))
         return EXIT_FAILED
-    # What has been made so far stays: collecting garbage need not look at it again, for 20 ms each time.
+    # The objects made so far live until the end. Skipping them saves the garbage collector 20 ms each time.
     gc.freeze()
     failed = loop.create_task(application.failure())
     ends: set[asyncio.Future[Any]] = {signalled, failed}
@@ -94,7 +94,7 @@ async def _run(settings: Settings, *, log: Log, clock: Clock) -> int:
 
 
 def _receive_signals(loop: asyncio.AbstractEventLoop, log: Log) -> asyncio.Future[None]:
-    """Return a future that the first SIGTERM or SIGINT completes; the second one ends the process at once."""
+    """Return a future that the first SIGTERM or SIGINT completes; a second signal ends the process immediately."""
     signalled: asyncio.Future[None] = loop.create_future()
 
     def receive(number: signal.Signals) -> None:
@@ -115,5 +115,5 @@ def _abort(number: signal.Signals, log: Log) -> NoReturn:
 
 
 def _note_error(log: Log, context: dict[str, Any]) -> None:
-    """Log what went wrong in a callback or a forgotten task: a defect of the proxy, which one request may suffer from."""
+    """Log an error in a callback or a forgotten task. It is a defect of the proxy that may have failed one request."""
     log.write(LoopErrorCaught(message=context["message"], exc_info=context.get("exception")))

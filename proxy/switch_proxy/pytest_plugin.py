@@ -1,11 +1,11 @@
 """
-pytest's fixtures for users' own tests: the fakes, and the real proxy before them, fresh for each test on free ports.
+Fixtures for users' own tests: the fakes, and the real proxy in front of them, new for each test and on free ports.
 
-pytest loads this in every run where switch-proxy is installed, so it imports nothing, adds no option and changes
-nothing until a test asks for a fixture. docs/testing-your-app.md is about them.
+pytest loads this plugin in every run if switch-proxy is installed, so it imports nothing, adds no option and changes
+nothing until a test uses a fixture. docs/testing-your-app.md describes the fixtures.
 """
 
-# ruff: noqa: PLC0415 - what a fixture needs is imported by the first test that asks for it
+# ruff: noqa: PLC0415 - a fixture's imports are made by the first test that uses it
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session")
 def switch_background_loop() -> Iterator[BackgroundLoop]:
-    """The event loop, in a thread of its own, that the fakes and the proxy run on; one for all tests."""
+    """The event loop on which the fakes and the proxy run, in its own thread; one for all tests."""
     from switch_proxy.testing import BackgroundLoop
 
     with BackgroundLoop() as loop:
@@ -50,7 +50,7 @@ def fake_switch_api(
 
 @pytest.fixture
 def switch_proxy_configuration() -> str:
-    """The proxy's configuration in YAML, to be overridden; variables as SWITCH_API_URL are set to the fakes'."""
+    """The proxy's configuration in YAML, to be overridden; variables such as SWITCH_API_URL point to the fakes."""
     from switch_proxy.testing import CONFIGURATION
 
     return CONFIGURATION
@@ -64,7 +64,7 @@ def switch_proxy(
     switch_proxy_configuration: str,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Proxy]:
-    """The real proxy before both fakes, with its first token: `url`, `admin_url`, `stop()`, `restart()` and more."""
+    """The real proxy in front of both fakes, with its first token: `url`, `admin_url`, `stop()`, `restart()` and more."""
     from switch_proxy.testing import Proxy
 
     with Proxy(

@@ -154,7 +154,7 @@ async def test_the_fakes_import_nothing_else_of_the_package() -> None:
 
 @pytest.mark.parametrize(
     ("host", "reached"),
-    [("127.0.0.1", "127.0.0.1"), ("::1", "[::1]"), ("localhost", "localhost|127.0.0.1")],
+    [("127.0.0.1", "127.0.0.1"), ("::1", "[::1]"), ("localhost", "localhost|127.0.0.1|[::1]")],
     ids=["IPv4", "IPv6", "a name"],
 )
 async def test_it_prints_addresses_that_can_be_reached_whatever_it_listens_on(host: str, reached: str) -> None:

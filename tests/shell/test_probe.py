@@ -56,13 +56,13 @@ def test_answer_of_a_proxy_that_is_not_ready_is_the_reason() -> None:
     answer = _response(b"503 Service Unavailable", b"not ready: credential switch has no token")
     with (
         _server(answer) as (port, _),
-        pytest.raises(ProbeError, match=r"answered 503:\nnot ready: credential switch has no token$"),
+        pytest.raises(ProbeError, match=r"returned 503:\nnot ready: credential switch has no token$"),
     ):
         _probe(port)
 
 
 def test_refusal_without_words_is_told_by_its_status() -> None:
-    told = pytest.raises(ProbeError, match=r"^admin on 127\.0\.0\.1:\d+ answered 503$")
+    told = pytest.raises(ProbeError, match=r"^admin on 127\.0\.0\.1:\d+ returned 503$")
     with _server(_response(b"503 Service Unavailable", b"")) as (port, _), told:
         _probe(port)
 
@@ -75,7 +75,7 @@ def test_address_on_which_nobody_listens_is_told() -> None:
 
 
 def test_listener_that_does_not_answer_is_given_up_in_time() -> None:
-    told = pytest.raises(ProbeError, match=r"did not answer within 0\.05 seconds$")
+    told = pytest.raises(ProbeError, match=r"did not respond within 0\.05 seconds$")
     with socket.create_server(("127.0.0.1", 0)) as silent, told:
         _probe(silent.getsockname()[1], timeout=0.05)
 
@@ -83,7 +83,7 @@ def test_listener_that_does_not_answer_is_given_up_in_time() -> None:
 def test_no_time_at_all_is_too_little() -> None:
     with (
         socket.create_server(("127.0.0.1", 0)) as silent,
-        pytest.raises(ProbeError, match="did not answer within 0 seconds"),
+        pytest.raises(ProbeError, match="did not respond within 0 seconds"),
     ):
         _probe(silent.getsockname()[1], timeout=0)
 

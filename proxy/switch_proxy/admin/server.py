@@ -1,9 +1,9 @@
 """
-The admin plane: /livez, /readyz and /metrics, on a listener of its own.
+The admin plane: /livez, /readyz and /metrics, on their own listener.
 
-It is bound with the other listeners, before anything that takes time, and served a moment later: a probe that comes
-early waits instead of being refused. aiohttp.web is imported then, and not before. What is told is decided elsewhere
-(core/health.py) and handed in as callables, so nothing here knows a secret.
+It is bound with the other listeners, before anything slow, and served a moment later: an early probe waits instead of
+being refused. aiohttp.web is imported only when serving begins. The content of the responses is decided elsewhere
+(core/health.py) and passed in as callables, so this module knows no secret.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
     from switch_proxy.core.health import HealthSnapshot
 
 _BACKLOG: Final = 128
-"""Probes and scrapers are few; this is what the kernel holds for those that come before serving has begun."""
+"""Probes and scrapers are few; the kernel holds the connections that arrive before serving begins."""
 
-_LAST_ANSWERS: Final = 1.0
-"""Seconds that an answer may take to be finished when the listener is closed."""
+_SHUTDOWN_TIMEOUT: Final = 1.0
+"""Seconds for the responses in flight when the listener is closed."""
 
 
 class AdminServer:
-    """Answers probes and scrapes."""
+    """Responds to probes and scrapes."""
 
     def __init__(
         self,
@@ -42,9 +42,10 @@ class AdminServer:
         metrics: Callable[[str], Awaitable[tuple[bytes, str]]],
     ) -> None:
         """
-        Take what is told: `health` at this moment, and `metrics` rendered for an Accept header, with its content type.
+        Open nothing yet.
 
-        Nothing is opened yet.
+        `health` returns the present state. `metrics` returns the metrics rendered for an Accept header, and their content
+        type.
         """
         self._listen = listen
         self._health = health
@@ -56,7 +57,7 @@ class AdminServer:
         return f"<AdminServer {self._listen} {'serving' if self._runner else 'not serving'}>"
 
     async def bind(self) -> None:
-        """Take the address (each, where a name has several); connections wait for `serve`. Raises ListenError."""
+        """Bind the address (each address of a name); connections wait for `serve`. Raises ListenError."""
         loop = asyncio.get_running_loop()
         try:
             for family, _, _, _, address in await loop.getaddrinfo(
@@ -73,16 +74,16 @@ class AdminServer:
 
     @property
     def address(self) -> tuple[str, int]:
-        """Return host and port as bound; the port is the system's choice where the configuration says 0."""
+        """Return host and port as bound; the system chose the port if the configuration says 0."""
         host, port = self._sockets[0].getsockname()[:2]
         return str(host), int(port)
 
     async def serve(self) -> None:
-        """Answer from now on, and those who have waited."""
-        from aiohttp import web  # noqa: PLC0415 - a tenth of the start-up, which nobody need wait for
+        """Respond to requests from now on, those that waited included."""
+        from aiohttp import web  # noqa: PLC0415 - a tenth of the start-up time, which no request waits for
 
         application = web.Application()
-        # A GET route answers HEAD too, and its resource any other method with 405.
+        # A GET route serves HEAD too, and any other method gets 405.
         application.add_routes(
             [
                 web.get("/livez", self._livez),
@@ -91,13 +92,13 @@ class AdminServer:
             ]
         )
         application.on_response_prepare.append(_finish_header)
-        self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=_LAST_ANSWERS)
+        self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=_SHUTDOWN_TIMEOUT)
         await self._runner.setup()
         for bound in self._sockets:
             await web.SockSite(self._runner, bound, backlog=_BACKLOG).start()
 
     async def close(self) -> None:
-        """Let go of the address and of all connections."""
+        """Close the listening sockets and all connections."""
         if self._runner is not None:
             await self._runner.cleanup()
             self._runner = None
@@ -106,7 +107,7 @@ class AdminServer:
         self._sockets.clear()
 
     async def _livez(self, request: web.Request) -> web.Response:
-        # That this runs is the answer: the loop turns.
+        # A running event loop is all that "alive" means.
         return _json_response(200, {"status": "alive"})
 
     async def _readyz(self, request: web.Request) -> web.Response:
@@ -128,5 +129,5 @@ def _json_response(status: int, document: dict[str, object]) -> web.Response:
 
 async def _finish_header(_: web.BaseRequest, response: web.StreamResponse) -> None:
     response.headers["Cache-Control"] = "no-store"
-    # Which versions run here is nobody's business who merely probes.
+    # A probe need not learn the versions in use.
     response.headers["Server"] = "switch-proxy"
