@@ -12,10 +12,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from switch_proxy.core.errors import InvalidValueError
+from switch_proxy.core.policy.paths import canonical_segment
 
 _PATH: Final = re.compile(r"(?:[A-Za-z0-9\-._~!$&'()*+,=:@/]|%[0-9A-Fa-f]{2})*")
-_ESCAPE: Final = re.compile(r"%([0-9A-Fa-f]{2})")
-_UNRESERVED: Final = re.compile(r"[A-Za-z0-9\-._~]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,14 +45,10 @@ def parse_path_prefix(text: str) -> PathPrefix:
         )
     if _PATH.fullmatch(text) is None:
         raise InvalidValueError("has a character that a path may not have; percent-encode it (RFC 3986 §2.1)")
-    segments = [_ESCAPE.sub(_normalize, segment) for segment in text.strip("/").split("/")] if text != "/" else []
+    plain = text.strip("/").encode("ascii")
+    segments = [canonical_segment(segment).decode("ascii") for segment in plain.split(b"/")] if plain else []
     if "//" in text:
         raise InvalidValueError("has an empty segment (//); write one slash in its place", is_safe_to_echo=True)
     if any(segment in {".", ".."} for segment in segments):
         raise InvalidValueError("has a . or .. segment; write the path without it", is_safe_to_echo=True)
     return PathPrefix(segments=tuple(segments))
-
-
-def _normalize(escape: re.Match[str]) -> str:
-    character = chr(int(escape[1], 16))
-    return character if _UNRESERVED.fullmatch(character) else escape[0].upper()
