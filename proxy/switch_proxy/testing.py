@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from switch_proxy.app import Application
-    from switch_proxy.core.config.models import Settings
+    from switch_proxy.core.config.models import RouteSettings, Settings
     from switch_proxy.demo.auth_server import IssuedToken
     from switch_proxy.demo.faults import FaultScript
     from switch_proxy.demo.messages import ReceivedRequest
@@ -428,7 +428,8 @@ class Proxy:
     @property
     def urls(self) -> Mapping[str, str]:
         """Return the base URL of each route, by the route's name; also while the proxy is stopped."""
-        return {route.name: f"http://{route.listen}" for route in self._known_settings.routes}
+        settings = self._known_settings
+        return {route.name: _url_of(route, settings) for route in settings.routes}
 
     @property
     def admin_url(self) -> str:
@@ -485,6 +486,13 @@ class Proxy:
             await asyncio.sleep(_POLL)
 
 
+def _url_of(route: RouteSettings, settings: Settings) -> str:
+    """Return what an app puts before its paths; a prefix that the proxy takes off is part of it."""
+    listen = route.listen if route.listener is None else settings.listeners[route.listener].listen
+    prefix = str(route.match.path).rstrip("/") if route.strip_prefix else ""
+    return f"http://{listen}{prefix}"
+
+
 def _with_addresses(settings: Settings, addresses: Mapping[str, tuple[str, int]]) -> Settings:
     """Return the settings with the ports that were found, so that a proxy that starts again is found there."""
 
@@ -495,7 +503,10 @@ def _with_addresses(settings: Settings, addresses: Mapping[str, tuple[str, int]]
     admin = settings.admin
     return replace(
         settings,
-        routes=tuple(replace(route, listen=bound(route.name)) for route in settings.routes),
+        listeners={name: replace(listener, listen=bound(name)) for name, listener in settings.listeners.items()},
+        routes=tuple(
+            route if route.listen is None else replace(route, listen=bound(route.name)) for route in settings.routes
+        ),
         admin=admin if admin.listen is None else replace(admin, listen=bound(ADMIN_LISTENER)),
     )
 

@@ -319,6 +319,42 @@ class TestOverriddenConfiguration:
             _ = switch_proxy.admin_url
 
 
+class TestSharedListener:
+    """Routes that share a listener have URLs of their own, and keep them when the proxy starts again."""
+
+    @pytest.fixture
+    def switch_proxy_configuration(self) -> str:
+        return """
+        credentials:
+          switch:
+            token_url: ${SWITCH_TOKEN_URL}
+            client_id: ${SWITCH_CLIENT_ID}
+            client_secret: {file: "${SWITCH_CLIENT_SECRET_FILE}"}
+            audience: ${SWITCH_AUDIENCE}
+        listeners: {local: {listen: "127.0.0.1:0"}}
+        routes:
+          - {name: api, listener: local, upstream: "${SWITCH_API_URL}", credential: switch}
+          - name: readings
+            listener: local
+            match: {path: /metered}
+            strip_prefix: true
+            upstream: ${SWITCH_API_URL}/api
+            credential: switch
+        admin: {listen: off}
+        """
+
+    def test_each_route_has_its_url(self, switch_proxy: Proxy, fake_switch_api: SwitchAPI) -> None:
+        assert switch_proxy.urls["readings"] == switch_proxy.url + "/metered"
+        assert post(switch_proxy.urls["readings"] + "/readings")[0] == 204
+        assert fake_switch_api.requests[-1].path == "/api/readings"
+
+    def test_the_urls_stay_when_the_proxy_starts_again(self, switch_proxy: Proxy) -> None:
+        before = dict(switch_proxy.urls)
+        switch_proxy.restart()
+        assert switch_proxy.urls == before
+        assert post(before["readings"] + "/readings")[0] == 204
+
+
 def test_a_configuration_that_cannot_be_used_says_all_that_is_wrong(
     switch_background_loop: BackgroundLoop,
     fake_authorization_server: AuthorizationServer,
