@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from switch_proxy.core.errors import InvalidValueError
-from switch_proxy.core.policy.paths import canonical_segment
 
 _PATH: Final = re.compile(r"(?:[A-Za-z0-9\-._~!$&'()*+,=:@/]|%[0-9A-Fa-f]{2})*")
+_ESCAPE: Final = re.compile(rb"%([0-9A-Fa-f]{2})")
+_UNRESERVED: Final = re.compile(rb"[A-Za-z0-9\-._~]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,3 +53,13 @@ def parse_path_prefix(text: str) -> PathPrefix:
     if any(segment in {".", ".."} for segment in segments):
         raise InvalidValueError("has a . or .. segment; write the path without it", is_safe_to_echo=True)
     return PathPrefix(segments=tuple(segments))
+
+
+def canonical_segment(segment: bytes) -> bytes:
+    """Return a segment with unreserved characters decoded, and other escapes in upper case (RFC 3986 §6.2.2)."""
+    return _ESCAPE.sub(_canonical_escape, segment) if b"%" in segment else segment
+
+
+def _canonical_escape(escape: re.Match[bytes]) -> bytes:
+    character = bytes((int(escape[1], 16),))
+    return character if _UNRESERVED.fullmatch(character) else escape[0].upper()

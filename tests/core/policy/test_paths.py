@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from switch_proxy.core.errors import RequestError
+from switch_proxy.core.path_prefix import canonical_segment
 from switch_proxy.core.policy.paths import (
-    canonical_segment,
     is_read_alike,
     literal_segments,
     path_of,

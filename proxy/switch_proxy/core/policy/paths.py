@@ -14,9 +14,8 @@ import re
 from typing import Final
 
 from switch_proxy.core.errors import RequestError
+from switch_proxy.core.path_prefix import canonical_segment
 
-_ESCAPE: Final = re.compile(rb"%([0-9A-Fa-f]{2})")
-_UNRESERVED: Final = re.compile(rb"[A-Za-z0-9\-._~]")
 _MORE_SEPARATORS: Final = re.compile(rb"\\|%2[fF]|%5[cC]")
 _PARAMETERS: Final = re.compile(rb";|%3[bB]")
 _SEPARATOR_IN_PARAMETERS: Final = re.compile(rb"(?:;|%3[bB])[^/]*(?:\\|%2[fF]|%5[cC])")
@@ -54,16 +53,6 @@ def resolved_segments(path: bytes) -> tuple[bytes, ...]:
     if b".." in segments:
         raise RequestError(400, "the path has a '..' segment; send the path that is meant (RFC 3986 §5.2.4)")
     return tuple(segment for segment in segments if segment not in {b"", b"."})
-
-
-def canonical_segment(segment: bytes) -> bytes:
-    """Return a segment with unreserved characters decoded, and other escapes in upper case (RFC 3986 §6.2.2)."""
-    return _ESCAPE.sub(_canonical_escape, segment) if b"%" in segment else segment
-
-
-def _canonical_escape(escape: re.Match[bytes]) -> bytes:
-    character = bytes((int(escape[1], 16),))
-    return character if _UNRESERVED.fullmatch(character) else escape[0].upper()
 
 
 def without_segments(target: bytes, count: int) -> bytes:
