@@ -212,7 +212,7 @@ class Application:
         return str(Address(host=host, port=port))
 
     def on_event(self, event: CredentialEvent) -> None:
-        """Log what has happened to a credential, and judge readiness anew."""
+        """Log an event of a credential, and judge readiness again."""
         self._log.write(event)
         self._readiness.look_again()
 

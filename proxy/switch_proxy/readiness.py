@@ -1,8 +1,8 @@
 """
-Reports when the proxy becomes ready and when it ceases to be, at that moment, whether or not anybody asks.
+Reports when the proxy becomes ready and when it is no longer ready, at that moment, whether or not anybody asks.
 
-What ready means is core/health.py's business. Most changes follow an event, and `look_again` is called then; a token that
-expires makes no event, so a timer is set for the earliest moment at which the verdict may change by itself.
+core/health.py decides what ready means. Most changes follow an event, and then `look_again` is called. A token that expires
+makes no event, so a timer is set for the earliest moment at which the verdict may change by itself.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class ReadinessWatch:
         self._has_changed = asyncio.Event()
 
     def look_again(self) -> None:
-        """Have the verdict judged anew once what goes on now is done."""
+        """Judge readiness again soon, after the current callback."""
         self._has_changed.set()
 
     async def run(self) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import socket
 import ssl
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
@@ -115,8 +116,10 @@ class TlsFiles(Generic[Context]):
 
 
 def reason_of(error: OSError) -> str:
-    """Return what OpenSSL or the system says of an error, in words."""
+    """Return the text of an error of OpenSSL, the resolver or the system; event loops word the system's differently."""
     match error:
+        case socket.gaierror(strerror=str(reason)):
+            return reason
         case ssl.SSLError(reason=str(reason)):
             return reason.replace("_", " ").lower()
         case OSError(errno=int(number)) if number > 0:

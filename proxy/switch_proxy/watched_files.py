@@ -1,7 +1,7 @@
 """
 Files that may be replaced at any time, or hang, or be no files at all: secrets, keys, certificates.
 
-A file is read anew every few seconds and its content compared. Nothing else is as sure: Kubernetes swaps a symlink two
+A file is read again every few seconds and its content compared. Nothing else is as reliable: Kubernetes swaps a symlink two
 folders up, others rename or write in place, within one tick of the clock and without a change of size. It is read in a
 thread, because the event loop must not wait for a volume that hangs.
 """

@@ -155,8 +155,8 @@ def parse_secret(raw: bytes, *, source: str, shortest: int = 1) -> Secret:
     """
     secret = _parse_line(raw, source=source, kind="client secret")
     if len(_encode(secret.reveal())) < shortest:
-        complaint = f"holds fewer than the {shortest} bytes that an HS256 signature needs (RFC 7518 section 3.2)"
-        raise SecretUnavailableError(f"no client secret: {source} {complaint}")
+        problem = f"holds fewer than the {shortest} bytes that an HS256 signature needs (RFC 7518 section 3.2)"
+        raise SecretUnavailableError(f"no client secret: {source} {problem}")
     return secret
 
 

@@ -15,7 +15,7 @@ from switch_proxy.core.http.response import ResponseParser
 from switch_proxy.http1.connect_proxy import open_tunnel
 from switch_proxy.http1.upstream_codec import UpstreamCodec
 from switch_proxy.http1.upstream_connection import UpstreamConnection
-from switch_proxy.tls import TlsFiles
+from switch_proxy.tls import TlsFiles, reason_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -184,7 +184,7 @@ class Connector:
                 ) from None
             raise UpstreamConnectError(
                 Problem.UPSTREAM_TLS,
-                f"{self._place} closed the connection during the TLS handshake: {_reason(error)}",
+                f"{self._place} closed the connection during the TLS handshake: {reason_of(error)}",
             ) from None
 
     def _new_codec(self) -> UpstreamCodec:
@@ -224,7 +224,7 @@ async def _connect_to(host: str, port: int) -> socket.socket:
         ) from None
     except OSError as error:
         raise UpstreamConnectError(
-            Problem.UPSTREAM_UNREACHABLE, f"{place} cannot be reached: {_reason(error)}"
+            Problem.UPSTREAM_UNREACHABLE, f"{place} cannot be reached: {reason_of(error)}"
         ) from None
     connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return connected
@@ -249,7 +249,3 @@ def _let_go(connected: socket.socket, loop: asyncio.AbstractEventLoop) -> None:
         connected.close()
     else:
         connected.detach()
-
-
-def _reason(error: OSError) -> str:
-    return error.strerror or str(error) or type(error).__name__

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-import socket
 import ssl
 from functools import partial
 from math import inf
@@ -222,7 +221,7 @@ class TokenClient:
             case TlsFilesError():
                 text = str(error)
             case aiohttp.ClientProxyConnectionError(os_error=cause):
-                text = f"no connection to the egress proxy {self.egress_proxy} could be made: {_reason(cause)}"
+                text = f"no connection to the egress proxy {self.egress_proxy} could be made: {reason_of(cause)}"
             case aiohttp.ClientHttpProxyError(status=status):
                 text = f"the egress proxy {self.egress_proxy} responded with {status} to the request for a tunnel to {self._place}"
             case aiohttp.ClientPayloadError():
@@ -263,13 +262,13 @@ def _describe_connection(error: OSError, place: str) -> str:
             reason = getattr(cause, "verify_message", None) or type(cause).__name__
             return f"{place} shows a certificate that cannot be trusted: {reason}"
         case aiohttp.ClientConnectorSSLError(os_error=cause):
-            return f"no TLS connection to {place} could be made: {_reason(cause)}"
+            return f"no TLS connection to {place} could be made: {reason_of(cause)}"
         case aiohttp.ClientConnectorDNSError(os_error=cause):
-            return f"the name of {place} could not be resolved: {_reason(cause)}"
+            return f"the name of {place} could not be resolved: {reason_of(cause)}"
         case aiohttp.ClientConnectorError(os_error=cause):
-            return f"no connection to {place} could be made: {_reason(cause)}"
+            return f"no connection to {place} could be made: {reason_of(cause)}"
         case _:
-            return f"the connection to {place} broke: {_reason(error)}"
+            return f"the connection to {place} broke: {reason_of(error)}"
 
 
 async def _read_body(response: aiohttp.ClientResponse) -> tuple[bytes, bool]:
@@ -280,12 +279,3 @@ async def _read_body(response: aiohttp.ClientResponse) -> tuple[bytes, bool]:
         if len(body) > MAX_BODY:
             return bytes(body[:MAX_BODY]), False
     return bytes(body), True
-
-
-def _reason(error: OSError) -> str:
-    """Return the system's text for an error: event loops word it differently."""
-    match error:
-        case socket.gaierror(strerror=str(reason)):
-            return reason
-        case _:
-            return reason_of(error)

@@ -2,7 +2,7 @@
 How the client authenticates at the token endpoint: one file for each `auth_method`, and what they have in common.
 
     method.py               what a method says of itself
-    registry.py             all methods by name, and what a configuration needs for them: the one place where they are told apart
+    registry.py             all methods by name; the only place that distinguishes them
     client_secret.py        the section `client_secret`, for the three methods that have one
     client_secret_post.py, client_secret_basic.py, client_secret_jwt.py
     private_key_jwt.py      with the section `private_key`

@@ -75,7 +75,7 @@ def refuse_secret_in_the_clear(value: object) -> None:
 
 
 def plan(section: SecretSource, *, shortest: int = 1) -> SourcePlan:
-    """Return where a secret of at least `shortest` bytes is read from."""
+    """Return the source of a secret of at least `shortest` bytes."""
     return SourcePlan(
         kind="client secret",
         parse=partial(parse_secret, shortest=shortest),

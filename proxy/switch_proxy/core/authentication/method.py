@@ -1,4 +1,4 @@
-"""What a method says of itself: what it needs, where that is read from, and what it adds to the token request."""
+"""The description of a method: what it needs, the source of that, and what it adds to the token request."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ Raises SecretUnavailableError.
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourcePlan:
     """
-    Where a client credential is read from, and what makes a secret of it.
+    Source of a client credential, and its parser.
 
-    Either `paths`, files that belong together and change together, or the environment `variable`. `kind` is what is
-    read, for messages. If `is_optional`, nothing need be there: the secret is then empty.
+    It has either `paths`, files that belong together and change together, or the environment `variable`. `kind` names the
+    content in messages. If `is_optional`, it may be missing or empty; the secret is then empty.
     """
 
     kind: str

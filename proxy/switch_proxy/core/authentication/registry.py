@@ -1,4 +1,4 @@
-"""All methods by name: the one place where `auth_method` is told apart."""
+"""All methods by name: the only place that distinguishes values of `auth_method`."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def section_of(settings: HasMethod) -> Any:
 
 
 def plans_of(settings: HasMethod) -> tuple[SourcePlan | None, SourcePlan | None]:
-    """Return where what authenticates the client is read from, and its predecessor; None if there is no such source."""
+    """Return the sources of the client credential and of the previous one; None if there is no such source."""
     method = method_of(settings)
     if method.plan is None:
         return None, None
@@ -74,7 +74,7 @@ def plans_of(settings: HasMethod) -> tuple[SourcePlan | None, SourcePlan | None]
 
 
 def describe_credential(settings: HasMethod) -> tuple[str, str] | None:
-    """Return what authenticates the client and where it is read from, for people; None if the TLS files are all."""
+    """Return the kind and the source of the client credential, for people; None if it is in the TLS files."""
     main, previous = plans_of(settings)
     if main is None:
         return None

@@ -30,6 +30,7 @@ from switch_proxy.core.config.rules import (
     duration,
     one_of,
 )
+from switch_proxy.core.lifecycle import MIN_FORCED_REFRESH_INTERVAL
 
 _PARAMETERS_WITH_A_KEY: Final = frozenset({"audience", "client_id", "client_secret", "resource", "scope"})
 _PARAMETERS_OF_THE_PROXY: Final = frozenset({"grant_type", "client_assertion", "client_assertion_type"})
@@ -185,7 +186,7 @@ class CredentialSettings:
             why="Tokens are revoked by hand, so once a minute is often; an API that refuses every token costs 60 token requests "
             "an hour.",
         ),
-    ] = 60.0
+    ] = MIN_FORCED_REFRESH_INTERVAL
     timeout: Annotated[
         float,
         Key(
