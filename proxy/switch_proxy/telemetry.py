@@ -1,9 +1,9 @@
 """
-What is counted: plain numbers on the hot path, turned into Prometheus samples when someone asks.
+Metrics: plain integers on the hot path, rendered as Prometheus samples at a scrape.
 
-`count` adds to integers that it finds with one look-up for each exchange. Everything that is a state (connections, tokens)
-is not counted here but read from snapshots at the scrape, so it cannot drift. prometheus_client is imported at the
-first scrape: a pod that nobody scrapes does without it.
+`count` adds to integers that it finds with one look-up for each exchange. State (connections, tokens) is not counted here
+but read from snapshots at the scrape, so it cannot drift. prometheus_client is imported at the first scrape, so a pod
+that is never scraped does not load it.
 
 Names start with switch_proxy_ and end in their unit. Labels have few values: routes and credentials of the
 configuration, the methods of RFC 9110 (any other is `other`), status codes, names of problems.
@@ -37,8 +37,8 @@ _METHODS: Final = frozenset(
 
 _BOUNDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 """
-Seconds, the upper ends of the histograms' buckets: Prometheus' own, with finer ones below, where a proxy on localhost
-works, and coarser ones above, up to the default limit on an upstream's answer.
+Seconds, the upper bounds of the histograms' buckets: the defaults of Prometheus, with finer ones below for a proxy on
+localhost, and coarser ones above up to the default time limit of an upstream's response.
 """
 
 
@@ -50,7 +50,7 @@ class _Histogram:
         self.total = 0.0
 
     def cumulative(self) -> list[tuple[str, float]]:
-        """Return the buckets as Prometheus wants them: each with all that is below it."""
+        """Return the buckets as Prometheus expects them: each includes all below it."""
         buckets, so_far = [], 0
         for bound, count in zip((*map(str, _BOUNDS), "+Inf"), self.counts, strict=True):
             so_far += count
@@ -59,7 +59,7 @@ class _Histogram:
 
 
 class _Slot:
-    """What is counted for one route, method and status."""
+    """The counters of one route, method and status."""
 
     __slots__ = ("duration", "request_bytes", "requests", "response_bytes", "upstream_duration")
 
@@ -73,7 +73,7 @@ class _Slot:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TelemetrySnapshot:
-    """What the proxy is at one moment, for the samples that are not counted here."""
+    """The proxy's state at one moment, for the samples that are not counted here."""
 
     health: HealthSnapshot
     listeners: Sequence[ListenerSnapshot]
@@ -86,7 +86,7 @@ class Telemetry:
     def __init__(
         self, *, state: Callable[[], TelemetrySnapshot], routes: Iterable[str], build: Mapping[str, str]
     ) -> None:
-        """Take the names of the routes, so that each is there from the start, at zero; `build` says what runs."""
+        """Create the samples of each route at zero; `build` holds the labels of build_info."""
         self._state = state
         self._build = build
         self._histograms = {route: (_Histogram(), _Histogram()) for route in routes}
@@ -119,7 +119,7 @@ class Telemetry:
                 self._failures[key] = self._failures.get(key, 0) + 1
 
     def _slot_for(self, record: ExchangeRecord) -> _Slot:
-        # A client may send any method; only the known ones get a place of their own.
+        # A client may send any method; only the known ones get their own samples.
         method = record.method if record.method in _METHODS else b"other"
         histograms = self._histograms.get(record.route)
         if histograms is None:
@@ -127,8 +127,8 @@ class Telemetry:
         return self._slots.setdefault((record.route, method, record.status), _Slot(*histograms))
 
     async def render(self, accept: str) -> tuple[bytes, str]:
-        """Return all metrics in the format that an Accept header asks for, and their content type."""
-        # In a thread, so that the requests under way need not wait for it: the import, and what the system is asked.
+        """Return all metrics in the format that an Accept header selects, and their content type."""
+        # The import and the reads of system files run in a thread, so that requests in flight do not wait for them.
         self._process_metrics = await asyncio.to_thread(_collect_process)
         if self._registry is None:
             self._registry = _make_registry(self)
@@ -141,7 +141,7 @@ class Telemetry:
         """Return all metrics; prometheus_client calls this at each scrape."""
         state = self._state()
         is_ready = judge_readiness(state.health).is_ok
-        yield _metric("gauge", "ready", "Whether /readyz answers 200.", (), [((), is_ready)])
+        yield _metric("gauge", "ready", "Whether /readyz returns 200.", (), [((), is_ready)])
         yield from self._collect_exchanges()
         routes = [route for listener in state.listeners for route in listener.routes]
         yield from _collect_parts("listener", _LISTENER_METRICS, state.listeners)
@@ -156,7 +156,7 @@ class Telemetry:
         yield from _collect_credentials(state.health)
         text = "Lines of the log that could not be written."
         yield _metric("counter", "log_lines_dropped", text, (), [((), state.log_lines_dropped)])
-        text = "Always 1; the labels say what runs."
+        text = "Always 1; the labels name the versions in use."
         yield _metric("gauge", "build_info", text, tuple(self._build), [(tuple(self._build.values()), 1)])
         yield from self._process_metrics
 
@@ -165,7 +165,7 @@ class Telemetry:
         yield _metric(
             "counter",
             "requests",
-            "Requests answered, by the status sent to the client; 0 where it was gone before.",
+            "Finished requests, by the status sent to the client; 0 if the client was gone before.",
             ("route", "method", "code"),
             (((route, method.decode("ascii"), str(code)), slot.requests) for (route, method, code), slot in slots),
         )
@@ -186,41 +186,51 @@ class Telemetry:
             yield _metric("counter", name, text, ("route",), (((route,), total) for route, total in sums.items()))
         yield _histogram(
             "request_duration_seconds",
-            "From the head of a request to the last byte of its response, as the client has it.",
+            "From the head of a request to the last byte of its response, as the client sees it.",
             {route: histogram for route, (histogram, _) in self._histograms.items()},
         )
         yield _histogram(
             "upstream_duration_seconds",
-            "From the head of a request being sent upstream to the head of the response.",
+            "From sending a request's head upstream to receiving the head of the response.",
             {route: histogram for route, (_, histogram) in self._histograms.items()},
         )
 
 
 _LISTENER_METRICS: Final = (("gauge", "client_connections", "Connections open from clients.", "client_connections"),)
 _ROUTE_METRICS: Final = (
-    ("gauge", "requests_in_flight", "Requests begun and not yet answered in full.", "requests_in_flight"),
+    ("gauge", "requests_in_flight", "Requests that have begun and are not finished.", "requests_in_flight"),
     ("gauge", "upstream_connections_idle", "Connections to the upstream that wait for a request.", "upstream_idle"),
     ("gauge", "upstream_connections_busy", "Connections to the upstream in use.", "upstream_busy"),
     ("gauge", "requests_waiting", "Requests that wait for a connection to the upstream.", "waiting_for_upstream"),
     ("counter", "upstream_connects", "Connections opened to the upstream.", "upstream_connects"),
-    ("counter", "upstream_reuses", "Requests sent on a connection that had served before.", "upstream_reuses"),
+    ("counter", "upstream_reuses", "Requests sent on a connection that was used before.", "upstream_reuses"),
     ("counter", "upstream_retries", "Requests sent again because a pooled connection had gone stale.", "retries"),
-    ("counter", "upstream_token_refusals", "Answers 401 that may be about the token.", "token_refusals"),
+    ("counter", "upstream_token_refusals", "Responses with 401 that may be about the token.", "token_refusals"),
     ("counter", "upstream_replays", "Requests sent again with a newer token, after such a 401.", "replays"),
-    ("counter", "upstream_scope_refusals", "Answers 403 for want of scope (insufficient_scope).", "scope_refusals"),
+    (
+        "counter",
+        "upstream_scope_refusals",
+        "Responses with 403 because of missing scope (insufficient_scope).",
+        "scope_refusals",
+    ),
 )
-"""Kind, name, what it is, and the attribute of a route's snapshot that says it."""
+"""Kind, name, description, and the attribute of a route's snapshot."""
 
 _CREDENTIAL_METRICS: Final = (
-    ("gauge", "token_usable", "Whether there is a token that can be sent.", "is_usable"),
-    ("gauge", "token_generation", "How many tokens there have been.", "generation"),
-    ("gauge", "token_fetch_consecutive_failures", "Fetches failed since the last good one.", "consecutive_failures"),
+    ("gauge", "token_usable", "Whether there is a usable token.", "is_usable"),
+    ("gauge", "token_generation", "Number of tokens fetched so far.", "generation"),
+    (
+        "gauge",
+        "token_fetch_consecutive_failures",
+        "Failed fetches since the last successful one.",
+        "consecutive_failures",
+    ),
 )
 _CREDENTIAL_INSTANTS: Final = (
-    ("token_expiry_timestamp_seconds", "When the token runs out, Unix time.", "expires_at"),
+    ("token_expiry_timestamp_seconds", "When the token expires, Unix time.", "expires_at"),
     ("token_next_fetch_timestamp_seconds", "When the next token is fetched, Unix time.", "next_fetch_at"),
 )
-"""Name, what it is, and the attribute of a credential's status that says it; None there: no sample."""
+"""Name, description, and the attribute of a credential's status; if it is None there is no sample."""
 
 
 def _collect_parts(
@@ -242,7 +252,7 @@ def _collect_credentials(health: HealthSnapshot) -> Iterator[Metric]:
     yield _metric(
         "gauge",
         "secret_readable",
-        "Whether what authenticates the client can be read from its source.",
+        "Whether the client credential can be read from its source.",
         ("credential",),
         (((part.name,), part.secret_error is None) for part in credentials),
     )
@@ -256,14 +266,14 @@ def _collect_credentials(health: HealthSnapshot) -> Iterator[Metric]:
     yield _metric(
         "gauge",
         "previous_secret_used",
-        "Whether the newer of two client secrets is refused, and the previous one in use.",
+        "Whether the newer of two client secrets is refused and the previous one is used.",
         ("credential",),
         (((part.name,), part.uses_previous_secret) for part in credentials),
     )
     yield _metric(
         "counter",
         "token_fetches",
-        "Token requests by their outcome: ok, or why they failed.",
+        "Token requests by outcome: ok, or the reason of the failure.",
         ("credential", "outcome"),
         (((part.name, outcome), count) for part in credentials for outcome, count in part.fetches.items()),
     )
@@ -292,7 +302,7 @@ def _histogram(name: str, text: str, histograms: Mapping[str, _Histogram]) -> Me
 def _make_registry(collector: Telemetry) -> CollectorRegistry:
     from prometheus_client import CollectorRegistry  # noqa: PLC0415 - see above
 
-    # One of our own: the default one is shared by the whole process.
+    # Not the default registry, which the whole process shares.
     registry = CollectorRegistry()
     registry.register(collector)
     return registry

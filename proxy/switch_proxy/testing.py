@@ -1,15 +1,15 @@
 """
-The fakes and the real proxy before them, for tests that are plain functions (or coroutines of a loop of their own).
+The fakes and the real proxy in front of them, for tests that are plain functions (or coroutines on their own loop).
 
     with BackgroundLoop() as loop, AuthorizationServer(loop) as auth, SwitchAPI(loop, auth) as api:
         with Proxy(loop, auth, api, folder=folder) as proxy:
             ...  # the app under test sends its requests to proxy.url
 
-All of it runs on one event loop in one thread beside the test. A thread, because then a fault is set and a request is
-looked at by a plain call, in the process that is being debugged; a child process would need half a second and a
-protocol for the same. The loop is uvloop's, as in production: it reads the time itself, so a test that freezes or
-patches `time` does not stop it. Each call from the test is done on that loop and waited for: nothing here is touched by
-two threads. pytest's fixtures for it are in `switch_proxy.pytest_plugin`.
+Everything runs on one event loop in one thread beside the test. In a thread, a test sets faults and reads requests with
+plain calls, in the process that is being debugged; a child process would need half a second to start, and a protocol.
+The loop is uvloop's, as in production. uvloop reads the time itself, so a test that freezes or patches `time` does not
+stop it. Each call from the test runs on that loop while the test waits, so no object is used by two threads. The pytest
+fixtures are in `switch_proxy.pytest_plugin`.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from switch_proxy.demo.messages import ReceivedRequest
 
 WITHIN: Final = 10.0
-"""Seconds that something which takes milliseconds may take on a busy machine, before a test fails for it."""
+"""Seconds that an operation of milliseconds may take on a busy machine before a test fails."""
 
 CONFIGURATION: Final = """
 credentials:
@@ -59,17 +59,17 @@ admin: {listen: "127.0.0.1:0"}
 log: {format: console}
 shutdown: {grace_period: 1s}
 """
-"""What the proxy is configured with unless it is told otherwise: as in production, but on free ports."""
+"""The proxy's default configuration: as in production, but on free ports."""
 
 _POLL: Final = 0.005
-"""Seconds between two looks at whether the proxy is ready: little beside the milliseconds that its start takes."""
+"""Seconds between two checks whether the proxy is ready; short compared with its start."""
 
 T = TypeVar("T")
 F = TypeVar("F")
 
 
 class BackgroundLoop:
-    """An event loop in a thread of its own, from `with` to the end of its block."""
+    """An event loop in its own thread, for the duration of a `with` block."""
 
     def __init__(self) -> None:
         self._runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
@@ -78,7 +78,7 @@ class BackgroundLoop:
     def __enter__(self) -> Self:
         self._loop = self._runner.get_loop()
         self._ended: asyncio.Future[None] = self._loop.create_future()
-        # A daemon: an interpreter that is told to end does so, with a fake that hangs too.
+        # A daemon thread, so that the interpreter can exit even if a fake hangs.
         self._thread = threading.Thread(target=self._serve, name="switch-proxy fakes", daemon=True)
         self._thread.start()
         return self
@@ -99,7 +99,7 @@ class BackgroundLoop:
         await self._ended
 
     def run(self, work: Callable[[], Awaitable[T]]) -> T:
-        """Await what `work` returns on the loop, and return its result here. Raises what it raises."""
+        """Await what `work` returns on the loop, and return the result. Raises what it raises."""
 
         async def do() -> T:
             return await work()
@@ -110,11 +110,11 @@ class BackgroundLoop:
         try:
             return future.result()
         except BaseException:
-            future.cancel()  # Ctrl-C, or a timeout of the test's: nobody waits for it any more.
+            future.cancel()  # Ctrl-C, or a timeout of the test: the result is no longer needed.
             raise
 
     def call(self, function: Callable[[], T]) -> T:
-        """Call `function` on the loop, and return its result here. Raises what it raises."""
+        """Call `function` on the loop, and return the result. Raises what it raises."""
 
         async def do() -> T:
             return function()
@@ -126,7 +126,7 @@ class BackgroundLoop:
 
 
 class Faults(Generic[F]):
-    """How a fake is to misbehave: `switch_proxy.demo.faults.FaultScript`, from the test's thread."""
+    """The faults of a fake: `switch_proxy.demo.faults.FaultScript`, for use from the test's thread."""
 
     def __init__(self, loop: BackgroundLoop, script: FaultScript[F]) -> None:
         self._loop = loop
@@ -134,15 +134,16 @@ class Faults(Generic[F]):
 
     def add(self, *faults: F, times: int | None = 1, method: str | None = None, path: str | None = None) -> None:
         """
-        Let the next `times` requests meet these faults together; `times=None` means every one until cleared.
+        Apply these faults together to the next `times` requests; `times=None` means to all of them until `clear`.
 
-        `method` and `path` (without a query, as sent) confine it. Raises ValueError for faults that cannot go together.
+        `method` and `path` (as sent, without a query) limit it to some requests. Raises ValueError for faults that cannot
+        be combined.
         """
         self._loop.call(lambda: self._script.add(*faults, times=times, method=method, path=path))
 
     @contextmanager
     def during(self, *faults: F, method: str | None = None, path: str | None = None) -> Iterator[None]:
-        """Let every request that comes within the `with` block meet these faults, before any added earlier."""
+        """Apply these faults to every request within the `with` block, before any that were added earlier."""
         block = self._script.during(*faults, method=method, path=path)
         self._loop.call(block.__enter__)
         try:
@@ -151,12 +152,12 @@ class Faults(Generic[F]):
             self._loop.call(lambda: block.__exit__(None, None, None))
 
     def clear(self) -> None:
-        """Behave again: forget every misbehaviour that was still to come."""
+        """Remove all faults that are still to be applied."""
         self._loop.call(self._script.clear)
 
     @property
     def is_empty(self) -> bool:
-        """Tell whether every misbehaviour has been met, which a test may want to assert at its end."""
+        """Return whether all faults have been applied; a test can assert this at its end."""
         return self._loop.call(lambda: self._script.is_empty)
 
     def __repr__(self) -> str:
@@ -164,7 +165,7 @@ class Faults(Generic[F]):
 
 
 class FakeClock:
-    """The fakes' clock: goes on with the machine's steady one, whatever is done to `time`, and jumps when told."""
+    """The fakes' clock. It follows the machine's steady clock, even if a test patches `time`, and jumps on `advance`."""
 
     def __init__(self) -> None:
         clock = SystemClock()
@@ -176,14 +177,14 @@ class FakeClock:
         return self._steady() + self._ahead
 
     def advance(self, seconds: float) -> None:
-        """Jump ahead. Raises ValueError for a jump back."""
+        """Jump forward. Raises ValueError for a jump back."""
         if seconds < 0:
-            raise ValueError("time goes on; it cannot be set back")
+            raise ValueError("the fakes' clock cannot be set back; give seconds of 0 or more")
         self._ahead += seconds
 
 
 class _Server(Generic[F]):
-    """What is the same of both fakes, each of which is handed over with its parts."""
+    """Behaviour shared by both fake servers."""
 
     def __init__(
         self, loop: BackgroundLoop, fake: FakeAuthorizationServer | FakeSwitchAPI, script: FaultScript[F]
@@ -191,14 +192,14 @@ class _Server(Generic[F]):
         self._loop = loop
         self._either = fake
         self.faults = Faults(loop, script)
-        """How the server is to misbehave."""
+        """The faults to apply to coming requests."""
 
     def start(self) -> None:
-        """Serve, after a `stop` on the same port. Raises OSError where the address cannot be bound."""
+        """Serve; after a `stop`, on the same port. Raises OSError if the address cannot be bound."""
         self._loop.run(self._either.start)
 
     def stop(self) -> None:
-        """Stop serving: an outage. What was recorded stays."""
+        """Stop serving, as in an outage. The recorded requests are kept."""
         self._loop.run(self._either.stop)
 
     def __enter__(self) -> Self:
@@ -212,15 +213,15 @@ class _Server(Generic[F]):
 
     @property
     def requests(self) -> Sequence[ReceivedRequest]:
-        """Return what has been received so far, in order."""
+        """Return the requests received so far, in order."""
         return self._loop.call(lambda: tuple(self._either.requests))
 
     def forget_requests(self) -> None:
-        """Let `requests` be empty, so that a test counts from here."""
+        """Empty `requests`, so that a test counts from here."""
         self._loop.call(self._either.requests.clear)
 
     def wait_for_requests(self, count: int, *, within: float = WITHIN) -> Sequence[ReceivedRequest]:
-        """Return the requests once `count` have come. Raises TimeoutError after `within` seconds."""
+        """Return the requests once there are `count` of them. Raises TimeoutError after `within` seconds."""
         return self._loop.run(lambda: self._either.wait_for_requests(count, within=within))
 
     def __repr__(self) -> str:
@@ -229,10 +230,10 @@ class _Server(Generic[F]):
 
 class AuthorizationServer(_Server[Fault | TokenFault]):
     """
-    A fake authorization server on a free port of loopback: `FakeAuthorizationServer`, from the test's thread.
+    A fake authorization server on a free port of loopback: `FakeAuthorizationServer`, for use from the test's thread.
 
-    `lifetime` (seconds) is that of the tokens to come; `calls_per_minute` and `lockout_after` (refusals in a row) are
-    off unless given. A secret that is not given is random.
+    `lifetime` (seconds) applies to new tokens. `calls_per_minute` and `lockout_after` (refusals in a row) are off by
+    default. The default secret is random.
     """
 
     def __init__(
@@ -247,7 +248,7 @@ class AuthorizationServer(_Server[Fault | TokenFault]):
         lockout_after: int | None = None,
     ) -> None:
         self.audience = audience
-        """What tokens are asked and issued for."""
+        """The audience of the tokens."""
         self.clock = FakeClock()
         self._fake = FakeAuthorizationServer(
             client_id=client_id,
@@ -267,7 +268,7 @@ class AuthorizationServer(_Server[Fault | TokenFault]):
 
     @property
     def microsoft_token_url(self) -> str:
-        """Return the URL of the token endpoint that takes `scope` in place of `audience`."""
+        """Return the URL of the token endpoint that takes `scope` instead of `audience`."""
         return self._fake.microsoft_token_url
 
     @property
@@ -277,12 +278,12 @@ class AuthorizationServer(_Server[Fault | TokenFault]):
 
     @property
     def client_secret(self) -> str:
-        """Return the secret of the client that works now."""
+        """Return the client's current secret."""
         return self._loop.call(lambda: self._fake.client_secret)
 
     @property
     def lifetime(self) -> float:
-        """Return how long the tokens to come live (seconds)."""
+        """Return the lifetime of new tokens (seconds)."""
         return self._fake.lifetime
 
     @lifetime.setter
@@ -295,11 +296,11 @@ class AuthorizationServer(_Server[Fault | TokenFault]):
         return self._loop.call(lambda: tuple(self._fake.issued))
 
     def find(self, token: str | None) -> IssuedToken | None:
-        """Return what is known of a token, or None for one that was not issued here."""
+        """Return the record of a token, or None if it was not issued by this server."""
         return self._loop.call(lambda: self._fake.find(token))
 
     def introspect(self, token: str) -> Mapping[str, object]:
-        """Tell about a token in the form of RFC 7662 §2.2."""
+        """Return the introspection response for a token (RFC 7662 §2.2)."""
         return self._loop.call(lambda: self._fake.introspect(token))
 
     def add_client(self, client_id: str, *, audience: str) -> str:
@@ -307,7 +308,7 @@ class AuthorizationServer(_Server[Fault | TokenFault]):
         return self._loop.call(lambda: self._fake.add_client(client_id, audience=audience).client_secret)
 
     def rotate_secret(self) -> str:
-        """Replace the client's secret at once and return the new one; tokens already issued go on."""
+        """Replace the client's secret immediately and return the new one; tokens already issued stay valid."""
         return self._loop.call(self._fake.rotate_secret)
 
     def revoke_all(self) -> None:
@@ -315,16 +316,16 @@ class AuthorizationServer(_Server[Fault | TokenFault]):
         self._loop.call(self._fake.revoke_all)
 
     def unlock(self) -> None:
-        """Lift the lockout that refused credentials have led to."""
+        """End the lockout that refused credentials caused."""
         self._loop.call(self._fake.unlock)
 
 
 class SwitchAPI(_Server[Fault]):
     """
-    A fake Switch API on a free port of loopback: `FakeSwitchAPI`, from the test's thread.
+    A fake Switch API on a free port of loopback: `FakeSwitchAPI`, for use from the test's thread.
 
-    It takes the tokens that `auth` has issued for its audience, and shares its clock. `organizations` are the ids that
-    the client may name.
+    It accepts tokens that `auth` has issued for its audience, and shares the clock of `auth`. `organizations` are the ids
+    that the client may use.
     """
 
     def __init__(
@@ -337,7 +338,7 @@ class SwitchAPI(_Server[Fault]):
     ) -> None:
         self.clock = auth.clock
         self._fake = FakeSwitchAPI(
-            introspect=auth._fake.introspect,  # noqa: SLF001 - on the loop already, where both are
+            introspect=auth._fake.introspect,  # noqa: SLF001 - both run on this loop
             audience=audience,
             organizations=organizations,
             now=self.clock.now,
@@ -354,9 +355,9 @@ class Proxy:
     """
     The real proxy on free ports of loopback.
 
-    `configuration` is that of a file, in YAML. In it SWITCH_TOKEN_URL, SWITCH_CLIENT_ID, SWITCH_CLIENT_SECRET_FILE,
-    SWITCH_AUDIENCE and SWITCH_API_URL are set, to what belongs to the fakes; no other variable is. The file of the
-    secret is in `folder`. Its log goes to standard output, which pytest shows with a test that failed.
+    `configuration` is the YAML of a configuration file. The variables SWITCH_TOKEN_URL, SWITCH_CLIENT_ID,
+    SWITCH_CLIENT_SECRET_FILE, SWITCH_AUDIENCE and SWITCH_API_URL are set in it and point to the fakes; no others are. The
+    secret's file is in `folder`. The log goes to standard output, which pytest shows with a failed test.
     """
 
     def __init__(
@@ -368,9 +369,9 @@ class Proxy:
         folder: Path,
         configuration: str = CONFIGURATION,
     ) -> None:
-        """Read the configuration. Raises ConfigurationError with all that is wrong with it."""
+        """Keep the arguments; the configuration is read by `start`."""
         self.secret_file = Path(folder) / "client_secret"
-        """The file that the client secret is read from, and watched: within 5 seconds another one is taken up."""
+        """The file of the client secret. It is watched: another secret in it is used within 5 seconds."""
         self._loop = loop
         self._configuration = configuration
         self._auth = auth
@@ -381,9 +382,9 @@ class Proxy:
 
     def start(self, *, is_awaited: bool = True) -> None:
         """
-        Start, and wait until it is ready unless told not to; after a `stop` on the same ports.
+        Start, and wait until the proxy is ready if `is_awaited`. After a `stop` it uses the same ports.
 
-        Raises ConfigurationError, ListenError, and TimeoutError where it does not become ready in 10 seconds.
+        Raises ConfigurationError, ListenError, and TimeoutError if it is not ready within 10 seconds.
         """
         if self._stack is not None:
             raise RuntimeError("the proxy runs already")
@@ -400,14 +401,14 @@ class Proxy:
                 raise
 
     def stop(self) -> None:
-        """Stop, as after SIGTERM: requests in flight finish, for a second at most. The app meets refused connections."""
+        """Stop, as after SIGTERM: requests in flight get a second to finish. Then the app's connections are refused."""
         stack, self._stack = self._stack, None
         if stack is not None:
             self._loop.run(stack.aclose)
         self._application = None
 
     def restart(self, *, is_awaited: bool = True) -> None:
-        """Stop and start: a new process with no token, as after a new deployment."""
+        """Stop and start: a new proxy without a token, as after a deployment."""
         self.stop()
         self.start(is_awaited=is_awaited)
 
@@ -422,18 +423,18 @@ class Proxy:
 
     @property
     def url(self) -> str:
-        """Return the base URL of the first route, which the app under test is given."""
+        """Return the base URL of the first route, for the app under test."""
         return next(iter(self.urls.values()))
 
     @property
     def urls(self) -> Mapping[str, str]:
-        """Return the base URL of each route, by the route's name; also while the proxy is stopped."""
+        """Return the base URL of each route by its name; also works while the proxy is stopped."""
         settings = self._known_settings
         return {route.name: _url_of(route, settings) for route in settings.routes}
 
     @property
     def admin_url(self) -> str:
-        """Return where /livez, /readyz and /metrics are. Raises RuntimeError where the configuration has no admin."""
+        """Return the base URL of /livez, /readyz and /metrics. Raises RuntimeError if `admin.listen` is off."""
         address = self._known_settings.admin.listen
         if address is None:
             raise RuntimeError("this proxy's configuration says admin.listen: off")
@@ -441,11 +442,11 @@ class Proxy:
 
     @property
     def is_ready(self) -> bool:
-        """Tell whether it is ready, as /readyz does."""
+        """Return whether the proxy is ready, as /readyz does."""
         return not self._loop.call(self._reasons)
 
     def wait_until_ready(self, *, within: float = WITHIN) -> None:
-        """Wait until it has all it needs. Raises TimeoutError after `within` seconds, with what is missing."""
+        """Wait until the proxy is ready. Raises TimeoutError, which names what is missing, after `within` seconds."""
         self._loop.run(lambda: self._become_ready(within))
 
     def __repr__(self) -> str:
@@ -469,7 +470,7 @@ class Proxy:
 
     async def _start(self, settings: Settings) -> None:
         async with AsyncExitStack() as stack:
-            # No variables: a proxy for the way out that this machine has is none for the fakes.
+            # No variables: this machine's egress proxy must not be used for the fakes.
             self._application = application = await stack.enter_async_context(running(settings, environ={}))
             self._settings = _with_addresses(settings, application.addresses)
             self._stack = stack.pop_all()
@@ -487,14 +488,14 @@ class Proxy:
 
 
 def _url_of(route: RouteSettings, settings: Settings) -> str:
-    """Return what an app puts before its paths; a prefix that the proxy takes off is part of it."""
+    """Return the base URL for an app; it includes the prefix that the proxy strips."""
     listen = route.listen if route.listener is None else settings.listeners[route.listener].listen
     prefix = str(route.match.path).rstrip("/") if route.strip_prefix else ""
     return f"http://{listen}{prefix}"
 
 
 def _with_addresses(settings: Settings, addresses: Mapping[str, tuple[str, int]]) -> Settings:
-    """Return the settings with the ports that were found, so that a proxy that starts again is found there."""
+    """Return the settings with the ports that were bound, so that a restarted proxy uses the same ones."""
 
     def bound(name: str) -> Address:
         host, port = addresses[name]

@@ -1,11 +1,11 @@
 """
-One line of the access log for each exchange: which ones get a line, how severe it is, and the line itself.
+The access log: which exchanges get a line, its level, and the line itself.
 
-There are two renderings with one meaning, and a test holds them together. `access_event` returns the fields of a line
-as structlog takes them. `AccessLineRenderer` writes the same as JSON by hand, because this is done for every request:
-what repeats (route, method, status) is rendered once and remembered, the rest is put in with one formatting.
+There are two renderings with the same content; a test compares them. `access_event` returns the fields of a line as
+structlog takes them. `AccessLineRenderer` writes the same fields as JSON by hand, because it runs for every request:
+parts that repeat (route, method, status) are rendered once and remembered, the rest is added by one formatting operation.
 
-Of the target only the path is written: what stands behind the question mark may be anything, a secret too.
+Only the path of the target is written: a query may hold anything, secrets included.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ if TYPE_CHECKING:
     from switch_proxy.core.exchange_record import ExchangeRecord
 
 _REMEMBERED: Final = 1024
-"""Openings, and paths, that are remembered; a memory that is full is emptied, which costs little."""
+"""Number of openings and of paths that are remembered. A full memory is emptied, which costs little."""
 
 _LONGEST_REMEMBERED: Final = 256
-"""Bytes; longer paths are rendered anew each time, so that the memory stays below half a megabyte."""
+"""Bytes. Longer paths are rendered each time, so that the memory stays below half a megabyte."""
 
 _SERVER_ERRORS: Final = 500
 
 _LETTERS_AND_DIGITS: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
 _PLAIN_IN_ID: Final = _LETTERS_AND_DIGITS + b"-_:/"
 """
-What request ids are commonly made of, and JSON writes as it is. Without the dot, which a JWT cannot do without, and
-the equals sign of `client_secret=…`: an id with one of those is looked at closely, by the redactor too.
+The usual characters of request ids, which JSON writes unchanged. The dot (every JWT has one) and the equals sign (of
+`client_secret=…`) are not among them: an id that contains one is passed through the redactor.
 """
 
 _LINE: Final = (
@@ -46,9 +46,9 @@ _LINE_WITHOUT_RESPONSE: Final = _LINE.replace(b'"upstream_duration":%.6f', b'"up
 
 def access_level(record: ExchangeRecord) -> Literal["info", "warning"]:
     """
-    Return how severe the end of an exchange is.
+    Return the log level of a finished exchange.
 
-    A client that goes away has a right to: that is how server-sent events end.
+    A client that disconnects is not a warning: that is how server-sent events end.
     """
     if record.failure == Problem.CLIENT_GONE.value.name:
         return "info"
@@ -57,9 +57,9 @@ def access_level(record: ExchangeRecord) -> Literal["info", "warning"]:
 
 def is_logged(record: ExchangeRecord, *, access: str, level: str) -> bool:
     """
-    Say whether an exchange gets a line, with `log.access` and `log.level` of the configuration.
+    Return whether an exchange gets a line; `access` and `level` are `log.access` and `log.level` of the configuration.
 
-    What the proxy failed to do is an error before it is an access, so `access: off` does not hide it.
+    A failure of the proxy is an error first and an access second, so `access: off` does not hide it.
     """
     severity = access_level(record)
     if level == "error" or (level == "warning" and severity == "info"):
@@ -70,7 +70,7 @@ def is_logged(record: ExchangeRecord, *, access: str, level: str) -> bool:
 
 
 def access_event(record: ExchangeRecord) -> dict[str, object]:
-    """Return the fields of a record's line, in their order, but for `level`, which stands behind the timestamp."""
+    """Return the fields of a record's line in order, without `level`, which follows the timestamp."""
     event: dict[str, object] = {
         "timestamp": rfc3339(record.started_at_wall + record.duration),
         "event": _event_name(record),
@@ -99,7 +99,7 @@ def _event_name(record: ExchangeRecord) -> str:
 
 
 class AccessLineRenderer:
-    """Renders the lines of all routes; `redact` masks what looks like a secret in text that is not plain."""
+    """Renders the lines of all routes; `redact` masks secrets in text that is not plain."""
 
     __slots__ = ("_access", "_level", "_openings", "_paths", "_redact", "_second", "_second_text")
 
@@ -113,7 +113,7 @@ class AccessLineRenderer:
         self._second_text = b""
 
     def render(self, records: Iterable[ExchangeRecord]) -> bytes:
-        """Return the lines, each with its line end, of those exchanges that get one."""
+        """Return the lines of the exchanges that get one, each with its line end."""
         openings = self._openings
         paths = self._paths
         lines = []
@@ -170,7 +170,7 @@ class AccessLineRenderer:
         return b"".join(lines)
 
     def _remember_opening(self, record: ExchangeRecord) -> bytes:
-        """Return what the line says between timestamp and path; empty where there is to be no line."""
+        """Return the part of the line between timestamp and path; empty if the exchange gets no line."""
         opening = b""
         if is_logged(record, access=self._access, level=self._level):
             event = access_event(record)

@@ -1,9 +1,9 @@
 """
-The last line of defence of what is written: masks secrets that are known, and text that has the shape of one.
+The log's last defence: masks known secrets, and text that looks like a secret.
 
-Nothing here is meant to be needed. Secrets and tokens live in `Secret`, whose text is masked wherever it lands; this
-catches what slips through a library's error text, a traceback, a path. Known values are found wherever they stand and
-however they are escaped; shapes (a JWT, `client_secret=…`) also where the value is none of ours.
+It should never be needed. Secrets and tokens are held in `Secret`, which is masked wherever it is printed. This catches
+secrets in a library's error text, a traceback or a path. Known values are found anywhere and in any escaped form. Text
+that looks like a secret (a JWT, `client_secret=…`) is masked even if its value is unknown.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ MASK: Final = "[redacted]"
 
 _KEPT: Final = 3
 """
-Values remembered for each source: the one in use and those before it, for a token lives on after its successor is
-there. Few, because each costs a search through everything that is written.
+Values remembered for each source: the current one and those before it, because a token stays valid after it is replaced.
+Few, because each costs a search through everything that is written.
 """
 
 _SHORTEST: Final = 6
-"""Characters; a shorter value would blot out ordinary words, and is no secret to anyone who can guess."""
+"""Characters. A shorter value would mask ordinary words, and can be guessed anyway."""
 
 _PROBE: Final = 64
 """
-Bytes from the end of a known value that the quick look searches for: the end of a token is its signature, which no other
-has; and what is much longer is searched for by a method that takes longer to begin with.
+Bytes from the end of a known value that the quick search looks for. A token ends in its signature, which is unique. For
+a much longer text Python chooses a search method that is slower to start.
 """
 
 _TELLING: Final = 8
-"""Characters in a row of a secret that tell something about it, wherever they stand: it may be quoted in part."""
+"""A text that has this many characters in a row of a secret repeats it: a secret may be quoted in part."""
 
 _NAMES: Final = "access_token|refresh_token|id_token|client_secret|client_assertion|assertion|password|passwd"
 
@@ -48,11 +48,11 @@ _NAME_OF_SECRET: Final = re.compile(_NAMES, re.IGNORECASE)
 _SHAPES: Final = (
     # A JWT, or the encrypted kind with five parts: base64url of `{"` is `eyJ` (RFC 7519 §3).
     (re.compile(r"\beyJ[A-Za-z0-9_-]{6,}(?:\.[A-Za-z0-9_-]*){1,4}"), MASK),
-    # Authorization lines and what is quoted from them (RFC 6750 §2.1, RFC 7617 §2); short words are prose.
+    # Authorization lines and quotes from them (RFC 6750 §2.1, RFC 7617 §2); short words are prose.
     (re.compile(r"\b(bearer|basic|dpop) +[A-Za-z0-9._~+/-]{12,}=*", re.IGNORECASE), rf"\1 {MASK}"),
     # Form bodies and URLs.
     (re.compile(rf"\b({_NAMES})=[^&\s\"'\\;,)]+", re.IGNORECASE), rf"\1={MASK}"),
-    # JSON and what Python prints of dictionaries, also where its quotes have been escaped, or it is cut short.
+    # JSON and printed Python dictionaries, also if their quotes are escaped or they are cut short.
     (
         re.compile(
             rf"\b({_NAMES})(\\*[\"']\s*:\s*)(\\*[\"']).*?((?<!\\)\3|\Z)",
@@ -61,13 +61,13 @@ _SHAPES: Final = (
         rf"\1\2\3{MASK}\4",
     ),
     (re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL), MASK),
-    # User and password of a URL, an egress proxy's say.
+    # User and password in a URL, for example of an egress proxy.
     (re.compile(r"(?<=://)[^/\s:@\"']+:[^/\s@\"']+@"), f"{MASK}@"),
 )
 
 
 class Redactor:
-    """Knows the secrets that are in use, and how secrets look."""
+    """Masks the secrets that it has learned, and text that looks like a secret."""
 
     def __init__(self) -> None:
         self._known: dict[str, deque[tuple[Secret, ...]]] = {}
@@ -78,10 +78,10 @@ class Redactor:
         return f"<Redactor sources={len(self._known)}>"
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
-        raise TypeError("a Redactor cannot be pickled: the pickle would hold what it masks in the clear")
+        raise TypeError("a Redactor cannot be pickled: the pickle would hold the secrets in the clear")
 
     def learn(self, source: str, value: Secret) -> None:
-        """Mask this value from now on; `source` is what it is an instance of, of which the latest few are kept."""
+        """Mask this value from now on. The latest few values of each `source` are kept."""
         text = value.reveal()
         if len(text) < _SHORTEST:
             return
@@ -89,18 +89,18 @@ class Redactor:
         forms = tuple(map(Secret, _forms(text)))
         if forms not in kept:
             kept.append(forms)
-            # The longest first: where one contains another, nothing of it is to be left over.
+            # The longest first: if one contains another, the whole of it must be masked.
             needles = {form.reveal() for values in self._known.values() for forms in values for form in forms}
             self._needles = tuple(map(Secret, sorted(needles, key=len, reverse=True)))
             probes = {_encode(needle)[-_PROBE:] for needle in needles}
             self._probes = tuple(sorted(probes))
 
     def knows_any_in(self, written: bytes) -> bool:
-        """Say whether a value that is known may stand in these bytes; quick, for many lines at once."""
+        """Return whether these bytes may contain a known value; quick, for many lines at once."""
         return any(probe in written for probe in self._probes)
 
     def redact(self, text: str) -> str:
-        """Return `text` with every known value, and everything of a secret's shape, masked."""
+        """Return `text` with every known value, and all text that looks like a secret, masked."""
         for needle in self._needles:
             text = text.replace(needle.reveal(), MASK)
         for shape, replacement in _SHAPES:
@@ -108,11 +108,11 @@ class Redactor:
         return text
 
     def redact_field(self, name: str, value: object) -> object:
-        """Return the value of a field, masked whole where the name says that it is a secret."""
+        """Return the value of a field, masked as a whole if the field's name says that it is a secret."""
         return MASK if value is not None and _NAME_OF_SECRET.fullmatch(name) else self.redact_value(value)
 
     def redact_value(self, value: object) -> object:
-        """Return a value with all text in it redacted; what is neither plain nor text becomes text."""
+        """Return a value with all text in it redacted; objects of other types become text."""
         match value:
             case None | bool() | int():
                 return value
@@ -131,7 +131,7 @@ class Redactor:
                 return self.redact(repr(value))
 
     def redact_json_line(self, line: bytes) -> bytes:
-        """Return a line that is a JSON object with all text in it redacted; it stays a JSON object."""
+        """Return a line, which is a JSON object, with all text in it redacted; it stays a JSON object."""
         fields: dict[str, object] = json.loads(line)
         redacted = {name: self.redact_field(name, value) for name, value in fields.items()}
         return json.dumps(redacted, separators=(",", ":")).encode("ascii") + b"\n"
@@ -139,9 +139,9 @@ class Redactor:
 
 def repeats(text: str, secret: Secret) -> bool:
     """
-    Return whether a text of somebody else repeats a secret, whole or in part, as it is or encoded, in any case.
+    Return whether a foreign text repeats a secret or a part of it, as it is or encoded, in upper or lower case.
 
-    Part of it is eight characters in a row.
+    A part is eight characters in a row.
     """
     value = secret.reveal()
     if not value:
@@ -159,7 +159,7 @@ def repeats(text: str, secret: Secret) -> bool:
 
 
 def _forms(text: str) -> Iterable[str]:
-    """Return how a value may be written: as it is, and escaped as JSON, Python, forms and URLs have it."""
+    """Return the forms of a value: as it is, and escaped as in JSON, Python, forms and URLs."""
     raw = _encode(text)
     return dict.fromkeys(
         (
@@ -175,9 +175,9 @@ def _forms(text: str) -> Iterable[str]:
 
 def _forms_in_base64(text: str) -> Iterable[str]:
     """
-    Return how a value looks within something in base64: a Basic credential, say (RFC 7617, RFC 6749 §2.3.1).
+    Return the forms of a value inside a base64 text, such as a Basic credential (RFC 7617, RFC 6749 §2.3.1).
 
-    What stands before it moves it by nought to two bytes; characters that depend on its neighbours are left out.
+    The text before the value shifts it by zero to two bytes. Characters that depend on its neighbours are left out.
     """
     for raw in {_encode(text), quote(_encode(text), safe="").encode("ascii")}:
         for shift in range(3):
@@ -188,5 +188,5 @@ def _forms_in_base64(text: str) -> Iterable[str]:
 
 
 def _encode(text: str) -> bytes:
-    # What came from the environment may hold lone surrogates (PEP 383).
+    # Text from the environment may hold lone surrogates (PEP 383).
     return text.encode("utf-8", "surrogatepass")
