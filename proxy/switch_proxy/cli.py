@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from switch_proxy import __version__
-from switch_proxy.core.config.units import parse_duration
 from switch_proxy.core.errors import ConfigurationError, InvalidValueError, SwitchProxyError
+from switch_proxy.core.schema.units import parse_duration
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

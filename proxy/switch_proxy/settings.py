@@ -17,11 +17,11 @@ import yaml
 import yaml.reader
 
 from switch_proxy.core.addresses import ADMIN_ADDRESS, Address, parse_address
-from switch_proxy.core.config.problem import Mark, Problem
-from switch_proxy.core.config.units import is_off
 from switch_proxy.core.config.yaml_tree import Node, ParsedDocument, Scalar, Sequence, Table, parse_document
 from switch_proxy.core.egress import find_egress_proxy
 from switch_proxy.core.errors import ConfigurationError, InvalidValueError
+from switch_proxy.core.schema.problem import Mark, Problem
+from switch_proxy.core.schema.units import is_off
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

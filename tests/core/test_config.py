@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from switch_proxy.core.config.keys import fields_of
 from switch_proxy.core.config.models import (
     Address,
     AdminSettings,
@@ -29,6 +28,7 @@ from switch_proxy.core.config.models import (
     TlsSettings,
 )
 from switch_proxy.core.errors import InvalidValueError
+from switch_proxy.core.schema.keys import fields_of
 
 _MODELS = [
     AdminSettings,

@@ -9,10 +9,10 @@ from hypothesis import given
 
 from switch_proxy.core.addresses import Address
 from switch_proxy.core.config.listeners import ListenerModel, effective_listeners
-from switch_proxy.core.config.problem import render_path
 from switch_proxy.core.config.summary import summarize
 from switch_proxy.core.config.validation import read_settings
 from switch_proxy.core.errors import ConfigurationError
+from switch_proxy.core.schema.problem import render_path
 from tests.core.configurations import configurations
 
 

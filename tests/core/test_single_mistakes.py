@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from switch_proxy.core.config.problem import Mark, Problem
 from switch_proxy.core.config.validation import read_settings
 from switch_proxy.core.errors import ConfigurationError
+from switch_proxy.core.schema.problem import Mark, Problem
 
 
 def _complaint(

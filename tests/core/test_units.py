@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from switch_proxy.core.config.units import (
+from switch_proxy.core.errors import InvalidValueError
+from switch_proxy.core.schema.units import (
     format_duration,
     is_off,
     parse_count,
@@ -14,7 +15,6 @@ from switch_proxy.core.config.units import (
     parse_size,
     parse_switch,
 )
-from switch_proxy.core.errors import InvalidValueError
 
 
 @pytest.mark.parametrize(

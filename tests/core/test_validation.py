@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from switch_proxy.core.addresses import Address, Origin
 from switch_proxy.core.config.dump import dump_model
-from switch_proxy.core.config.problem import Path, Problem, render_path
 from switch_proxy.core.config.validation import read_settings
 from switch_proxy.core.errors import ConfigurationError
+from switch_proxy.core.schema.problem import Path, Problem, render_path
 from tests.core.configurations import configurations
 
 _SECRET = "hunter2-hunter2"

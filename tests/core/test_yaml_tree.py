@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from switch_proxy.core.config.problem import About, Mark, Problem
 from switch_proxy.core.config.yaml_tree import Node, Scalar, Sequence, Table, parse_document
+from switch_proxy.core.schema.problem import About, Mark, Problem
 
 
 def _at(line: int, column: int = 1) -> Mark:

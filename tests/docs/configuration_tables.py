@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from switch_proxy.core.config.dump import dump_value
-from switch_proxy.core.config.keys import Field, fields_of
 from switch_proxy.core.config.models import Settings
-from switch_proxy.core.config.units import format_duration
+from switch_proxy.core.schema.keys import Field, fields_of
+from switch_proxy.core.schema.units import format_duration
 from tests.docs.pages import ROOT
 from tests.generated_tables import markdown, write
 

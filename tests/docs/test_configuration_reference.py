@@ -11,14 +11,14 @@ import pytest
 
 from switch_proxy.cli import ExitCode, make_parser
 from switch_proxy.core.config.json_schema import configuration_schema
-from switch_proxy.core.config.keys import fields_of
 from switch_proxy.core.config.models import Settings
+from switch_proxy.core.schema.keys import fields_of
 from switch_proxy.settings import parse
 from tests.docs.configuration_tables import TABLES, sections
 from tests.generated_tables import generated, names
 
 if TYPE_CHECKING:
-    from switch_proxy.core.config.keys import Field
+    from switch_proxy.core.schema.keys import Field
 
 _ROOT = Path(__file__).parents[2]
 _REFERENCE = (_ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from switch_proxy import settings as settings_module
 from switch_proxy.core.addresses import Address
-from switch_proxy.core.config.problem import render_path
 from switch_proxy.core.errors import ConfigurationError
+from switch_proxy.core.schema.problem import render_path
 from switch_proxy.settings import load, load_admin_address, parse
 
 if TYPE_CHECKING:

@@ -25,8 +25,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
-    from switch_proxy.core.config.problem import Problem as ConfigurationProblem
     from switch_proxy.core.http.problems import Problem
+    from switch_proxy.core.schema.problem import Problem as ConfigurationProblem
 
 
 class SwitchProxyError(Exception):

@@ -1,15 +1,15 @@
 """`client_assertion`: a JWT that somebody else signs, a workload's identity (RFC 7521 §4.2); with its section."""
 
-# No postponed evaluation of annotations here: core/config/keys.py reads them.
+# No postponed evaluation of annotations here: core/schema/keys.py reads them.
 
 from dataclasses import dataclass
 from typing import Annotated, Final
 
 from switch_proxy.core.authentication import assertion
 from switch_proxy.core.authentication.method import Method, SourcePlan
-from switch_proxy.core.config.keys import Key, validate
-from switch_proxy.core.config.rules import FILE
 from switch_proxy.core.errors import InvalidValueError
+from switch_proxy.core.schema.keys import Key, validate
+from switch_proxy.core.schema.rules import FILE
 from switch_proxy.core.secret import parse_assertion
 
 _FORM: Final = "client_assertion: {file: /path/to/the/token}"

@@ -1,6 +1,6 @@
 """The section `client_secret`, for the three methods that have a secret in common with the server."""
 
-# No postponed evaluation of annotations here: core/config/keys.py reads them.
+# No postponed evaluation of annotations here: core/schema/keys.py reads them.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -8,10 +8,10 @@ from functools import partial
 from typing import Annotated, Any, Final
 
 from switch_proxy.core.authentication.method import SourcePlan
-from switch_proxy.core.config.keys import Key, validate
-from switch_proxy.core.config.problem import Problem
-from switch_proxy.core.config.rules import OPTIONAL_FILE, VARIABLE
 from switch_proxy.core.errors import InvalidValueError
+from switch_proxy.core.schema.keys import Key, validate
+from switch_proxy.core.schema.problem import Problem
+from switch_proxy.core.schema.rules import OPTIONAL_FILE, VARIABLE
 from switch_proxy.core.secret import parse_secret
 
 KEY: Final = "client_secret"

@@ -1,6 +1,6 @@
 """`private_key_jwt`: a private key signs an assertion (RFC 7523, OpenID Connect Core §9); with the section `private_key`."""
 
-# No postponed evaluation of annotations here: core/config/keys.py reads them.
+# No postponed evaluation of annotations here: core/schema/keys.py reads them.
 
 from dataclasses import dataclass
 from functools import partial
@@ -8,9 +8,9 @@ from typing import Annotated, Final, Literal
 
 from switch_proxy.core.authentication import assertion
 from switch_proxy.core.authentication.method import AssertionClaims, Method, SourcePlan
-from switch_proxy.core.config.keys import Key, validate
-from switch_proxy.core.config.rules import FILE, OPTIONAL_FILE, OPTIONAL_TEXT, optional_one_of
 from switch_proxy.core.errors import InvalidValueError
+from switch_proxy.core.schema.keys import Key, validate
+from switch_proxy.core.schema.rules import FILE, OPTIONAL_FILE, OPTIONAL_TEXT, optional_one_of
 from switch_proxy.core.secret import Secret, parse_pem
 
 _FORM: Final = "private_key: {file: /path/to/the/key.pem}"

@@ -13,7 +13,7 @@ from switch_proxy.core.authentication import (
     private_key_jwt,
     tls_client_auth,
 )
-from switch_proxy.core.config.problem import About, Problem
+from switch_proxy.core.schema.problem import About, Problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

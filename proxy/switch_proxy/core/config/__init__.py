@@ -1,1 +1,1 @@
-"""The configuration as values: its models, the rules for single values, and how YAML becomes either settings or problems."""
+"""The configuration as values: its models, and how YAML becomes either settings or problems."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any, cast
 
 from switch_proxy.core.addresses import Address, Origin
-from switch_proxy.core.config.keys import fields_of
 from switch_proxy.core.config.models.route import LISTENER_KEYS, RouteSettings
 from switch_proxy.core.path_prefix import PathPrefix
+from switch_proxy.core.schema.keys import fields_of
 
 
 def dump_model(model: Any) -> dict[str, object]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any, Final, cast
 
 from switch_proxy.core.config.dump import dump_value
-from switch_proxy.core.config.keys import Field, fields_of
 from switch_proxy.core.config.models import Settings
+from switch_proxy.core.schema.keys import Field, fields_of
 
 _DIALECT: Final = "http://json-schema.org/draft-07/schema#"
 """The newest dialect that every YAML language server supports in full."""

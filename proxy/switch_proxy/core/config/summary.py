@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 from switch_proxy.core.addresses import parse_endpoint
 from switch_proxy.core.authentication.registry import describe_credential
 from switch_proxy.core.config.dump import dump_value
-from switch_proxy.core.config.keys import fields_of
 from switch_proxy.core.config.models import MatchSettings
-from switch_proxy.core.config.units import format_duration
 from switch_proxy.core.jwt_claims import audiences, read_claims, scopes
+from switch_proxy.core.schema.keys import fields_of
+from switch_proxy.core.schema.units import format_duration
 from switch_proxy.core.tokens import REFRESH_EARLIEST
 
 if TYPE_CHECKING:

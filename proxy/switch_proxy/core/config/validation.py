@@ -1,7 +1,7 @@
 """
 From plain values to Settings, or to all of their problems at once, in words for the person who wrote them.
 
-Reads the models of core/config/models/ by their keys (core/config/keys.py); knows nothing about files and lines. A problem
+Reads the models of core/config/models/ by their keys (core/schema/keys.py); knows nothing about files and lines. A problem
 shows a value only if its kind cannot be a secret, and never if it came from the environment.
 """
 
@@ -14,12 +14,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from switch_proxy.core.authentication.client_secret import SECRET_VARIABLE
-from switch_proxy.core.config.keys import Field, fields_of, find_problems
 from switch_proxy.core.config.models import Settings
 from switch_proxy.core.config.models.conflicts import find_conflicts
-from switch_proxy.core.config.problem import About, Path, Problem
-from switch_proxy.core.config.rules import TEXT
 from switch_proxy.core.errors import ConfigurationError, InvalidValueError
+from switch_proxy.core.schema.keys import Field, fields_of, find_problems
+from switch_proxy.core.schema.problem import About, Path, Problem
+from switch_proxy.core.schema.rules import TEXT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, assert_never
 
 from switch_proxy.core.config.interpolation import interpolate
-from switch_proxy.core.config.problem import About, Mark, Path, Problem
 from switch_proxy.core.errors import InvalidValueError
+from switch_proxy.core.schema.problem import About, Mark, Path, Problem
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

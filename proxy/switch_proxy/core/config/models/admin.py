@@ -1,16 +1,16 @@
 """`admin`: the listener for probes and metrics."""
 
-# No postponed evaluation of annotations here: core/config/keys.py reads them.
+# No postponed evaluation of annotations here: core/schema/keys.py reads them.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Final
 
 from switch_proxy.core.addresses import ADMIN_ADDRESS, Address
-from switch_proxy.core.config.keys import Key, validate
 from switch_proxy.core.config.models.exposure import find_open_listener
-from switch_proxy.core.config.problem import Problem
-from switch_proxy.core.config.rules import ADDRESS_OR_OFF, SWITCH
+from switch_proxy.core.schema.keys import Key, validate
+from switch_proxy.core.schema.problem import Problem
+from switch_proxy.core.schema.rules import ADDRESS_OR_OFF, SWITCH
 
 ADMIN_LISTENER: Final = "admin"
 """The admin listener's name among the other listeners' names, in the log for example."""

@@ -6,10 +6,10 @@ from typing import Any
 from switch_proxy.core.addresses import ADMIN_ADDRESS, Address
 from switch_proxy.core.config.models.admin import ADMIN_LISTENER
 from switch_proxy.core.config.models.route import LISTENER_KEYS
-from switch_proxy.core.config.problem import About, Problem
-from switch_proxy.core.config.rules import PATH_PREFIX, REQUEST_HOST, is_name, parse_address_or_off
 from switch_proxy.core.errors import InvalidValueError
 from switch_proxy.core.path_prefix import PathPrefix
+from switch_proxy.core.schema.problem import About, Problem
+from switch_proxy.core.schema.rules import PATH_PREFIX, REQUEST_HOST, is_name, parse_address_or_off
 
 
 def find_conflicts(data: Mapping[str, Any]) -> Iterator[Problem]:

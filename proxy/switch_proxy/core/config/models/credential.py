@@ -1,6 +1,6 @@
 """`credentials.NAME`: one way to get access tokens."""
 
-# No postponed evaluation of annotations here: core/config/keys.py reads them.
+# No postponed evaluation of annotations here: core/schema/keys.py reads them.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -12,11 +12,12 @@ from switch_proxy.core.authentication.client_secret import FORM as SECRET_FORM
 from switch_proxy.core.authentication.client_secret import SecretSource, refuse_secret_in_the_clear
 from switch_proxy.core.authentication.private_key_jwt import PrivateKeySettings, refuse_key_in_the_clear
 from switch_proxy.core.authentication.registry import METHODS, find_authentication_problems, find_method
-from switch_proxy.core.config.keys import Key, validate
 from switch_proxy.core.config.models.exposure import find_plaintext
 from switch_proxy.core.config.models.tls import TlsSettings
-from switch_proxy.core.config.problem import About, Problem
-from switch_proxy.core.config.rules import (
+from switch_proxy.core.lifecycle import MIN_FORCED_REFRESH_INTERVAL
+from switch_proxy.core.schema.keys import Key, validate
+from switch_proxy.core.schema.problem import About, Problem
+from switch_proxy.core.schema.rules import (
     FIELD_NAME,
     FIELD_VALUE,
     ISSUER,
@@ -30,7 +31,6 @@ from switch_proxy.core.config.rules import (
     duration,
     one_of,
 )
-from switch_proxy.core.lifecycle import MIN_FORCED_REFRESH_INTERVAL
 
 _PARAMETERS_WITH_A_KEY: Final = frozenset({"audience", "client_id", "client_secret", "resource", "scope"})
 _PARAMETERS_OF_THE_PROXY: Final = frozenset({"grant_type", "client_assertion", "client_assertion_type"})

@@ -1,14 +1,14 @@
 """What is exposed only if the configuration says so: listeners beyond the pod, and secrets in plaintext."""
 
-# No postponed evaluation of annotations here: core/config/keys.py reads them.
+# No postponed evaluation of annotations here: core/schema/keys.py reads them.
 
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any
 
 from switch_proxy.core.addresses import Origin
-from switch_proxy.core.config.keys import Key
-from switch_proxy.core.config.problem import Problem
-from switch_proxy.core.config.rules import SWITCH
+from switch_proxy.core.schema.keys import Key
+from switch_proxy.core.schema.problem import Problem
+from switch_proxy.core.schema.rules import SWITCH
 
 AllowRemoteClients = Annotated[
     bool,

@@ -1,14 +1,14 @@
 """`limits` of a route, and of a listener that routes share."""
 
-# No postponed evaluation of annotations here: core/config/keys.py reads them.
+# No postponed evaluation of annotations here: core/schema/keys.py reads them.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from switch_proxy.core.config.keys import Key, validate
-from switch_proxy.core.config.problem import Problem
-from switch_proxy.core.config.rules import count, size
+from switch_proxy.core.schema.keys import Key, validate
+from switch_proxy.core.schema.problem import Problem
+from switch_proxy.core.schema.rules import count, size
 
 _RequestLineLimit = Annotated[
     int,

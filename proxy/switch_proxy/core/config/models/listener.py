@@ -1,18 +1,18 @@
 """`listeners.NAME`: an address that several routes share."""
 
-# No postponed evaluation of annotations here: core/config/keys.py reads them.
+# No postponed evaluation of annotations here: core/schema/keys.py reads them.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 from switch_proxy.core.addresses import Address
-from switch_proxy.core.config.keys import Key, validate
 from switch_proxy.core.config.models.exposure import AllowRemoteClients, find_open_listener
 from switch_proxy.core.config.models.limits import ListenerLimitSettings
 from switch_proxy.core.config.models.timeouts import ListenerTimeoutSettings
-from switch_proxy.core.config.problem import Problem
-from switch_proxy.core.config.rules import ADDRESS
+from switch_proxy.core.schema.keys import Key, validate
+from switch_proxy.core.schema.problem import Problem
+from switch_proxy.core.schema.rules import ADDRESS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,12 +1,12 @@
 """`log`: what is written to standard output."""
 
-# No postponed evaluation of annotations here: core/config/keys.py reads them.
+# No postponed evaluation of annotations here: core/schema/keys.py reads them.
 
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from switch_proxy.core.config.keys import Key, validate
-from switch_proxy.core.config.rules import one_of
+from switch_proxy.core.schema.keys import Key, validate
+from switch_proxy.core.schema.rules import one_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,13 +1,13 @@
 """`match` of a route: which requests of its listener it is for."""
 
-# No postponed evaluation of annotations here: core/config/keys.py reads them.
+# No postponed evaluation of annotations here: core/schema/keys.py reads them.
 
 from dataclasses import dataclass
 from typing import Annotated
 
-from switch_proxy.core.config.keys import Key, validate
-from switch_proxy.core.config.rules import PATH_PREFIX, REQUEST_HOST
 from switch_proxy.core.path_prefix import PathPrefix
+from switch_proxy.core.schema.keys import Key, validate
+from switch_proxy.core.schema.rules import PATH_PREFIX, REQUEST_HOST
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

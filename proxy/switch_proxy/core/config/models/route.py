@@ -1,21 +1,21 @@
 """`routes[N]`: where requests come in, and the one upstream that they go to."""
 
-# No postponed evaluation of annotations here: core/config/keys.py reads them.
+# No postponed evaluation of annotations here: core/schema/keys.py reads them.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Final
 
 from switch_proxy.core.addresses import Address, Origin
-from switch_proxy.core.config.keys import Key, validate
 from switch_proxy.core.config.models.exposure import AllowRemoteClients, find_open_listener, find_plaintext
 from switch_proxy.core.config.models.limits import LimitSettings
 from switch_proxy.core.config.models.match import MatchSettings
 from switch_proxy.core.config.models.pool import PoolSettings
 from switch_proxy.core.config.models.timeouts import TimeoutSettings
 from switch_proxy.core.config.models.tls import TlsSettings
-from switch_proxy.core.config.problem import About, Problem
-from switch_proxy.core.config.rules import NAME, OPTIONAL_ADDRESS, OPTIONAL_NAME, ORIGIN, PSEUDONYM, SWITCH, WAIT
+from switch_proxy.core.schema.keys import Key, validate
+from switch_proxy.core.schema.problem import About, Problem
+from switch_proxy.core.schema.rules import NAME, OPTIONAL_ADDRESS, OPTIONAL_NAME, ORIGIN, PSEUDONYM, SWITCH, WAIT
 
 LISTENER_KEYS: Final = (
     (None, "allow_remote_clients"),

@@ -1,11 +1,10 @@
 """The whole configuration of one proxy."""
 
-# No postponed evaluation of annotations here: core/config/keys.py reads them.
+# No postponed evaluation of annotations here: core/schema/keys.py reads them.
 
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
-from switch_proxy.core.config.keys import Key, fields_of, validate
 from switch_proxy.core.config.models.admin import AdminSettings
 from switch_proxy.core.config.models.conflicts import find_conflicts
 from switch_proxy.core.config.models.credential import CredentialSettings
@@ -13,9 +12,10 @@ from switch_proxy.core.config.models.listener import ListenerSettings
 from switch_proxy.core.config.models.log import LogSettings
 from switch_proxy.core.config.models.route import LISTENER_KEYS, RouteSettings
 from switch_proxy.core.config.models.shutdown import ShutdownSettings
-from switch_proxy.core.config.problem import render_path
-from switch_proxy.core.config.rules import NAME
 from switch_proxy.core.errors import InvalidValueError
+from switch_proxy.core.schema.keys import Key, fields_of, validate
+from switch_proxy.core.schema.problem import render_path
+from switch_proxy.core.schema.rules import NAME
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,12 +1,12 @@
 """`shutdown`: what happens between SIGTERM and the end."""
 
-# No postponed evaluation of annotations here: core/config/keys.py reads them.
+# No postponed evaluation of annotations here: core/schema/keys.py reads them.
 
 from dataclasses import dataclass
 from typing import Annotated
 
-from switch_proxy.core.config.keys import Key, validate
-from switch_proxy.core.config.rules import WAIT
+from switch_proxy.core.schema.keys import Key, validate
+from switch_proxy.core.schema.rules import WAIT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

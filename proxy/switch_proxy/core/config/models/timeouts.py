@@ -1,12 +1,12 @@
 """`timeouts` of a route, and of a listener that routes share."""
 
-# No postponed evaluation of annotations here: core/config/keys.py reads them.
+# No postponed evaluation of annotations here: core/schema/keys.py reads them.
 
 from dataclasses import dataclass
 from typing import Annotated
 
-from switch_proxy.core.config.keys import Key, validate
-from switch_proxy.core.config.rules import TIMEOUT
+from switch_proxy.core.schema.keys import Key, validate
+from switch_proxy.core.schema.rules import TIMEOUT
 
 _RequestHeadTimeout = Annotated[
     float,

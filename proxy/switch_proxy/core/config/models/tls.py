@@ -1,14 +1,14 @@
 """`tls`: TLS towards a server."""
 
-# No postponed evaluation of annotations here: core/config/keys.py reads them.
+# No postponed evaluation of annotations here: core/schema/keys.py reads them.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from switch_proxy.core.config.keys import Key, validate
-from switch_proxy.core.config.problem import Problem
-from switch_proxy.core.config.rules import HOST, OPTIONAL_FILE
+from switch_proxy.core.schema.keys import Key, validate
+from switch_proxy.core.schema.problem import Problem
+from switch_proxy.core.schema.rules import HOST, OPTIONAL_FILE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

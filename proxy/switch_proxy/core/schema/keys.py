@@ -11,13 +11,13 @@ import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast, get_args, get_origin
 
-from switch_proxy.core.config.problem import render_path
 from switch_proxy.core.errors import InvalidValueError
+from switch_proxy.core.schema.problem import render_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
-    from switch_proxy.core.config.problem import Problem
+    from switch_proxy.core.schema.problem import Problem
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,8 +6,10 @@ import re
 from typing import TYPE_CHECKING, Any, Final, TypeGuard
 
 from switch_proxy.core.addresses import Address, Origin, parse_address, parse_endpoint, parse_host, parse_origin
-from switch_proxy.core.config.keys import Rule
-from switch_proxy.core.config.units import (
+from switch_proxy.core.errors import InvalidValueError
+from switch_proxy.core.path_prefix import PathPrefix, parse_path_prefix
+from switch_proxy.core.schema.keys import Rule
+from switch_proxy.core.schema.units import (
     format_duration,
     is_off,
     parse_count,
@@ -15,8 +17,6 @@ from switch_proxy.core.config.units import (
     parse_size,
     parse_switch,
 )
-from switch_proxy.core.errors import InvalidValueError
-from switch_proxy.core.path_prefix import PathPrefix, parse_path_prefix
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
