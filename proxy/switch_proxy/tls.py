@@ -38,8 +38,8 @@ class TlsFiles(Generic[Context]):
         self._owner = owner
         self._new_context = new_context
         self._last_good: tuple[Secret, Context] | None = None
-        names = (settings.client_certificate_file, settings.client_key_file, settings.ca_file)
-        self._paths = tuple(path for path in names if path is not None)
+        keys = ("client_certificate_file", "client_key_file", "ca_file")
+        self._paths = {key: path for key in keys if (path := getattr(settings, key)) is not None}
 
     @property
     def context(self) -> Context:
@@ -77,13 +77,14 @@ class TlsFiles(Generic[Context]):
 
     def watch(self, clock: Clock) -> WatchedFile | None:
         """Return the files as one that is watched; None if the section names none."""
-        return WatchedFile(path=self._paths[0], clock=clock, read=self.read) if self._paths else None
+        paths = tuple(self._paths.values())
+        return WatchedFile(path=paths[0], clock=clock, read=self.read) if paths else None
 
     def _read_content(self) -> Secret:
         """Return certificate and key as they are, and a digest of the authorities, which are large and no secret."""
         texts = []
-        for path in self._paths:
-            is_large = path == self._settings.ca_file
+        for key, path in self._paths.items():
+            is_large = key == "ca_file"
             try:
                 raw = read_file(path, longest=LARGEST_CA_FILE if is_large else MAX_SECRET)
             except FileUnreadableError as error:
@@ -92,27 +93,24 @@ class TlsFiles(Generic[Context]):
                 problem = None if is_large else find_text_fault(raw)
                 texts.append(hashlib.sha256(raw).hexdigest() if is_large else raw.decode("utf-8", "replace"))
             if problem is not None:
-                raise TlsFilesError(owner=self._owner, source=name_of(path), problem=problem)
+                raise TlsFilesError(key=key, owner=self._owner, source=name_of(path), problem=problem)
         return Secret("\n".join(texts))
 
     def _load_into(self, context: ssl.SSLContext) -> None:
         settings = self._settings
-        path, form = settings.ca_file or "", "certificates in PEM form"
+        key, form = "ca_file", "certificates in PEM form"
         try:
             if settings.ca_file is not None:
-                context.load_verify_locations(cafile=path)
+                context.load_verify_locations(cafile=settings.ca_file)
+            key, form = "client_certificate_file", "a certificate and its key in PEM form, without a password"
             if settings.client_certificate_file is not None:
-                path, form = (
-                    settings.client_certificate_file,
-                    "a certificate and its key in PEM form, without a password",
-                )
                 # Without a password of its own, OpenSSL would ask the terminal for that of an encrypted key.
-                context.load_cert_chain(path, settings.client_key_file, password="")
+                context.load_cert_chain(settings.client_certificate_file, settings.client_key_file, password="")
         except OSError as error:
             problem = f"cannot be loaded as {form}: {reason_of(error)}"
         else:
             return
-        raise TlsFilesError(owner=self._owner, source=name_of(path), problem=problem)
+        raise TlsFilesError(key=key, owner=self._owner, source=name_of(self._paths[key]), problem=problem)
 
 
 def reason_of(error: OSError) -> str:

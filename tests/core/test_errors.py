@@ -7,8 +7,8 @@ from switch_proxy.core.http.problems import Problem
 
 
 def test_bad_tls_files_are_named_with_their_owner() -> None:
-    error = TlsFilesError(owner="route 'api'", source="the file /tls/ca.pem", problem="does not exist")
-    assert str(error) == "the TLS files of route 'api' cannot be used: the file /tls/ca.pem does not exist"
+    error = TlsFilesError(key="ca_file", owner="route 'api'", source="the file /tls/ca.pem", problem="does not exist")
+    assert str(error) == "tls.ca_file of route 'api' cannot be used: the file /tls/ca.pem does not exist"
 
 
 def test_a_missing_token_names_its_credential_and_says_when_to_come_back() -> None:

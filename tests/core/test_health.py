@@ -66,13 +66,13 @@ def test_a_listener_that_is_not_bound_makes_it_unready() -> None:
 
 def test_tls_files_that_cannot_be_used_leave_it_ready_and_are_told() -> None:
     """The last good ones stay in use."""
-    error = "the TLS files of route 'switch-api' cannot be used: the file /tls.crt does not exist"
+    error = "tls.client_certificate_file of route 'switch-api' cannot be used: the file /tls.crt does not exist"
     listener = ListenerHealth(name="switch-api", address="127.0.0.1:8080", tls_error=error)
     verdict = judge_readiness(replace(READY, listeners=(listener,)))
     assert verdict.is_ok
     assert (
         verdict.checks[-1].reason
-        == f"accepts connections on 127.0.0.1:8080, but {error}; the last good ones stay in use"
+        == f"accepts connections on 127.0.0.1:8080, but {error}; the last good files stay in use"
     )
 
 

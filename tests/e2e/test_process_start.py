@@ -153,7 +153,7 @@ async def test_a_file_of_tls_that_cannot_be_used_ends_it_with_one_clear_line_and
         assert await proxy.exit_code() == 1
     (event,) = proxy.events
     assert (event["event"], event["level"]) == ("proxy.start_failed", "error")
-    assert event["reason"] == f"the TLS files of route 'switch-api' cannot be used: the file {path} {reason}"
+    assert event["reason"] == f"tls.ca_file of route 'switch-api' cannot be used: the file {path} {reason}"
     assert proxy.errors == ""
     assert not auth.requests
 

@@ -138,8 +138,9 @@ def test_certificates_that_can_be_used_cause_no_warning(pem: Path) -> None:
 def test_certificates_that_cannot_be_used_are_warnings(pem: Path, files: dict[str, str], warning: str) -> None:
     (of_credential,) = _warnings(_settings(credential=_tls(pem, **files)), SECRET=_SECRET)
     (of_route,) = _warnings(_settings(route=_tls(pem, **files)), SECRET=_SECRET)
-    assert of_credential.startswith("the TLS files of credential 'switch' cannot be used: ")
-    assert of_route.startswith("the TLS files of route 'api' cannot be used: ")
+    key = next(iter(files))
+    assert of_credential.startswith(f"tls.{key} of credential 'switch' cannot be used: ")
+    assert of_route.startswith(f"tls.{key} of route 'api' cannot be used: ")
     assert warning in of_credential
     assert warning in of_route
 
@@ -237,7 +238,9 @@ def test_certificate_that_authenticates_is_a_warning_once(tmp_path: Path) -> Non
         "tls": {"client_certificate_file": str(tmp_path / "none.pem")},
     }
     (warning,) = _warnings(_settings(credential=credential))
-    assert warning.startswith(f"the TLS files of credential 'switch' cannot be used: the file {tmp_path / 'none.pem'} ")
+    assert warning.startswith(
+        f"tls.client_certificate_file of credential 'switch' cannot be used: the file {tmp_path / 'none.pem'} "
+    )
 
 
 async def test_egress_proxy_that_cannot_be_used_is_told_of_the_credential_it_is_for() -> None:

@@ -144,7 +144,7 @@ async def test_tls_files_that_cannot_be_used_are_told_by_name(tmp_path: Path, co
     first, second = await source.load(), await source.wait_for_change()
     assert first == Changed(secret=Secret("new"))
     assert isinstance(second, Broken)
-    assert second.error.startswith(f"the TLS files of the credential cannot be used: the file {path} ")
+    assert second.error.startswith(f"tls.ca_file of the credential cannot be used: the file {path} ")
 
 
 # --- two secrets ---------------------------------------------------------------------------------------------------

@@ -652,9 +652,7 @@ async def test_a_file_of_authorities_that_is_missing_is_told_and_looked_for_agai
     ):
         with pytest.raises(TokenEndpointUnavailableError) as caught:
             await client.fetch(Secret(SECRET))
-        assert caught.value.reason == (
-            f"the TLS files of the credential cannot be used: the file {path} does not exist"
-        )
+        assert caught.value.reason == (f"tls.ca_file of the credential cannot be used: the file {path} does not exist")
         path.parent.mkdir()
         (tmp_path / "ca.pem").rename(path)
         assert (await client.fetch(Secret(SECRET))).value == Secret(TOKEN)
@@ -664,7 +662,7 @@ async def test_a_key_with_a_password_is_told_and_no_terminal_is_asked(authority:
     (tmp_path / "broken.pem").write_text("no certificate", encoding="utf-8")
     tls = TlsSettings(ca_file=authority.file, client_certificate_file=str(tmp_path / "broken.pem"))
     failure = await _failure("https://localhost:1/token", tls=tls)
-    assert failure.reason.startswith("the TLS files of the credential cannot be used: ")
+    assert failure.reason.startswith("tls.client_certificate_file of the credential cannot be used: ")
     assert "broken.pem" in failure.reason
 
 

@@ -60,10 +60,10 @@ class ListenError(SwitchProxyError):
 
 
 class TlsFilesError(SwitchProxyError):
-    """A file of a `tls` section cannot be used; `problem` is a predicate: "does not exist"."""
+    """The file of one key of a `tls` section cannot be used; `problem` is a predicate: "does not exist"."""
 
-    def __init__(self, *, owner: str, source: str, problem: str) -> None:
-        super().__init__(f"the TLS files of {owner} cannot be used: {source} {problem}")
+    def __init__(self, *, key: str, owner: str, source: str, problem: str) -> None:
+        super().__init__(f"tls.{key} of {owner} cannot be used: {source} {problem}")
 
 
 class SecretUnavailableError(SwitchProxyError):

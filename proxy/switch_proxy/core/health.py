@@ -118,7 +118,7 @@ def _checks(snapshot: HealthSnapshot) -> Iterator[Check]:
         else:
             reason = f"accepts connections on {listener.address}"
             if listener.tls_error is not None:
-                reason += f", but {listener.tls_error}; the last good ones stay in use"
+                reason += f", but {listener.tls_error}; the last good files stay in use"
             yield Check(name=name, is_ok=True, reason=reason)
     if snapshot.draining_since is not None:
         reason = "the proxy is shutting down; requests in flight are finished, new ones are not accepted"

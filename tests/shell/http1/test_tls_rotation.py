@@ -149,7 +149,7 @@ async def test_files_that_cannot_be_used_leave_the_last_good_ones_in_use_until_t
         broken = await rotation.look(1)
         assert isinstance(broken, TlsBroken)
         assert broken.error == (
-            f"the TLS files of route 'switch-api' cannot be used: the file {rotation.certificate} cannot be loaded as a "
+            f"tls.client_certificate_file of route 'switch-api' cannot be used: the file {rotation.certificate} cannot be loaded as a "
             "certificate and its key in PEM form, without a password: "
             "key values mismatch"
         )
