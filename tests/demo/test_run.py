@@ -197,7 +197,7 @@ async def test_it_needs_no_folder_to_write_to(tmp_path: Path) -> None:
     missing = str(tmp_path / "nowhere")
     program = "import os, sys, tempfile; tempfile.tempdir = sys.argv.pop(); from switch_proxy.demo.run import main; sys.exit(main(serve=True))"
     async with python("-c", program, missing) as process:
-        await read_until(process, "Now it is yours")
+        await read_until(process, "Now try it yourself")
 
 
 def test_the_command_line_tells_the_lifetime_that_the_demo_has() -> None:

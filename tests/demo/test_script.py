@@ -74,8 +74,8 @@ async def test_a_right_proxy_passes_every_check_and_the_story_is_told() -> None:
 @pytest.mark.parametrize(
     ("step", "wrong", "expectation"),
     [
-        pytest.param("_read", Wrong.SENDS_NO_TOKEN, "one bearer token on it, of those issued", id="no token"),
-        pytest.param("_read", Wrong.INVENTS_A_TOKEN, "one bearer token on it, of those issued", id="invented token"),
+        pytest.param("_read", Wrong.SENDS_NO_TOKEN, "one bearer token that was issued", id="no token"),
+        pytest.param("_read", Wrong.INVENTS_A_TOKEN, "one bearer token that was issued", id="invented token"),
         pytest.param("_read", Wrong.DECODES_THE_TARGET, "the target at the API, byte for byte", id="decoded target"),
         pytest.param("_read", Wrong.SENDS_TWICE, "one request at the API", id="sent twice"),
         pytest.param("_post", Wrong.CHANGES_THE_BODY, "the body at the API, byte for byte", id="changed body"),
@@ -83,7 +83,9 @@ async def test_a_right_proxy_passes_every_check_and_the_story_is_told() -> None:
         pytest.param("_post", Wrong.SENDS_NO_TOKEN, "204 without content", id="post without token"),
         pytest.param("_overrun", Wrong.SENDS_TWICE, "every post at the API once, none repeated", id="repeated posts"),
         pytest.param("_overrun", Wrong.ANSWERS_200_FOR_204, "204 up to the limit and 429 above it", id="other counts"),
-        pytest.param("_overrun", Wrong.HIDES_THE_RATE_LIMIT, "the API's word on when to come back", id="hidden limit"),
+        pytest.param(
+            "_overrun", Wrong.HIDES_THE_RATE_LIMIT, "the API's Retry-After and rate limit passed on", id="hidden limit"
+        ),
         pytest.param("_outlive_tokens", Wrong.KEEPS_AN_EXPIRED_TOKEN, "no failed request", id="expired token kept"),
         pytest.param("_look_at_admin", Wrong.IS_NOT_READY, "200 at /readyz", id="not ready"),
         pytest.param("_look_at_admin", Wrong.SHOWS_ITS_TOKEN, "no secret and no token at /metrics", id="shown token"),
@@ -136,6 +138,6 @@ async def test_a_step_without_an_answer_fails_and_the_next_one_is_taken() -> Non
         told = io.StringIO()
         checks = await script_for(nobody, SettableTime(NOW), told).run()
 
-    assert "an answer" in failed(checks)
+    assert "a response" in failed(checks)
     assert "6. The proxy about itself" in told.getvalue()
     assert [check.holds for check in checks if check.expectation == "200 at /readyz"] == [True]

@@ -1,17 +1,17 @@
 """
-A whole little world to try the proxy in: fakes of the authorization server and of the Switch API, and a narrated demo.
+Fakes of the authorization server and of the Switch API, and a narrated demo of the proxy between them.
 
-    messages      what a fake received, and what it answers, as plain values
-    faults        how a fake misbehaves, as data
-    fake_server   the HTTP server under both fakes: receives, records, answers, misbehaves
+    messages      a fake's requests and responses as plain values
+    faults        the faults of a fake as data
+    fake_server   the HTTP server of both fakes: receives, records, responds, performs faults
     rate_limit    requests per second and per minute, counted for each client
     auth_server   FakeAuthorizationServer: the token endpoint
-    switch_data   what the fake Switch API knows, and how its input is read
+    switch_data   the data of the fake Switch API, and the parser of its input
     switch_api    FakeSwitchAPI: bearer check, rate limits, endpoints
     narration     the demo's output in a terminal
-    script        the demo's requests and checks, against any proxy before the fakes
-    run           the demo: the fakes, the real proxy before them, the script, and an invitation to try
+    script        the demo's requests and checks, for any proxy in front of the fakes
+    run           the demo: the fakes, the real proxy in front of them, the script, and commands to try
 
-The fakes share no code with what they judge: nothing here but `run` imports another part of `proxy`. They are
-made for users' own tests as much as for this project's (docs/testing-your-app.md).
+The fakes share no code with what they judge: only `run` imports another part of the package. They are made for users' own
+tests as much as for this project's (docs/testing-your-app.md).
 """

@@ -1,9 +1,9 @@
 """
-FakeAuthorizationServer: a token endpoint for the client-credentials grant (RFC 6749 §4.4), the way Auth0 has it.
+FakeAuthorizationServer: a token endpoint for the client-credentials grant (RFC 6749 §4.4), in the manner of Auth0.
 
-It knows its clients, each with the one secret that works now; it validates what it receives, issues tokens that
-look like Auth0's JWTs, records every request, and misbehaves as told. It also answers as the Microsoft identity
-platform does (`scope` in place of `audience`), at `microsoft_token_url`.
+It knows its clients and the current secret of each. It validates requests, issues tokens that look like Auth0's JWTs,
+records every request, and performs faults. At `microsoft_token_url` it behaves as the Microsoft identity platform does
+(`scope` instead of `audience`).
 """
 
 from __future__ import annotations
@@ -45,12 +45,12 @@ SWITCH_PERMISSIONS = (
     "Meter.Organization.Read Meter.Organization.ReadWrite Order.Organization.Read "
     "Organization.Organization.Read Planning.Organization.ReadWrite Resource.Organization.Read"
 )
-"""The permissions that the endpoints of the fake Switch API ask for, as the API's reference names them."""
+"""The permissions that the endpoints of the fake Switch API require, by their names in the API's reference."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Client:
-    """A client application and the one secret of it that works."""
+    """A client application and its current secret."""
 
     client_id: str
     client_secret: str
@@ -83,9 +83,8 @@ class FakeAuthorizationServer:
     """
     A fake authorization server; `async with` starts it on a free port of loopback.
 
-    It has one client from the start; `add_client` adds more. `lifetime` (seconds) is that of the tokens to come
-    and may be set at any time. `now` is the server's clock. `calls_per_minute` and `lockout_after` (refusals in
-    a row) are off unless given.
+    It has one client from the start; `add_client` adds more. `lifetime` (seconds) applies to new tokens and may be set at
+    any time. `now` is the server's clock. `calls_per_minute` and `lockout_after` (refusals in a row) are off by default.
     """
 
     def __init__(
@@ -105,7 +104,7 @@ class FakeAuthorizationServer:
     ) -> None:
         self.lifetime = lifetime
         self.faults: FaultScript[Fault | TokenFault] = FaultScript()
-        """How the server is to misbehave."""
+        """The faults to apply to coming requests."""
         self.issued: list[IssuedToken] = []
         """Every token issued, in order."""
         self._now = now
@@ -126,11 +125,11 @@ class FakeAuthorizationServer:
         self.add_client(client_id, client_secret=client_secret, audience=audience, permissions=permissions)
 
     async def start(self) -> None:
-        """Bind and serve. Raises OSError where the address cannot be bound."""
+        """Bind and serve. Raises OSError if the address cannot be bound."""
         await self._server.start()
 
     async def stop(self) -> None:
-        """Stop serving; what was recorded stays, and a new start takes the same port."""
+        """Stop serving. The records are kept, and a new start uses the same port."""
         await self._server.stop()
 
     async def __aenter__(self) -> Self:
@@ -149,21 +148,21 @@ class FakeAuthorizationServer:
 
     @property
     def token_url(self) -> str:
-        """Return the token endpoint's URL, Auth0's way."""
+        """Return the URL of the token endpoint in the manner of Auth0."""
         return f"{self.url}/oauth/token"
 
     @property
     def microsoft_token_url(self) -> str:
-        """Return the token endpoint's URL, the Microsoft identity platform's way."""
+        """Return the URL of the token endpoint in the manner of the Microsoft identity platform."""
         return f"{self.url}/common/oauth2/v2.0/token"
 
     @property
     def requests(self) -> list[ReceivedRequest]:
-        """Return the list of what has been received; clear it at will."""
+        """Return the list of received requests; it may be cleared."""
         return self._server.requests
 
     async def wait_for_requests(self, count: int, *, within: float = 5.0) -> Sequence[ReceivedRequest]:
-        """Return the requests once `count` have come. Raises TimeoutError after `within` seconds."""
+        """Return the requests once there are `count` of them. Raises TimeoutError after `within` seconds."""
         return await self._server.wait_for_requests(count, within=within)
 
     @property
@@ -173,7 +172,7 @@ class FakeAuthorizationServer:
 
     @property
     def client_secret(self) -> str:
-        """Return the secret of the first client that works now."""
+        """Return the first client's current secret."""
         return self._clients[self._first_client].client_secret
 
     def add_client(
@@ -184,7 +183,7 @@ class FakeAuthorizationServer:
         audience: str = SWITCH_AUDIENCE,
         permissions: str = SWITCH_PERMISSIONS,
     ) -> Client:
-        """Register a client for one audience, with a random secret unless one is given; return it."""
+        """Register a client for one audience and return it. Its default secret is random."""
         client = Client(
             client_id=client_id,
             client_secret=client_secret or secrets.token_urlsafe(48),  # as long as Auth0's
@@ -198,7 +197,7 @@ class FakeAuthorizationServer:
         """
         Replace a client's secret (the first client's by default) and return the new one.
 
-        The old one stops working at once; tokens already issued go on until they expire.
+        The old one stops working immediately; tokens already issued stay valid until they expire.
         """
         client = self._clients[client_id or self._first_client]
         client = replace(client, client_secret=client_secret or secrets.token_urlsafe(48))
@@ -210,18 +209,18 @@ class FakeAuthorizationServer:
         self.issued[:] = [replace(token, is_revoked=True) for token in self.issued]
 
     def unlock(self) -> None:
-        """Lift the lockout that refused credentials have led to."""
+        """End the lockout that refused credentials caused."""
         self.refusals_in_a_row.clear()
 
     def find(self, token: str | None) -> IssuedToken | None:
-        """Return what is known of a token, or None for one that was not issued here."""
+        """Return the record of a token, or None if it was not issued by this server."""
         return next((issued for issued in reversed(self.issued) if issued.value == token), None)
 
     def introspect(self, token: str) -> Mapping[str, object]:
         """
-        Tell a resource server about a token, in the form of RFC 7662 §2.2.
+        Return the introspection response for a token (RFC 7662 §2.2).
 
-        `{"active": False}` and no more for a token that is unknown, expired or revoked.
+        It is only `{"active": False}` if the token is unknown, expired or revoked.
         """
         known = self.find(token)
         if known is None or known.is_revoked or self._now() >= known.expires_at:
@@ -257,7 +256,7 @@ class FakeAuthorizationServer:
         return self._issue(grant, met, is_microsoft=is_microsoft)
 
     def _judge(self, request: ReceivedRequest, *, is_microsoft: bool) -> _Grant:
-        """Return what the request is granted. Raises TokenRequestRefusedError (RFC 6749 §5.2)."""
+        """Return the grant of a request. Raises TokenRequestRefusedError (RFC 6749 §5.2)."""
         form = read_form(request)
         grant_type = required(form, "grant_type")
         if grant_type != "client_credentials":
@@ -325,7 +324,7 @@ class FakeAuthorizationServer:
             "sub": f"{grant.client.client_id}@clients",
             "aud": grant.client.audience,
             "iat": math.floor(now),
-            "exp": math.ceil(now + lifetime),  # whole seconds as Auth0 has them; never before the real end
+            "exp": math.ceil(now + lifetime),  # whole seconds, as Auth0's; never before the real end
             "scope": grant.scope,
             "gty": "client-credentials",
             "azp": grant.client.client_id,
@@ -363,7 +362,7 @@ class _Grant:
 
 
 def _jwt(claims: Mapping[str, object]) -> str:
-    """Return a token of a JWT's form (RFC 7519) whose signature is random: no two are alike, none can be verified."""
+    """Return a token in the form of a JWT (RFC 7519) with a random signature: it is unique and cannot be verified."""
     header = {"alg": "RS256", "typ": "JWT", "kid": "fake"}
     parts = [json.dumps(part, separators=(",", ":")).encode() for part in (header, claims)]
     return ".".join(_base64url(part) for part in (*parts, secrets.token_bytes(256)))

@@ -1,4 +1,4 @@
-"""The HTTP server under both fakes: receives a request whole, records it, answers it, or misbehaves as told."""
+"""The HTTP server of both fakes: receives a whole request, records it, and responds or performs a fault."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 Faults = tuple[object, ...]
 
 _MAX_BODY = 64 * 2**20
-"""Bytes of request body: far more than any request to the Switch API, less than a small CI machine's memory."""
+"""Bytes of a request body: far more than any request to the Switch API, less than a small CI machine's memory."""
 
 
 def wall_time() -> float:
-    """Return Unix time (seconds): the fakes' clock unless they are given another."""
+    """Return Unix time (seconds): the fakes' default clock."""
     return time.time()  # noqa: TID251 - the fakes may not import switch_proxy.clock
 
 
@@ -34,16 +34,16 @@ _WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - nothing is bo
 
 
 def reachable(host: str) -> str:
-    """Return a host to connect to, for one that is listened on: loopback's address for all addresses there are."""
+    """Return the host to connect to for a host that is listened on: loopback if it is a wildcard."""
     return _WILDCARDS.get(host, host)
 
 
 class FakeServer:
     """
-    A real HTTP/1.1 server on a free port of loopback whose answers are decided by one function.
+    A real HTTP/1.1 server on a free port of loopback whose responses are decided by one function.
 
-    `decide` is called with each request and the faults it meets, after any delay; `refuse` gives the body that
-    belongs to an error status. Neither does I/O.
+    `decide` is called with each request and its faults, after any delay. `refuse` returns the response for an error
+    status. Neither does I/O.
     """
 
     def __init__(
@@ -70,11 +70,11 @@ class FakeServer:
         self.requests: list[ReceivedRequest] = []
 
     async def start(self) -> None:
-        """Bind and serve. Raises OSError where the address cannot be bound, RuntimeError when already started."""
+        """Bind and serve. Raises OSError if the address cannot be bound, RuntimeError if it serves already."""
         if self._runner is not None:
             raise RuntimeError(f"this fake already serves at {self.url}")
         self._stopping.clear()
-        # handler_cancellation: a hang ends with the client that waits for it.
+        # handler_cancellation: a hang ends when its client disconnects.
         server = web.Server(self._serve, handler_cancellation=True, access_log=None)
         runner = web.ServerRunner(server, shutdown_timeout=0.5)
         await runner.setup()
@@ -84,10 +84,10 @@ class FakeServer:
             await runner.cleanup()
             raise
         self._runner = runner
-        self._port = runner.addresses[0][1]  # kept, so that a fake that is stopped and started is found again
+        self._port = runner.addresses[0][1]  # kept, so that a restarted fake has the same address
 
     async def stop(self) -> None:
-        """Close the listening socket and every connection; what hangs is let go."""
+        """Close the listening socket and every connection; hanging requests end."""
         runner, self._runner = self._runner, None
         if runner is not None:
             self._stopping.set()
@@ -95,23 +95,23 @@ class FakeServer:
 
     @property
     def is_running(self) -> bool:
-        """Tell whether the server is bound."""
+        """Return whether the server is bound."""
         return self._runner is not None
 
     @property
     def port(self) -> int:
-        """Return the port; 0 before the first start where a free one is to be found."""
+        """Return the port; 0 before the first start if any free port is to be used."""
         return self._port
 
     @property
     def url(self) -> str:
-        """Return scheme, host and port to reach it at from this machine, without a slash at the end."""
+        """Return scheme, host and port for clients on this machine, without a slash at the end."""
         host = reachable(self._host)
         written = f"[{host}]" if ":" in host else host  # RFC 3986 §3.2.2
         return f"{'https' if self._ssl_context else 'http'}://{written}:{self._port}"
 
     async def wait_for_requests(self, count: int, *, within: float) -> Sequence[ReceivedRequest]:
-        """Return the requests once `count` have come; raises TimeoutError, saying how many there were."""
+        """Return the requests once there are `count` of them. Raises TimeoutError, which says how many there were."""
         try:
             async with asyncio.timeout(within):
                 while len(self.requests) < count:
@@ -131,7 +131,7 @@ class FakeServer:
             match fault:
                 case faults.Hang():
                     await self._hang(request)
-                    return web.Response()  # aiohttp cannot send it any more, nor does it complain of that
+                    return web.Response()  # aiohttp cannot send it any more, and ignores that
                 case faults.Reset():
                     _reset(request)
                     return web.Response()
@@ -141,13 +141,13 @@ class FakeServer:
         try:
             return await self._send(request, self._answer(received, met), met)
         except ConnectionResetError:
-            # The connection was closed before the answer, by either side; aiohttp would log that with a traceback.
+            # Either side closed the connection before the response; aiohttp would log a traceback.
             return web.Response()
 
     async def _receive(self, request: web.BaseRequest) -> ReceivedRequest:
         if request.headers.get("Expect", "").lower() == "100-continue":
             await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-            request.writer.output_size = 0  # what has been sent is not yet the response
+            request.writer.output_size = 0  # the interim response is not part of the response
         body = bytearray()
         is_complete = False
         try:
@@ -169,7 +169,7 @@ class FakeServer:
             )
             self.requests.append(received)
             self._arrival.set()
-            self._arrival = asyncio.Event()  # whoever waits again waits for the next one
+            self._arrival = asyncio.Event()  # for those who wait for the next request
         return received
 
     def _answer(self, received: ReceivedRequest, met: Faults) -> Answer:
@@ -192,7 +192,7 @@ class FakeServer:
 
     async def _send(self, request: web.BaseRequest, answer: Answer, met: Faults) -> web.StreamResponse:
         if not any(name.lower() == "date" for name, _ in answer.fields):
-            # By the server's own clock, which the tokens in its answers go by; aiohttp would take the machine's.
+            # By the fake's own clock, as the tokens in its responses; aiohttp would use the machine's.
             answer = answer.with_field("Date", formatdate(self._now(), usegmt=True))
         sending = next(
             (f for f in met if isinstance(f, faults.TruncatedBody | faults.StalledBody | faults.SlowBody)), None
@@ -225,13 +225,13 @@ class FakeServer:
         return response
 
     async def _pause(self, seconds: float) -> None:
-        """Wait, or less long where the fake is being stopped."""
+        """Wait, or until the fake is stopped."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._stopping.wait()
 
     async def _hang(self, request: web.BaseRequest) -> None:
-        await self._stopping.wait()  # a client that leaves cancels this
+        await self._stopping.wait()  # cancelled if the client disconnects
         _close(request)
 
 
@@ -248,6 +248,6 @@ def _close(request: web.BaseRequest) -> None:
 def _reset(request: web.BaseRequest) -> None:
     transport = request.transport
     if transport is not None:
-        # With a linger time of 0 the kernel sends RST in place of FIN (socket(7), SO_LINGER).
+        # With a linger time of 0 the kernel sends RST instead of FIN (socket(7), SO_LINGER).
         transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         transport.abort()

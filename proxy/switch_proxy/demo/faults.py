@@ -1,16 +1,16 @@
 """
-How a fake misbehaves, as data: the faults, and the script that says which requests meet them.
+The faults of a fake as data, and the script that decides which requests they apply to.
 
-A fault is a value that says one thing that goes wrong. Several together make one misbehaviour, in the order of
-the table. A `FaultScript` holds what is to come: each entry is met by the next requests that match it, `times`
-times or until cleared.
+A fault is a value that names one thing that goes wrong. Several faults can apply to one request, in the order of the
+table. A `FaultScript` holds the faults to come: each entry applies to the next requests that match it, `times` times or
+until it is cleared.
 
-    before the answer    Delay · then one of Hang, Reset, Close
-    the answer           Status · Field · Body (HTML_PAGE, MALFORMED_JSON)
-    the token in it      Lifetime · TokenField · WithoutTokenField   (authorization server only)
-    the sending of it    one of TruncatedBody, StalledBody, SlowBody · CloseAfterwards
+    before the response   Delay · then one of Hang, Reset, Close
+    the response          Status · Field · Body (HTML_PAGE, MALFORMED_JSON)
+    its token             Lifetime · TokenField · WithoutTokenField   (authorization server only)
+    its sending           one of TruncatedBody, StalledBody, SlowBody · CloseAfterwards
 
-Everything here is plain values; `fake_server` acts them out.
+Everything here is plain values; `fake_server` performs them.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delay:
-    """Wait before anything else is done with the request."""
+    """Wait before doing anything else with the request."""
 
     seconds: float
 
@@ -37,25 +37,25 @@ class Delay:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hang:
-    """Never answer: the connection stays open until the client closes it or the fake stops."""
+    """Never respond: the connection stays open until the client closes it or the fake stops."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reset:
-    """Reset the connection (TCP RST) in place of an answer."""
+    """Reset the connection (TCP RST) instead of responding."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Close:
-    """Close the connection (TCP FIN) in place of an answer."""
+    """Close the connection (TCP FIN) instead of responding."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
     """
-    Answer with this status and the fake's usual error body for it, without looking at the request.
+    Respond with this status and the fake's usual error body for it, without reading the request.
 
-    `retry_after` is sent as Retry-After: seconds, or any text (an HTTP date, or something malformed).
+    `retry_after` is sent as Retry-After: seconds, or any text (an HTTP date, or a malformed value).
     """
 
     code: int
@@ -67,7 +67,7 @@ class Status:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Field:
-    """Send this header field in place of any the answer has by that name."""
+    """Send this header field; it replaces any of the same name in the response."""
 
     name: str
     value: str
@@ -75,7 +75,7 @@ class Field:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Body:
-    """Send this body in place of the answer's own, as this content type where one is given."""
+    """Send this body instead of the response's own, with this content type if one is given."""
 
     content: bytes
     content_type: str | None = None
@@ -85,15 +85,15 @@ HTML_PAGE = Body(
     content=b"<!DOCTYPE html><html><head><title>Sign in</title></head><body><h1>Sign in</h1></body></html>",
     content_type="text/html; charset=utf-8",
 )
-"""What a captive portal or a gateway's error page puts where JSON was expected."""
+"""A page such as a captive portal or a failing gateway sends instead of JSON."""
 
 MALFORMED_JSON = Body(content=b'{"access_token": "eyJ', content_type="application/json; charset=utf-8")
-"""A body that is complete by its Content-Length and yet no JSON."""
+"""A body that is complete by its Content-Length but is not JSON."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lifetime:
-    """Issue a token that really lives this many seconds, and say so in `expires_in`."""
+    """Issue a token that lives this many seconds, with the same `expires_in`."""
 
     seconds: float
 
@@ -103,13 +103,13 @@ class Lifetime:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenField:
-    """Say this in the token response, whatever is true: `TokenField(name="token_type", value="mac")`."""
+    """Put this value into the token response, even if it is wrong: `TokenField(name="token_type", value="mac")`."""
 
     name: str
     value: object
 
     def __post_init__(self) -> None:
-        json.dumps(self.value)  # a value JSON cannot carry fails here, where it was written
+        json.dumps(self.value)  # a value that JSON cannot hold fails here, in the test that wrote it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,7 +125,7 @@ class TruncatedBody:
 
     after: int
     is_chunked: bool = False
-    """Frame it as chunks (and leave out the last one) in place of a Content-Length."""
+    """Send it as chunks, without the last chunk, instead of with a Content-Length."""
 
     def __post_init__(self) -> None:
         _require(self.after >= 0, "TruncatedBody(after=…) must not be negative")
@@ -133,7 +133,7 @@ class TruncatedBody:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StalledBody:
-    """Announce the whole body, send this many bytes of it and then nothing more, on a connection that stays open."""
+    """Announce the whole body, send only this many bytes of it, and leave the connection open."""
 
     after: int
     is_chunked: bool = False
@@ -157,14 +157,14 @@ class SlowBody:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CloseAfterwards:
-    """Answer in full and then close the connection, without having said so: a kept-alive connection gone stale."""
+    """Respond in full, then close the connection unannounced, as if a kept-alive connection had become stale."""
 
 
 TokenFault = Lifetime | TokenField | WithoutTokenField
-"""What can go wrong with a token response alone."""
+"""Faults of token responses only."""
 
 Fault = Delay | Hang | Reset | Close | Status | Field | Body | TruncatedBody | StalledBody | SlowBody | CloseAfterwards
-"""What can go wrong with any answer."""
+"""Faults of any response."""
 
 _LAST_STATUS = 599
 
@@ -187,10 +187,10 @@ class _Entry(Generic[F]):
 
 class FaultScript(Generic[F]):
     """
-    The misbehaviours to come, first in first out.
+    The faults to come, first in first out.
 
-    A request meets the first entry that matches its method and path, and uses up one of its times. Entries
-    that do not match wait for a request that does.
+    The first entry that matches the method and path of a request applies to it, and one of the entry's times is used up.
+    Entries that do not match wait for a request that does.
     """
 
     def __init__(self) -> None:
@@ -198,16 +198,16 @@ class FaultScript(Generic[F]):
 
     def add(self, *faults: F, times: int | None = 1, method: str | None = None, path: str | None = None) -> None:
         """
-        Let the next `times` requests meet these faults together; `times=None` means every one until cleared.
+        Apply these faults together to the next `times` requests; `times=None` means to all of them until `clear`.
 
-        `method` and `path` (without a query, as sent) confine it to requests of that kind. Raises ValueError
-        for faults that cannot go together.
+        `method` and `path` (as sent, without a query) limit it to some requests. Raises ValueError for faults that cannot
+        be combined.
         """
         self._entries.append(_entry(faults, times=times, method=method, path=path))
 
     @contextmanager
     def during(self, *faults: F, method: str | None = None, path: str | None = None) -> Iterator[None]:
-        """Let every request that comes within the `with` block meet these faults, before any added earlier."""
+        """Apply these faults to every request within the `with` block, before any that were added earlier."""
         entry = _entry(faults, times=None, method=method, path=path)
         self._entries.insert(0, entry)
         try:
@@ -216,11 +216,11 @@ class FaultScript(Generic[F]):
             self._entries[:] = [kept for kept in self._entries if kept is not entry]
 
     def clear(self) -> None:
-        """Behave again: forget every misbehaviour that was still to come."""
+        """Remove all faults that are still to be applied."""
         self._entries.clear()
 
     def take(self, method: str, path: str) -> tuple[F, ...]:
-        """Return the faults that a request with this method and path meets, and count it; none: an empty tuple."""
+        """Return the faults that apply to a request with this method and path, and count the request."""
         for entry in self._entries:
             if entry.matches(method, path):
                 if entry.times is not None:
@@ -232,7 +232,7 @@ class FaultScript(Generic[F]):
 
     @property
     def is_empty(self) -> bool:
-        """Tell whether every misbehaviour has been met, which a test may want to assert at its end."""
+        """Return whether all faults have been applied; a test can assert this at its end."""
         return not self._entries
 
     def __repr__(self) -> str:

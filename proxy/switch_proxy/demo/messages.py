@@ -1,4 +1,4 @@
-"""What a fake received and what it answers, as plain values; their reprs show no secret."""
+"""A fake's requests and responses as plain values; their reprs show no secret."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ _MASKED_FIELDS = frozenset({"authorization", "proxy-authorization", "cookie"})
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class ReceivedRequest:
     """
-    One request as it came off the wire.
+    One request as received.
 
-    Its repr masks credentials and says the size of the body only; the attributes hold what was really sent.
+    Its repr masks credentials and shows only the size of the body; the attributes hold what was sent.
     """
 
     method: str
     target: str
-    """The request target byte for byte, nothing decoded (bytes that are not UTF-8 as surrogate escapes)."""
+    """The request target byte for byte, not decoded (bytes that are not UTF-8 are surrogate escapes)."""
     fields: tuple[tuple[str, str], ...]
-    """The header field lines in order, names in the sender's case, decoded as latin-1, which loses nothing."""
+    """The header field lines in order, names in the sender's case, decoded as latin-1, which is lossless."""
     body: bytes
     is_complete: bool
-    """False where the client broke off before the end of its body."""
+    """False if the client broke off before the end of the body."""
     peer: tuple[str, int]
-    """Address and port of the client: two requests with one peer came on one connection."""
+    """Address and port of the client. Two requests with the same peer came on the same connection."""
     received_at: float
-    """When the last byte of the request was there, by the fake's own clock (seconds)."""
+    """When the last byte of the request was received, by the fake's clock (seconds)."""
 
     @property
     def path(self) -> str:
@@ -50,12 +50,12 @@ class ReceivedRequest:
         return tuple(value for field, value in self.fields if field.lower() == wanted)
 
     def value(self, name: str) -> str | None:
-        """Return the value of the first field line called `name`, or None where there is none."""
+        """Return the value of the first field line called `name`, or None."""
         return next(iter(self.values(name)), None)
 
     @property
     def bearer_token(self) -> str | None:
-        """Return the token of the one `Authorization: Bearer` line, None for no line, two lines or another scheme."""
+        """Return the token of the only `Authorization` line; None if there are none or several, or the scheme differs."""
         lines = self.values("authorization")
         if len(lines) != 1:
             return None
@@ -71,7 +71,7 @@ class ReceivedRequest:
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Answer:
     """
-    What a fake answers: status, field lines in order, body.
+    A fake's response: status, field lines in order, body.
 
     The repr leaves out the body, which may hold a token.
     """
@@ -81,12 +81,12 @@ class Answer:
     body: bytes = b""
 
     def with_field(self, name: str, value: str) -> Answer:
-        """Return this answer with every field line called `name` replaced by one of this value."""
+        """Return this response with every field line called `name` replaced by one with this value."""
         kept = tuple(field for field in self.fields if field[0].lower() != name.lower())
         return Answer(status=self.status, fields=(*kept, (name, value)), body=self.body)
 
     def with_body(self, body: bytes) -> Answer:
-        """Return this answer with another body."""
+        """Return this response with another body."""
         return Answer(status=self.status, fields=self.fields, body=body)
 
     def __repr__(self) -> str:

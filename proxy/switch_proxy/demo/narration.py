@@ -1,7 +1,7 @@
 """
-The demo's output in a terminal: aligned, coloured where colour is wanted, readable in a narrow window.
+The demo's output in a terminal: aligned, coloured if the terminal allows it, readable in a narrow window.
 
-ASCII alone, so that it prints in any locale. Where the output is no terminal, lines are not wrapped.
+It is pure ASCII, so that it prints in any locale. If the output is not a terminal, lines are not wrapped.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ _LABEL = 12
 """Columns for a label and the space after it: the longest is `app sent`, in a step's indentation."""
 
 _NARROWEST = 24
-"""Columns of text beside a label; with fewer the text goes below it."""
+"""Fewest columns for text beside a label; with less room the text goes below the label."""
 
 _BREAK = re.compile(r"[^\s&?,]*[&?,]?\s*")
-"""What is kept together: words, and the parameters of a query."""
+"""Text that is not split between lines: words, and the parameters of a query."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
-    """Something that must be so, and what was seen."""
+    """An expectation, and what was seen."""
 
     expectation: str
     seen: str
@@ -34,7 +34,7 @@ class Check:
 
 
 class Narrator:
-    """Write the demo's story to a stream. `width` is None where lines are not to be wrapped."""
+    """Writes the demo's story to a stream. If `width` is None, lines are not wrapped."""
 
     def __init__(self, stream: TextIO, *, width: int | None, has_colour: bool) -> None:
         self._stream = stream
@@ -53,11 +53,11 @@ class Narrator:
             self._write(line)
 
     def fact(self, label: str, text: str) -> None:
-        """Write a line of a step: a label, and what there is to say."""
+        """Write a line of a step: a label and a text."""
         self._labelled(label, text, colour="2")
 
     def check(self, check: Check) -> None:
-        """Write a check; one that does not hold says what was expected and what was seen."""
+        """Write a check. A failed one shows what was expected and what was seen."""
         if check.holds:
             self._labelled("ok", check.expectation, colour="32")
         else:
@@ -65,7 +65,7 @@ class Narrator:
             self._labelled("", f"seen: {check.seen}", colour="31")
 
     def command(self, command: str, purpose: str) -> None:
-        """Write a command to be copied, never wrapped by us, below what it is for."""
+        """Write a command, unwrapped so that it can be copied, below its purpose."""
         self._write("")
         for line in self._lines(f"# {purpose}", indent=2):
             self._write("  " + self._painted(line, "2"))
@@ -105,11 +105,11 @@ class Narrator:
 
     def _write(self, line: str) -> None:
         self._stream.write(f"{line.rstrip()}\n")
-        self._stream.flush()  # the story goes on slowly; nobody should wait for a buffer to fill
+        self._stream.flush()  # the story is slow; people must not wait until a buffer is full
 
 
 def narrator_for(stream: TextIO, environ: Mapping[str, str]) -> Narrator:
-    """Return a narrator that suits the stream: colour on terminals alone, and not where NO_COLOR is set."""
+    """Return a narrator for the stream, with colour if it is a terminal and NO_COLOR is not set."""
     is_terminal = stream.isatty()
     has_colour = is_terminal and not environ.get("NO_COLOR") and environ.get("TERM") != "dumb"
     return Narrator(stream, width=shutil.get_terminal_size().columns if is_terminal else None, has_colour=has_colour)

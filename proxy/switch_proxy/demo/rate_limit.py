@@ -1,8 +1,8 @@
 """
-Requests per second and per minute, counted for each client.
+Limits of requests per second and per minute, counted for each client.
 
-Fixed windows, as rate limiters of this kind keep them: a window opens with the first request it admits and
-ends one period later. A refused request is not counted.
+The windows are fixed: a window opens with the first request it admits and ends one period later. A refused request is
+not counted.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
-    """At most so many `requests` in a `period` (seconds)."""
+    """The most `requests` in a `period` (seconds)."""
 
     requests: int
     period: float
@@ -20,7 +20,7 @@ class Rule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Standing:
-    """How a client stands with the rule of the longest period."""
+    """A client's state within the rule of the longest period."""
 
     limit: int
     remaining: int
@@ -34,7 +34,7 @@ class _Window:
 
 
 class RateLimiter:
-    """Admit or refuse requests by rules that all have to hold."""
+    """Admits or refuses requests; all rules must hold."""
 
     def __init__(self, *rules: Rule) -> None:
         self._rules = rules
@@ -58,7 +58,7 @@ class RateLimiter:
         return None
 
     def standing(self, client: str, now: float) -> Standing:
-        """Return what the client may still send within the rule of the longest period."""
+        """Return how many requests the client may still send within the rule of the longest period."""
         rule = max(self._rules, key=lambda rule: rule.period)
         window = self._open_window(client, rule, now)
         if window is None:

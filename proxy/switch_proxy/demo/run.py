@@ -1,8 +1,8 @@
 """
-The demo: both fakes, the real proxy before them, and an app that sends requests through it.
+The demo: both fakes, the real proxy in front of them, and an app that sends requests through it.
 
-`main` is `switch-proxy demo`. It runs the script once and then stays up to be tried by hand; with `once` it ends
-after the script, with `serve` it leaves the script out and only serves.
+`main` is `switch-proxy demo`. It runs the script once and then keeps running, so that people can try it by hand. With
+`once` it ends after the script; with `serve` it only serves, without the script.
 """
 
 from __future__ import annotations
@@ -45,20 +45,20 @@ if TYPE_CHECKING:
 EXIT_OK = 0
 EXIT_FAILED = 1
 EXIT_INTERRUPTED = 130
-"""Of a script that was not run to its end: 128 + SIGINT, as shells have it."""
+"""The script was interrupted: 128 + SIGINT, as in shells."""
 
 _ROUTE = "switch-api"
 
 LONG_LIFETIME = 60.0
-"""Seconds that tokens live once the script is over: short enough to watch them go, on the admin page."""
+"""Token lifetime after the script, in seconds: short enough to watch tokens expire on the admin page."""
 
-_SECRET_VARIABLE = "DEMO_CLIENT_SECRET"  # noqa: S105 - the name of it
-"""Handed to the proxy alone, in place of a file: the demo runs on a read-only file system too, as in a container."""
+_SECRET_VARIABLE = "DEMO_CLIENT_SECRET"  # noqa: S105 - its name
+"""The proxy's secret, in a variable and not in a file: the demo also runs on a read-only file system, as in a container."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Places:
-    """Where to listen; port 0 is any free one, `0.0.0.0` and `::` are all addresses there are."""
+    """Where to listen. Port 0 is any free port; `0.0.0.0` and `::` are all addresses of the machine."""
 
     host: str = "127.0.0.1"
     proxy: int = 0
@@ -77,11 +77,10 @@ def main(
     prepare: Callable[[World], None] | None = None,
 ) -> int:
     """
-    Run the demo and return its exit code: 1 where anything was not as it must be, else 0.
+    Run the demo and return its exit code: 0 if every check passes, else 1.
 
-    The client's secret is random unless one is given; `lifetime` (seconds) is that of tokens once there is no script,
-    or no more of it. `prepare` is called with the running world before the script begins: a test makes the fakes
-    misbehave there.
+    The default client secret is random. `lifetime` (seconds) is the token lifetime after the script, or without it.
+    `prepare` is called with the running world before the script begins; tests add faults there.
     """
     narrator = narrator_for(sys.stdout, os.environ)
     world = _open_world(
@@ -93,7 +92,7 @@ def main(
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             return runner.run(_run(world, narrator, once=once, serve=serve, lifetime=lifetime, prepare=prepare))
     except BrokenPipeError:
-        # Whoever read this has seen enough (`| head`); the interpreter shall not complain of it at its end either.
+        # The reader of the output is gone (`| head`). The interpreter must not fail on it at exit either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_FAILED
 
@@ -134,7 +133,7 @@ async def _run(
 
 @asynccontextmanager
 async def _open_world(*, client_secret: str, places: Places, lifetime: float) -> AsyncIterator[World]:
-    """Start the fakes and the proxy before them. Raises OSError or SwitchProxyError where one cannot start."""
+    """Start the fakes and the proxy in front of them. Raises OSError or SwitchProxyError if one cannot start."""
     auth = FakeAuthorizationServer(
         client_id="demo-client",
         client_secret=client_secret,
@@ -154,7 +153,7 @@ async def _open_world(*, client_secret: str, places: Places, lifetime: float) ->
 
 
 def _settings(auth: FakeAuthorizationServer, api: FakeSwitchAPI, places: Places) -> Settings:
-    """Return the configuration of the proxy before the fakes: what a user would write, and less of logs."""
+    """Return the proxy's configuration: what a user would write, with fewer log lines."""
     is_remote = not is_loopback_host(places.host)
     return Settings(
         credentials={
@@ -183,7 +182,7 @@ def _settings(auth: FakeAuthorizationServer, api: FakeSwitchAPI, places: Places)
 
 
 def _cancel_on_signals() -> asyncio.Event:
-    """Cancel this task on SIGINT and SIGTERM, once; a second signal ends the process as it always does."""
+    """Cancel this task on the first SIGINT or SIGTERM. A second signal has its default effect."""
     interrupted = asyncio.Event()
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     handled = (signal.SIGINT, signal.SIGTERM)
@@ -201,7 +200,7 @@ def _cancel_on_signals() -> asyncio.Event:
 
 
 def _introduce(narrator: Narrator, world: World) -> None:
-    narrator.title("switch-proxy: an app, the proxy, and fakes of what stands behind it")
+    narrator.title("switch-proxy: an app, the proxy, and fakes of the servers behind it")
     narrator.fact("app", "plain HTTP, no secret, no token")
     narrator.fact("proxy", f"{world.proxy_url}  (admin: {world.admin_url})")
     narrator.fact("Switch API", f"{world.api.url}  (fake)")
@@ -220,16 +219,16 @@ def _summed_up(narrator: Narrator, checks: Sequence[Check]) -> int:
 
 
 def _invite(narrator: Narrator, world: World) -> None:
-    narrator.title("Now it is yours to try. Ctrl-C ends it.")
-    narrator.text(f"From the next one on, tokens live {world.auth.lifetime:g} s.")
+    narrator.title("Now try it yourself. Ctrl-C ends it.")
+    narrator.text(f"New tokens live {world.auth.lifetime:g} s.")
     narrator.command(f"curl -i '{world.proxy_url}{READINGS}'", "read, without a token")
     narrator.command(
         f"curl -i '{world.proxy_url}/api/readings' -H 'Content-Type: application/json' -d '{POSTED.decode()}'",
-        "post; more than five times a second it answers 429",
+        "post; above five a second the API returns 429",
     )
     narrator.command(f"curl -i '{world.api.url}{METERS}'", "past the proxy: 401")
-    narrator.command(f"curl -i '{world.admin_url}/readyz'", "is it ready, and why")
-    narrator.command(f"curl -s '{world.admin_url}/metrics'", "what it counts")
+    narrator.command(f"curl -i '{world.admin_url}/readyz'", "whether the proxy is ready, and why")
+    narrator.command(f"curl -s '{world.admin_url}/metrics'", "its metrics")
 
 
 def _url(address: tuple[str, int]) -> str:

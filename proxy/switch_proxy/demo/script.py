@@ -1,7 +1,7 @@
 """
-What the demo does: an app's requests through the proxy, step by step, each checked against what must be.
+The demo's script: an app's requests through the proxy, step by step, each with its checks.
 
-Knows the fakes and two URLs, not what stands behind them: it would judge any other proxy just so.
+It knows the fakes and two URLs and nothing else, so it judges any other proxy in the same way.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ if TYPE_CHECKING:
     from switch_proxy.demo.switch_api import FakeSwitchAPI
 
 SHORT_LIFETIME = 3.0
-"""Seconds that tokens live while the script runs: few enough to see some go, enough for a machine that is busy."""
+"""Token lifetime while the script runs, in seconds: short enough to see tokens expire, long enough for a busy machine."""
 
 _LIFETIMES = 1.9
-"""Of steady requests: two refreshes fit, wherever within 75 to 85 % of the lifetime they fall."""
+"""Duration of the steady requests in token lifetimes. Two refreshes fit, each at 75 to 85 % of a lifetime."""
 
 _STEADY_PAUSE = 0.02
-"""Seconds from one of the steady requests to the next."""
+"""Seconds between two steady requests."""
 
 _SERIES = 8
-"""Posts at once: the API takes five a second."""
+"""Simultaneous posts; the API accepts five a second."""
 
 READINGS = (
     "/api/readings?organizationId=1&registerId=1&registerId=2"
@@ -50,20 +50,20 @@ POSTED = (
 )
 
 _PER_SECOND = 5
-"""Posts of readings that the API takes."""
+"""Posts of readings that the API accepts in a second."""
 
 _GENERATIONS = 3
-"""Tokens that must have been in use: one replaced may be luck, two are the rule."""
+"""Tokens that must have been used. One replacement may be luck; two show the rule."""
 
 _RATE_LIMIT = ("Retry-After", "X-Rate-Limit-Limit", "X-Rate-Limit-Remaining")
 
 _SHOWN = 60
-"""Characters of a body."""
+"""Characters of a body that are shown."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class World:
-    """All that the demo has started."""
+    """Everything that the demo has started."""
 
     auth: FakeAuthorizationServer
     api: FakeSwitchAPI
@@ -73,7 +73,7 @@ class World:
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class _Got:
-    """What came back to the app."""
+    """The app's response."""
 
     status: int
     reason: str
@@ -87,7 +87,7 @@ class _Got:
 
 
 class Script:
-    """The steps of the demo, told to a narrator; `run` returns every check that was made."""
+    """The steps of the demo, shown by a narrator. `run` returns all checks."""
 
     def __init__(
         self,
@@ -105,12 +105,12 @@ class Script:
         self._checks: list[Check] = []
 
     async def run(self) -> Sequence[Check]:
-        """Take every step, whatever became of those before it."""
+        """Run every step, even if an earlier one failed."""
         steps: Sequence[tuple[str, Callable[[aiohttp.ClientSession], Awaitable[None]]]] = (
-            ("Past the proxy: the API asks for a token", self._past_the_proxy),
+            ("Past the proxy: the API requires a token", self._past_the_proxy),
             ("Through the proxy: reading", self._read),
             ("Through the proxy: posting", self._post),
-            ("Through the proxy: posting more than the API takes", self._overrun),
+            ("Through the proxy: posting more than the API accepts", self._overrun),
             (f"Tokens of {self._lifetime:g} seconds, and an app that never stops", self._outlive_tokens),
             ("The proxy about itself", self._look_at_admin),
         )
@@ -121,7 +121,7 @@ class Script:
                 try:
                     await step(session)
                 except (aiohttp.ClientError, TimeoutError) as error:
-                    self._check("an answer", holds=False, seen=f"{type(error).__name__}: {error}")
+                    self._check("a response", holds=False, seen=f"{type(error).__name__}: {error}")
         return tuple(self._checks)
 
     async def _past_the_proxy(self, session: aiohttp.ClientSession) -> None:
@@ -152,7 +152,7 @@ class Script:
 
     async def _overrun(self, session: aiohttp.ClientSession) -> None:
         self._narrator.fact(
-            "app sent", f"POST /api/readings, {_SERIES} times at once; the API takes {_PER_SECOND} a second"
+            "app sent", f"POST /api/readings, {_SERIES} times at once; the API accepts {_PER_SECOND} a second"
         )
         before = len(self._world.api.requests)
         url = f"{self._world.proxy_url}/api/readings"
@@ -177,7 +177,7 @@ class Script:
             seen=", ".join(map(str, answers)),
         )
         self._check(
-            "the API's word on when to come back",
+            "the API's Retry-After and rate limit passed on",
             holds=bool(told) and all(None not in fields.values() for fields in told),
             seen=str(told),
         )
@@ -204,7 +204,7 @@ class Script:
                     tokens.append(token)
             looked_at = len(self._world.api.requests)
             await self._pause(max(0.0, started_at + sent * _STEADY_PAUSE - self._now()))
-        self._narrator.fact("app got", f"{sent} answers, {sum(failures.values())} failures")
+        self._narrator.fact("app got", f"{sent} responses, {sum(failures.values())} failures")
         self._check("no failed request", holds=not failures, seen=str(dict(failures)))
         self._check(
             "three tokens or more, one after the other", holds=len(tokens) >= _GENERATIONS, seen=f"{len(tokens)} tokens"
@@ -213,7 +213,7 @@ class Script:
             await self._try_old_token(session, tokens[0])
 
     async def _try_old_token(self, session: aiohttp.ClientSession, number: int) -> None:
-        """Show that the first token had really ended: the API itself refuses it now."""
+        """Check that the first token has expired: the API refuses it now."""
         [old] = [issued for issued in self._world.auth.issued if issued.number == number]
         got = await _send(session, "GET", self._world.api.url + METERS, token=old.value)
         self._check(
@@ -232,7 +232,7 @@ class Script:
     async def _exchange(
         self, session: aiohttp.ClientSession, method: str, target: str, content: bytes | None = None
     ) -> tuple[Sequence[ReceivedRequest], _Got]:
-        """Send one request through the proxy; tell and return what the API saw of it and what came back."""
+        """Send one request through the proxy; show and return what the API saw of it, and the response."""
         before = len(self._world.api.requests)
         got = await _send(session, method, self._world.proxy_url + target, content)
         seen = self._world.api.requests[before:]
@@ -246,12 +246,10 @@ class Script:
     def _check_token(self, seen: Sequence[ReceivedRequest]) -> None:
         for request in seen:
             token = self._token(request)
-            self._check(
-                "one bearer token on it, of those issued", holds=token is not None, seen=self._credentials(request)
-            )
+            self._check("one bearer token that was issued", holds=token is not None, seen=self._credentials(request))
 
     def _token(self, request: ReceivedRequest) -> int | None:
-        """Return the number of the token that a request carried, None where it carried none that was issued."""
+        """Return the number of a request's token, or None if it has no token that was issued."""
         issued = self._world.auth.find(request.bearer_token)
         return issued.number if issued is not None else None
 
@@ -259,7 +257,7 @@ class Script:
         lines = request.values("authorization")
         number = self._token(request)
         if number is None or request.bearer_token is None:
-            return f"{len(lines)} Authorization lines, no token that was issued"
+            return f"{len(lines)} Authorization lines, without a token that was issued"
         return f"Authorization: Bearer ******** (token {number}, {len(request.bearer_token)} characters)"
 
     def _check(self, expectation: str, *, holds: bool, seen: str) -> None:
@@ -285,7 +283,7 @@ async def _send(
 
 
 def _registers(body: bytes) -> list[object]:
-    """Return the ids of the registers in an answer with readings, none where it is no such answer."""
+    """Return the ids of the registers in a response with readings; empty if it is another response."""
     try:
         return [entry["registerId"] for entry in json.loads(body)]
     except (ValueError, TypeError, KeyError):

@@ -1,10 +1,10 @@
 """
 FakeSwitchAPI: the Switch API's endpoints as its public reference describes them, with bearer check and rate limits.
 
-It asks whoever issues the tokens about each one it receives (`introspect`, in the form of RFC 7662), so it
-shares no state with the authorization server and can be given any other judge of tokens.
+It calls `introspect` (in the form of RFC 7662) for each token it receives, so it shares no state with the authorization
+server, and another judge of tokens can take its place.
 
-The error codes are the fake's own but for 3 (Unauthorized), which the API's reference shows.
+The error codes are the fake's own, except 3 (Unauthorized), which the API's reference shows.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 _RULES = (Rule(requests=5, period=1.0), Rule(requests=20, period=60.0))
-"""Of `POST /api/readings`, for each client; nothing else is limited."""
+"""The limits of `POST /api/readings` for each client; no other endpoint has limits."""
 
 _CODES = {400: 1, 401: 3, 403: 4, 404: 5, 405: 6, 429: 7}
 _TOKEN = re.compile(r"[A-Za-z0-9\-._~+/]+=*\Z")
@@ -59,9 +59,8 @@ class FakeSwitchAPI:
     """
     A fake Switch API; `async with` starts it on a free port of loopback.
 
-    `introspect` says what a token is good for, as `FakeAuthorizationServer.introspect` does. `organizations` are
-    the ids that the client may name. `now` is the server's clock (Unix time, seconds): rate limits and instants
-    go by it.
+    `introspect` returns a token's rights, as `FakeAuthorizationServer.introspect` does. `organizations` are the ids that
+    the client may use. `now` is the server's clock (Unix time, seconds), for rate limits and instants.
     """
 
     def __init__(
@@ -76,7 +75,7 @@ class FakeSwitchAPI:
         ssl_context: ssl.SSLContext | None = None,
     ) -> None:
         self.faults: FaultScript[Fault] = FaultScript()
-        """How the server is to misbehave."""
+        """The faults to apply to coming requests."""
         self._introspect = introspect
         self._audience = audience
         self._organizations = tuple(organizations)
@@ -95,11 +94,11 @@ class FakeSwitchAPI:
         )
 
     async def start(self) -> None:
-        """Bind and serve. Raises OSError where the address cannot be bound."""
+        """Bind and serve. Raises OSError if the address cannot be bound."""
         await self._server.start()
 
     async def stop(self) -> None:
-        """Stop serving; what was recorded stays, and a new start takes the same port."""
+        """Stop serving. The records are kept, and a new start uses the same port."""
         await self._server.stop()
 
     async def __aenter__(self) -> Self:
@@ -118,11 +117,11 @@ class FakeSwitchAPI:
 
     @property
     def requests(self) -> list[ReceivedRequest]:
-        """Return the list of what has been received; clear it at will."""
+        """Return the list of received requests; it may be cleared."""
         return self._server.requests
 
     async def wait_for_requests(self, count: int, *, within: float = 5.0) -> Sequence[ReceivedRequest]:
-        """Return the requests once `count` have come. Raises TimeoutError after `within` seconds."""
+        """Return the requests once there are `count` of them. Raises TimeoutError after `within` seconds."""
         return await self._server.wait_for_requests(count, within=within)
 
     def __repr__(self) -> str:
@@ -182,7 +181,7 @@ class FakeSwitchAPI:
         return str(claims.get("client_id", "")), str(claims.get("scope", ""))
 
     def _respond(self, request: ReceivedRequest, client: str, scope: str) -> Answer:
-        """Return the endpoint's answer. Raises _RefusedError or InputInvalidError."""
+        """Return the endpoint's response. Raises _RefusedError or InputInvalidError."""
         endpoint, names = self._route(request)
         if endpoint.permission not in scope.split():
             challenge = f'Bearer error="insufficient_scope", scope="{endpoint.permission}"'
@@ -261,7 +260,7 @@ class FakeSwitchAPI:
 
 
 class _RefusedError(Exception):
-    """A request is refused before its endpoint has done anything."""
+    """A request is refused before its endpoint does anything."""
 
     def __init__(self, status: int, message: str, *fields: tuple[str, str]) -> None:
         super().__init__(message)

@@ -20,19 +20,19 @@ if TYPE_CHECKING:
 _HOUR = 3600
 _YEAR = 366 * 24 * _HOUR
 _MAX_READINGS = 100_000
-"""In one answer: eleven years of one register by the hour, some 16 MB of JSON; more is surely a mistake."""
+"""Values in one response: eleven years of one register by the hour, about 16 MB of JSON. More is surely a mistake."""
 
 _MAX_VALUE = 1e15
-"""What a double holds to the unit; nothing metered comes near."""
+"""The largest integer that a double holds exactly; no metered value comes near."""
 
 _YEARS = range(1970, 2200)
-"""Of instants: enough for every reading, and far from where arithmetic on dates overflows."""
+"""The range of instants: enough for every reading, and far from the limits of date arithmetic."""
 
 _CREATED = "2025-01-01T00:00:00.000Z"
 
 
 class InputInvalidError(Exception):
-    """The request's input is invalid; the text says which part and why (status 400)."""
+    """The request's input is invalid; the text names the part and the reason (status 400)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,20 +46,20 @@ class Reading:
 
 
 class Query:
-    """The parameters of a query, read by name. Every method raises InputInvalidError for what it cannot read."""
+    """The parameters of a query by name. Every method raises InputInvalidError if it cannot read a parameter."""
 
     def __init__(self, parameters: Sequence[tuple[str, str]]) -> None:
         self._parameters = parameters
 
     def integers(self, name: str) -> list[int]:
-        """Return the values of a parameter that may be repeated and is there at least once."""
+        """Return the values of a parameter that must be present and may be repeated."""
         found = [_integer(value, name) for key, value in self._parameters if key == name]
         if not found:
             raise InputInvalidError(f"{name}: is required")
         return found
 
     def integer(self, name: str, *, default: int | None = None) -> int:
-        """Return the value of a parameter that is there once, or `default` where it is not and there is one."""
+        """Return the value of a parameter that may be present once; if it is absent, the `default`, if any."""
         if default is not None and not any(key == name for key, _ in self._parameters):
             return default
         values = self.integers(name)
@@ -82,13 +82,13 @@ class Query:
 
 
 class Readings:
-    """The readings of all registers: posted ones, or made-up ones where nothing was posted."""
+    """The readings of all registers: posted ones, or made-up ones if nothing was posted."""
 
     def __init__(self) -> None:
         self._posted: dict[str, dict[datetime, Reading]] = {}
 
     def save(self, body: bytes, *, now: datetime) -> int:
-        """Store what a `POST /api/readings` carries and return how many values there were, or raise and store none."""
+        """Store the values of a `POST /api/readings` and return their number; if it raises, nothing is stored."""
         content = _object(_parsed(body), "body")
         found = [
             (register, reading)
@@ -101,7 +101,7 @@ class Readings:
         return len(found)
 
     def select(self, query: Query) -> list[object]:
-        """Return the answer to `GET /api/readings`."""
+        """Return the response to `GET /api/readings`."""
         start, end = query.period()
         resolution = query.integer("resolution", default=0)
         if not 0 <= resolution <= _YEAR:
@@ -115,7 +115,7 @@ class Readings:
         ]
 
     def select_hourly_averages(self, query: Query) -> list[object]:
-        """Return the answer to `GET /api/readings/average/hourly`."""
+        """Return the response to `GET /api/readings/average/hourly`."""
         start, end = query.period()
         registers = query.integers("registerId")
         _require_not_too_many(len(registers) * ((end - start) / timedelta(seconds=_HOUR)))
@@ -159,7 +159,7 @@ def save_reference_readings(body: bytes, *, now: datetime) -> int:
 
 
 def market_zones(organizations: Sequence[int]) -> list[object]:
-    """Return the answer to `GET /api/grid/zone`."""
+    """Return the response to `GET /api/grid/zone`."""
     return [
         {
             "id": 1,
@@ -174,7 +174,7 @@ def market_zones(organizations: Sequence[int]) -> list[object]:
 
 
 def participants(organizations: Sequence[int]) -> object:
-    """Return the answer to `GET /api/grid/zone/{marketZoneId}/participants`."""
+    """Return the response to `GET /api/grid/zone/{marketZoneId}/participants`."""
     resources = [{"resourceId": 1, "resourceName": "Fake battery"}]
     return {
         "organizations": [
@@ -190,7 +190,7 @@ def participants(organizations: Sequence[int]) -> object:
 
 
 def resources(organization: int) -> list[object]:
-    """Return the answer to `GET /api/grid/resource`."""
+    """Return the response to `GET /api/grid/resource`."""
     return [
         {
             "id": 1,
@@ -217,7 +217,7 @@ def resources(organization: int) -> list[object]:
 
 
 def meters(organization: int) -> object:
-    """Return the answer to `GET /api/meter`: one meter with two registers."""
+    """Return the response to `GET /api/meter`: one meter with two registers."""
     return {
         "meters": [
             {
@@ -249,7 +249,7 @@ def meters(organization: int) -> object:
 
 
 def flexibility_orders(organization: int, start: datetime, end: datetime) -> list[object]:
-    """Return the answer to `GET /api/product/order/flexibility`: one order over the period."""
+    """Return the response to `GET /api/product/order/flexibility`: one order over the period."""
     return [
         {
             **_order(organization, start, end),
@@ -264,7 +264,7 @@ def flexibility_orders(organization: int, start: datetime, end: datetime) -> lis
 
 
 def availability_orders(organization: int, start: datetime, end: datetime) -> list[object]:
-    """Return the answer to `GET /api/product/order/availability/resource/{resourceId}`: one order over the period."""
+    """Return the response to `GET /api/product/order/availability/resource/{resourceId}`: one order over the period."""
     return [{**_order(organization, start, end), "flexibilityOrdersExpireAt": instant_text(end)}]
 
 
@@ -340,7 +340,7 @@ def _identifier(owner: Mapping[str, object], where: str) -> str:
 
 
 def _objects(owner: Mapping[str, object], name: str, where: str) -> Iterator[tuple[Mapping[str, object], str]]:
-    """Iterate over the objects of a list that is not empty, each with the place it stands at."""
+    """Iterate over the objects of a list that must not be empty, each with its place."""
     found = owner.get(name)
     if not isinstance(found, list) or not found:
         raise InputInvalidError(f"{where}{name}: must be a list that is not empty")
@@ -378,7 +378,7 @@ def _instant(value: object, where: str) -> datetime:
 
 
 def _integer(value: str, where: str) -> int:
-    # int() would take "1_000", " 1 " and digits of other scripts too.
+    # int() also accepts "1_000", " 1 " and digits of other scripts.
     if not re.fullmatch(r"-?[0-9]{1,10}", value) or not -(2**31) <= int(value) < 2**31:
         raise InputInvalidError(f"{where}: must be an integer of 32 bits")
     return int(value)

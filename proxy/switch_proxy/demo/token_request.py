@@ -1,4 +1,4 @@
-"""How the token endpoint reads a request and words its answers (RFC 6749 §3.2, §5.1, §5.2)."""
+"""The token endpoint's parsing of requests and its responses (RFC 6749 §3.2, §5.1, §5.2)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _FORM = "application/x-www-form-urlencoded"
 _MAX_FORM = 64 * 2**10
-"""Bytes; a token request has a few hundred, one with a signed assertion a few thousand."""
+"""Bytes. A token request has a few hundred, one with a signed assertion a few thousand."""
 
 
 class TokenRequestRefusedError(Exception):
@@ -29,14 +29,14 @@ class TokenRequestRefusedError(Exception):
 
 
 def unauthenticated(description: str) -> TokenRequestRefusedError:
-    """Return the refusal of a client that used the Authorization field, which names the scheme (RFC 6749 §5.2)."""
+    """Return the refusal of a client that used the Authorization field; it names the scheme (RFC 6749 §5.2)."""
     refused = TokenRequestRefusedError(401, "invalid_client", description)
     refused.answer = refused.answer.with_field("WWW-Authenticate", 'Basic realm="token endpoint", charset="UTF-8"')
     return refused
 
 
 def read_form(request: ReceivedRequest) -> dict[str, str]:
-    """Return the body's parameters; those without a value count as not sent, one sent twice is refused (§3.2)."""
+    """Return the body's parameters. Those without a value count as not sent; one sent twice is refused (§3.2)."""
     content_types = request.values("content-type")
     media_type = content_types[0].partition(";")[0].strip().lower() if len(content_types) == 1 else ""
     if media_type != _FORM:
@@ -50,13 +50,13 @@ def read_form(request: ReceivedRequest) -> dict[str, str]:
     except ValueError:
         raise TokenRequestRefusedError(400, "invalid_request", "the body is not a form in UTF-8") from None
     for name, count in Counter(name for name, _ in pairs).items():
-        if count > 1 and name != "resource":  # the one that may be repeated (RFC 8707 §2)
+        if count > 1 and name != "resource":  # only this one may be repeated (RFC 8707 §2)
             raise TokenRequestRefusedError(400, "invalid_request", f"Parameter sent more than once: {name}")
     return {name: value for name, value in pairs if value}
 
 
 def required(form: Mapping[str, str], name: str) -> str:
-    """Return a parameter's value. Raises TokenRequestRefusedError where it was not sent."""
+    """Return a parameter's value. Raises TokenRequestRefusedError if it was not sent."""
     if name not in form:
         raise TokenRequestRefusedError(400, "invalid_request", f"Missing required parameter: {name}")
     return form[name]
@@ -77,7 +77,7 @@ def read_basic_credentials(lines: Sequence[str]) -> tuple[str, str]:
 
 
 def refusal(status: int) -> Answer:
-    """Return the error response that goes with a status a fault asks for."""
+    """Return the error response for the status of a fault."""
     if status < HTTPStatus.BAD_REQUEST:
         return replace(json_answer(status, {}), body=b"")
     names = {
