@@ -38,7 +38,7 @@ class RegisteredClient(ClientMixin):
     method: str
     secret: str = ""
     key: Any = None
-    """The key that verifies its assertions: its own, or that of whoever vouches for its workload."""
+    """The key that verifies its assertions: its own, or that of the issuer of its workload identity."""
     algorithm: str = ""
     certificate_subject: str = ""
     """The common name of its certificate, for tls_client_auth."""

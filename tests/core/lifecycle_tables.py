@@ -133,7 +133,7 @@ def _transition(phase: Phase, event: Event) -> str:
     before = TokenState(phase=phase, token=TOKEN)
     after, effects = step(before, event, _NOW, 0.5)
     if after == before and not effects:
-        # A fetch ends only where one is under way.
+        # A fetch ends only if one is in flight.
         return "" if type(event) in _IMPOSSIBLE else "-"
     name = _NAMES[type(after.phase)]
     note = ", then once more" if isinstance(after.phase, Fetching) and after.phase.is_outdated else ""

@@ -52,7 +52,7 @@ def test_refusals_for_ever_stay_below_a_hundred_a_day() -> None:
 def test_what_the_server_asks_for_is_waited_for_and_then_spread(
     retry_after: float | None, shortest: float, longest: float
 ) -> None:
-    """Retry-After is a floor of at most an hour; the jitter comes on top, for others were told the same."""
+    """Retry-After is a floor of at most an hour; jitter is added, because other clients were told the same."""
     waits = [
         delay(lane=Lane.TRANSIENT, attempt=3, jitter=jitter, retry_after=retry_after) for jitter in (0, ALMOST_ONE)
     ]
@@ -61,7 +61,7 @@ def test_what_the_server_asks_for_is_waited_for_and_then_spread(
 
 @given(st.sampled_from(Lane), attempts, jitters, retry_afters)
 def test_a_delay_is_in_its_bounds(lane: Lane, attempt: int, jitter: float, retry_after: float | None) -> None:
-    """Whatever comes: never below the floor asked for, never below the least, never for ever."""
+    """Never below Retry-After, never below the minimum, never endless."""
     wait = delay(lane=lane, attempt=attempt, jitter=jitter, retry_after=retry_after)
     assert wait >= max(SHORTEST_DELAY, min(retry_after or 0.0, LONGEST_RETRY_AFTER))
     assert wait <= LONGEST_RETRY_AFTER * 1.25

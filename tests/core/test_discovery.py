@@ -1,4 +1,4 @@
-"""Where an issuer's metadata are, and what is believed of them."""
+"""The URLs of an issuer's metadata, and what is taken from them."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_another_place_is_tried_where_there_is_nothing(response: ServerResponse)
 
 @pytest.mark.parametrize("status", [429, 500, 503])
 def test_a_server_that_is_unwell_is_told_from_one_without_metadata(status: int) -> None:
-    """The other place would be asked in vain."""
+    """The other URL would not help."""
     with pytest.raises(TokenEndpointUnavailableError, match=f"metadata cannot be read: {status}"):
         _parse(_response(status))
 

@@ -1,4 +1,4 @@
-"""What errors say, and what they carry for whoever catches them."""
+"""The texts of errors, and their attributes."""
 
 from __future__ import annotations
 

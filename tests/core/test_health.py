@@ -1,4 +1,4 @@
-"""Readiness: what it needs, and what it says when it does not hold."""
+"""Readiness: its conditions, and the reasons if they do not hold."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def test_a_refused_client_is_told_since_when_until_when_and_the_remedy() -> None
 
 
 def test_a_client_that_was_revoked_is_told_with_what_to_do() -> None:
-    """No token any more: the remedy is told all the same."""
+    """There is no token any more, and the remedy is reported all the same."""
     credential = replace(REFUSED, refused_since=NOW - 2, remedy="a restart with another value of the variable S")
     (reason,) = judge_readiness(replace(READY, credentials=(credential,))).reasons
     assert reason.endswith(

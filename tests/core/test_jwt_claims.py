@@ -1,4 +1,4 @@
-"""What an access token says of itself."""
+"""The claims of an access token."""
 
 from __future__ import annotations
 

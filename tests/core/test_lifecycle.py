@@ -218,7 +218,7 @@ def test_a_token_that_arrives_too_late_to_be_used_is_a_failure(arrives_at: float
     ],
 )
 def test_a_failure_is_waited_out_in_its_lane(error: FetchFailure, lane: Lane, delay: float) -> None:
-    """The token stays as it was, waiters are told, and the next fetch has its time."""
+    """The token stays, waiting requests are woken, and the next fetch has its time."""
     before = TokenState(phase=Fetching(since=10_850.0), token=TOKEN)
     state, effects = step(before, Failed(error=error), 10_852.0, 0.5)
     assert state.token is TOKEN
@@ -366,7 +366,7 @@ def test_a_rejection_does_not_cut_a_backoff_short(lane: Lane) -> None:
     ],
 )
 def test_fetches_are_forced_at_intervals_only(after: float, *, is_forced: bool) -> None:
-    """An API that answers 401 to everything gets no more than one a minute."""
+    """An API that responds to everything with 401 causes at most one a minute."""
     before = TokenState(phase=Idle(wake_at=10_800.0), token=TOKEN, forced_at=10_100.0)
     state, effects = step(before, Rejected(generation=7), 10_100.0 + after, 0.5)
     assert (effects == (StartFetch(),)) is is_forced

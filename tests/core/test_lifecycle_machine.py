@@ -98,7 +98,7 @@ class Lifecycle(RuleBasedStateMachine):
                     self.published.append(token.generation)
                 case WakeWaiters():
                     pass
-        # Nobody who may go on, or must give up, is left waiting.
+        # No request waits that can go on or must fail.
         if not isinstance(decide_request(self.state, self.now), Wait) and isinstance(
             decide_request(before, self.now), Wait
         ):

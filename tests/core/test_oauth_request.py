@@ -40,7 +40,7 @@ def _settings(**changes: Any) -> CredentialSettings:
 
 
 def test_the_request_is_the_one_that_the_switch_api_documents() -> None:
-    """Four parameters in the documented order, as a form; JSON is asked for."""
+    """Four parameters in the documented order, as a form; JSON is requested."""
     request = build_request(_settings(), Secret("a-secret"), token_url=URL)
     assert request.url == "https://login.example.com/oauth/token"
     assert request.fields == (
@@ -89,7 +89,7 @@ def test_the_request_is_the_one_that_the_switch_api_documents() -> None:
     ],
 )
 def test_audience_scope_and_further_parameters_follow(changes: dict[str, Any], rest: list[tuple[str, str]]) -> None:
-    """Each is sent where it is configured, and nothing else is."""
+    """Each is sent if it is configured, and nothing else is."""
     request = build_request(_settings(**changes), Secret(SECRET), token_url=URL)
     assert parse_qsl(request.body.decode(), keep_blank_values=True, strict_parsing=True) == [
         ("grant_type", "client_credentials"),

@@ -58,7 +58,7 @@ def _failure(body: bytes, status: int = 200, **head: Any) -> TokenFetchError:
     return caught.value
 
 
-# --- good answers --------------------------------------------------------------------------------------------------
+# --- good responses ------------------------------------------------------------------------------------------------
 
 
 def test_a_good_answer_is_a_grant() -> None:
@@ -176,7 +176,7 @@ def _life(exp: object, *, expires_in: object = 3600, date: str | None = _DATE, w
     ],
 )
 def test_the_earlier_of_two_ends_counts(exp: object, expires_in: object, lifetime: float) -> None:
-    """What the answer says (expires_in), or what the token does (exp, where it is a JWT)."""
+    """The expires_in of the response, or the exp of the token, if it is a JWT."""
     assert _life(exp, expires_in=expires_in) == lifetime
 
 
@@ -209,7 +209,7 @@ def test_a_token_never_lives_longer_than_the_answer_says(exp: object, wall: floa
         assert 0.0 < _life(exp, date=_DATE, wall=wall) <= 3600.0
 
 
-# --- answers that cannot be used -----------------------------------------------------------------------------------
+# --- responses that cannot be used ---------------------------------------------------------------------------------
 
 UNUSABLE: Final[dict[str, tuple[bytes, str]]] = {
     "no token_type": (_members(token_type=...), "has no token_type"),
@@ -276,18 +276,18 @@ def test_an_answer_that_cannot_be_used_is_an_error_that_says_why(body: bytes, co
 
 
 def test_an_answer_that_was_cut_off_for_its_size_is_not_used() -> None:
-    """Even where what was read of it is a whole answer."""
+    """Even if the part that was read is a whole response."""
     assert "larger than 64 KiB" in _failure(_members(), is_complete=False).reason
 
 
 def test_an_answer_with_a_content_coding_is_not_used() -> None:
-    """None was asked for, and one could make a few bytes into gigabytes."""
+    """None was requested, and one could expand a few bytes to gigabytes."""
     assert "content coding" in _failure(_members(), content_encoding="gzip").reason
     assert _parse(_members(), content_encoding="identity").value == Secret(TOKEN)
 
 
 def test_the_content_type_of_what_is_no_json_is_told() -> None:
-    """A login page where JSON was expected is recognized by it."""
+    """It shows that a login page came instead of JSON."""
     failure = _failure(b"<html>", content_type="text/html; charset=utf-8")
     assert failure.reason == "the token endpoint's response (text/html) is not JSON"
 
@@ -340,7 +340,7 @@ FAILURES: Final[dict[str, tuple[int, bytes, type[TokenFetchError], str]]] = {
 
 @pytest.mark.parametrize(("status", "body", "kind", "text"), FAILURES.values(), ids=FAILURES)
 def test_each_failure_is_told_by_whose_it_is(status: int, body: bytes, kind: type[TokenFetchError], text: str) -> None:
-    """What asking again does not cure is a refusal; what may pass is an outage; the rest is an unusable answer."""
+    """What another request does not cure is a refusal; what may pass is an outage; the rest is an unusable response."""
     failure = _failure(body, status)
     assert type(failure) is kind
     assert text in failure.reason
@@ -395,7 +395,7 @@ def test_a_body_that_was_cut_off_does_not_change_what_its_status_says(status: in
     ],
 )
 def test_retry_after_is_seconds_or_a_date(value: str | None, seconds: float | None) -> None:
-    """RFC 9110 §10.2.3; what is neither asks for nothing."""
+    """RFC 9110 §10.2.3; anything else is ignored."""
     found = parse_retry_after(value, wall=WALL)
     assert found == (seconds if seconds is None else pytest.approx(seconds))
 
@@ -519,7 +519,7 @@ def test_members_of_an_error_that_are_no_text_are_left_out(value: object) -> Non
     assert "401 Unauthorized: invalid_client; check" in _failure(body, 401).reason
 
 
-# --- any answer ----------------------------------------------------------------------------------------------------
+# --- any response --------------------------------------------------------------------------------------------------
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
@@ -552,7 +552,7 @@ B64TOKEN: Final = frozenset(string.ascii_letters + string.digits + "-._~+/=")
 def test_any_answer_gives_a_token_or_our_error(
     body: bytes, status: int, content_type: str, retry_after: str | None, location: str | None
 ) -> None:
-    """No answer makes another exception, a token that does not fit in a header field, or a life without an end."""
+    """No response causes another exception, a token that does not fit in a header field, or an endless life."""
     failure = None
     try:
         grant = _parse(body, status, content_type=content_type, retry_after=retry_after, location=location)

@@ -228,7 +228,7 @@ ONE, OTHER = Secret("one"), Secret("other")
 def test_a_failed_reading_never_removes_the_last_good_secret(
     readings: list[Secret | str], outcome: Outcome, in_use: Secret | None
 ) -> None:
-    """Each reading comes to one outcome, told once; what was good stays in use until something better is there."""
+    """Each reading has one outcome, reported once; the last good secret stays in use until the next good one."""
     state = SourceState()
     for reading in readings:
         state, last = take_reading(state, reading)

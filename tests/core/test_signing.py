@@ -1,4 +1,4 @@
-"""What signs assertions, and what is told of keys that cannot."""
+"""Signing of assertions, and the errors of keys that cannot sign."""
 
 from __future__ import annotations
 

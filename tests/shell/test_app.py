@@ -170,7 +170,7 @@ async def test_a_request_on_a_route_reaches_the_api_with_that_routes_token(
 
 
 async def statuses(url: str, count: int) -> list[int]:
-    """Send requests at once; return what they were answered with."""
+    """Send requests concurrently and return the statuses of their responses."""
 
     async def ask(session: aiohttp.ClientSession) -> int:
         async with session.get(url + METERS) as response:
@@ -317,7 +317,7 @@ async def test_tls_files_of_a_route_that_break_are_told_everywhere_until_they_ar
 
 
 class DyingClock(SystemClock):
-    """A clock that fails whoever wants to sleep: the defect nobody has thought of."""
+    """A clock whose sleep fails: an unexpected defect."""
 
     async def sleep_until(self, at: float) -> None:
         if at > self.now():

@@ -75,7 +75,7 @@ def _client(method: str, **what: Any) -> RegisteredClient:
 async def _fetch(
     server: RealAuthorizationServer, folder: Path, *, times: int = 1, clock: Clock | None = None, **settings: Any
 ) -> list[TokenGrant]:
-    """Fetch tokens as the proxy does: what authenticates is read, then the token endpoint asked."""
+    """Fetch tokens as the proxy does: read the client credential, then request a token."""
     tls = {"ca_file": str(folder / "ca.pem"), **settings.pop("tls", {})}
     endpoint = {} if "issuer" in settings else {"token_url": server.token_url}
     credential = CredentialSettings(tls=TlsSettings(**tls), **{"client_id": "the-client", **endpoint, **settings})
@@ -113,7 +113,7 @@ async def test_a_client_with_a_secret_gets_tokens(tmp_path: Path, authority: tru
 async def test_a_client_with_a_wrong_secret_is_refused_as_such(
     tmp_path: Path, authority: trustme.CA, method: str
 ) -> None:
-    """And the error tells that it is the client that was refused, not what it asked for."""
+    """And the error says that the client was refused, not its request."""
     client = _client(method, secret="x" * 40, key=OctKey.import_key("x" * 40), algorithm="HS256")
     async with _server(tmp_path, authority, client) as server:
         with pytest.raises(TokenRequestRefusedError, match="check client_id and the client secret") as caught:
@@ -266,7 +266,7 @@ async def test_a_clock_that_is_a_little_off_is_no_matter(
 async def test_an_assertion_for_the_configured_audience_is_taken(
     tmp_path: Path, authority: trustme.CA, keys: dict[str, Any]
 ) -> None:
-    """Some servers want their issuer for aud, where others want the token endpoint."""
+    """Some servers expect their issuer as aud, others the token endpoint."""
     (tmp_path / "key").write_text(_pem(keys["ES256"]))
     client = _client("private_key_jwt", key=keys["ES256"], algorithm="ES256")
     async with _server(tmp_path, authority, client) as server:
@@ -284,7 +284,7 @@ async def test_an_assertion_for_the_configured_audience_is_taken(
 
 
 def _self_signed(name: str) -> tuple[x509.Certificate, str]:
-    """Return a certificate that vouches for itself, and certificate and key as PEM."""
+    """Return a self-signed certificate, and certificate and key as PEM."""
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
     now = datetime.now(UTC)
@@ -389,7 +389,7 @@ def _workload_token(key: Any, audience: str, **claims: Any) -> str:
 async def test_a_workload_gets_tokens_with_the_assertion_of_its_platform(
     tmp_path: Path, authority: trustme.CA, keys: dict[str, Any]
 ) -> None:
-    """No secret anywhere: the file holds what the cluster signed, and its content of the moment is sent."""
+    """No secret anywhere: the file holds a token of the cluster, and its current content is sent."""
     client = _client("client_assertion", key=keys["RS256"], algorithm="RS256", workload=(CLUSTER, WORKLOAD))
     async with _server(tmp_path, authority, client) as server:
         for number in range(2):
@@ -483,7 +483,7 @@ asyncio.run(main(sys.argv[1]))
     ],
 )
 async def test_cryptography_is_imported_only_where_something_is_signed(method: str, imported: str) -> None:
-    """A fetch in a process of its own: 10 MB and 0.1 s are for those who need them."""
+    """A fetch in a process of its own: 10 MB and 0.1 s are only spent if they are needed."""
     environ = {name: value for name, value in os.environ.items() if not name.startswith(("COV", "PYTEST"))}
     done = await asyncio.to_thread(
         subprocess.run,

@@ -116,7 +116,7 @@ async def test_reading_a_key_does_not_block_the_loop(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("method", ["tls_client_auth", "client_secret_post"])
 async def test_another_certificate_or_authority_is_a_change(tmp_path: Path, method: str) -> None:
-    """Also where it is not what authenticates the client: a fetch shows at once whether it works."""
+    """Even if it does not authenticate the client: a fetch shows whether it works."""
     authorities = [trustme.CA() for _ in range(2)]
     certificates = [authority.issue_cert("a.example") for authority in authorities]
     tls = TlsSettings(
@@ -200,7 +200,7 @@ async def test_secrets_that_move_up_together_are_one_change(tmp_path: Path) -> N
 
 
 async def test_what_is_wrong_with_one_file_does_not_hold_up_the_other(tmp_path: Path) -> None:
-    """A new secret is taken up beside a broken previous one, and what is wrong is told until all is well."""
+    """A new secret is used beside a broken previous one, and the error is reported until it is mended."""
     paths = tmp_path / "current", tmp_path / "previous"
     source = _source(
         client_secret=SecretSource(file=str(paths[0])), previous_client_secret=SecretSource(file=str(paths[1]))
@@ -232,7 +232,7 @@ async def test_what_is_wrong_with_one_file_does_not_hold_up_the_other(tmp_path: 
 
 
 async def test_each_secret_is_masked_as_it_is_read(tmp_path: Path) -> None:
-    """The current and the previous one, the first and those after it; nobody has it before that."""
+    """The current and the previous one, the first and those after it, before anything else has it."""
     paths = tmp_path / "current", tmp_path / "previous"
     masked = Masked()
     settings = _settings(

@@ -116,7 +116,7 @@ async def test_nothing_is_read_between_two_looks(watched: tuple[KubernetesVolume
 async def test_a_file_that_vanishes_leaves_the_last_good_secret_in_use(
     watched: tuple[KubernetesVolume, Watch],
 ) -> None:
-    """It is told once, and so is its return."""
+    """It is reported once, and so is its return."""
     volume, watch = watched
     volume.publish(None)
     await watch.look()
@@ -133,7 +133,7 @@ async def test_a_file_that_vanishes_leaves_the_last_good_secret_in_use(
 async def test_a_file_that_is_being_written_is_broken_and_then_changed(
     watched: tuple[KubernetesVolume, Watch],
 ) -> None:
-    """Who writes in place empties the file first; what was read last stays in use."""
+    """A writer in place empties the file first; the last good secret stays in use."""
     volume, watch = watched
     volume.path.write_bytes(b"")
     await watch.look()
@@ -145,7 +145,7 @@ async def test_a_file_that_is_being_written_is_broken_and_then_changed(
 
 
 async def test_a_rewrite_without_a_trace_is_seen(watched: tuple[KubernetesVolume, Watch]) -> None:
-    """In place, with the same size and the same times: only the content tells."""
+    """In place, with the same size and the same times: only the content differs."""
     volume, watch = watched
     before = volume.path.stat()
     volume.path.write_bytes(b"two")
@@ -185,7 +185,7 @@ async def test_a_folder_is_no_secret(tmp_path: Path) -> None:
 
 
 async def test_a_pipe_is_no_secret_and_is_not_waited_for(tmp_path: Path) -> None:
-    """Opening one for reading waits for a writer, for ever where there is none."""
+    """Opening a pipe for reading waits for a writer."""
     os.mkfifo(tmp_path / "pipe")
     assert "is not a regular file" in await _fault_of(tmp_path / "pipe")
 

@@ -108,7 +108,7 @@ def test_secrets_are_masked_in_every_field_of_an_event(tmp_path: Path) -> None:
 @pytest.mark.parametrize("log_format", ["json", "console"])
 @pytest.mark.parametrize("field", ["method", "target", "request_id"])
 def test_secrets_are_masked_in_access_lines(tmp_path: Path, log_format: str, field: str) -> None:
-    """Also where the field has been seen before the secret was known."""
+    """Even if the field was rendered before the secret was known."""
     changed: dict[str, Any] = {field: SECRET.encode()}
     record = dataclasses.replace(EXCHANGE, **changed)
 

@@ -220,7 +220,7 @@ def test_trouble_that_goes_on_is_told_once(tmp_path: Path, level: Literal["debug
 
 
 def test_no_event_holds_a_secret_or_a_token() -> None:
-    """They are masked where they are read and made; nothing rides on who is told of an event first."""
+    """They are masked where they are read and made, and not by an observer of events."""
     for kind in get_args(CredentialEvent) + get_args(RouteEvent) + get_args(ProcessEvent):
         for each in dataclasses.fields(kind):
             assert "Secret" not in str(each.type), kind

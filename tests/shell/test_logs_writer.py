@@ -1,4 +1,4 @@
-"""The writing thread: lines arrive whole and in order, and whatever is wrong with the output, nobody waits for it."""
+"""The writing thread: lines arrive whole and in order, and nothing waits for a broken output."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def pipe() -> Iterator[tuple[int, int]]:
         yield reading, writing
     finally:
         for descriptor in (reading, writing):
-            with suppress(OSError):  # where the test has closed it
+            with suppress(OSError):  # if the test has closed it
                 os.close(descriptor)
 
 

@@ -78,7 +78,7 @@ async def _failure(url: str, **changes: Any) -> TokenFetchError:
 
 
 class Endpoint:
-    """A token endpoint of aiohttp's, which answers with what a handler makes."""
+    """A token endpoint by aiohttp, with the responses of a handler."""
 
     def __init__(self, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> None:
         self._handler = handler
@@ -112,7 +112,7 @@ class Endpoint:
 
 
 def _endpoint(body: bytes = GOOD, *, status: int = 200, **head: str) -> Endpoint:
-    """Return an endpoint that always answers the same; keywords are header fields, with `_` for `-`."""
+    """Return an endpoint with one response to everything; keywords are header fields, with `_` for `-`."""
 
     async def handle(request: web.Request) -> web.Response:
         fields = {"Content-Type": "application/json"} | {name.replace("_", "-"): value for name, value in head.items()}
@@ -162,7 +162,7 @@ async def test_a_token_is_fetched() -> None:
 
 
 async def test_the_request_is_this_to_the_byte() -> None:
-    """One POST as the Switch API documents it; no codings, no connection that is kept, nothing that was not meant."""
+    """One POST as the Switch API documents it; no content codings, no kept connection, nothing unintended."""
     seen: list[bytes] = []
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -211,7 +211,7 @@ async def test_each_fetch_has_a_connection_of_its_own() -> None:
 
 
 async def test_proxies_of_the_environment_are_not_used(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Nor are passwords of a .netrc: what the environment says must not send the secret elsewhere."""
+    """Nor are passwords of a .netrc: the environment must not send the secret elsewhere."""
     netrc = tmp_path / "netrc"
     netrc.write_text("machine localhost login someone password else\n", encoding="utf-8")
     netrc.chmod(0o600)
@@ -224,7 +224,7 @@ async def test_proxies_of_the_environment_are_not_used(monkeypatch: pytest.Monke
     assert "Authorization" not in endpoint.requests[0].headers
 
 
-# --- answers -------------------------------------------------------------------------------------------------------
+# --- responses -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -275,7 +275,7 @@ async def test_a_date_to_come_back_at_is_compared_with_the_clock() -> None:
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 async def test_a_redirect_is_not_followed(status: int) -> None:
-    """The secret is sent to the configured endpoint and nowhere else."""
+    """The secret is sent to the configured endpoint only."""
     async with (
         _endpoint().serving() as elsewhere,
         _endpoint(b"", status=status, Location=elsewhere.url).serving() as endpoint,
@@ -425,7 +425,7 @@ async def test_a_server_that_stops_is_waited_for_as_long_as_configured(
 async def test_a_server_that_breaks_the_connection_is_told(
     talk: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]], reason: str
 ) -> None:
-    """An answer that was cut short is not used, even where the token is in it."""
+    """A response that was cut short is not used, even if it contains the token."""
     async with _raw_server(talk) as url:
         failure = await _failure(url)
     assert type(failure) is TokenEndpointUnavailableError
@@ -590,7 +590,7 @@ async def test_a_certificate_for_another_name_is_not_trusted(tmp_path: Path) -> 
 
 
 async def test_the_name_to_verify_can_be_configured(tmp_path: Path) -> None:
-    """It is asked for in the handshake too (SNI)."""
+    """It is also the name in the handshake (SNI)."""
     authority = Authority(tmp_path, name="login.example.com")
     names: list[str | None] = []
     context = authority.server_context()

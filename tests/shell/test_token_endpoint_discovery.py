@@ -122,7 +122,7 @@ async def test_metadata_that_cannot_be_read_anew_leave_what_was_found_in_use(
 
 
 async def test_an_endpoint_that_moved_is_found_after_one_failure(tmp_path: Path, authority: trustme.CA) -> None:
-    """A fetch that fails for another reason than a refused client doubts where it was sent."""
+    """If a fetch fails for another reason than a refused client, its endpoint may be wrong."""
     async with _world(tmp_path, authority) as (server, client):
         server.metadata = {"token_endpoint": f"{server.origin}/old-place"}
         with pytest.raises(TokenRequestRefusedError, match="405"):
@@ -144,7 +144,7 @@ async def test_a_refused_client_does_not_doubt_the_endpoint(tmp_path: Path, auth
 
 
 class EgressProxy:
-    """An HTTP proxy that opens a tunnel to one place, whatever it is asked for, or answers otherwise."""
+    """An HTTP proxy that opens a tunnel to one address for every request, or gives another response."""
 
     def __init__(self, port: int, answer: bytes = b"HTTP/1.1 200 OK\r\n\r\n") -> None:
         self._port = port
@@ -193,7 +193,7 @@ def _client_behind(folder: Path, authority: trustme.CA, proxy: str, mask: Mask =
 
 
 async def test_the_token_endpoint_is_reached_through_the_egress_proxy(tmp_path: Path, authority: trustme.CA) -> None:
-    """A tunnel: the proxy is told the place and its own password, and sees neither secret nor token."""
+    """A tunnel: the proxy gets the address and its own password, and sees neither secret nor token."""
     masked = Masked()
     async with RealAuthorizationServer(CLIENT).serving(authority) as server:
         egress = EgressProxy(int(server.origin.rpartition(":")[2]))

@@ -1,4 +1,4 @@
-"""The manager of one credential's token: tasks, waiters and time, with a fetcher and a secret that do as they are told."""
+"""The manager of one credential's token: tasks, waiting requests and time, with a controlled fetcher and source."""
 
 from __future__ import annotations
 
@@ -44,16 +44,16 @@ REFUSED = TokenRequestRefusedError("the token endpoint refused")
 
 
 class Fetcher:
-    """A token endpoint that answers as it is told: at once with `answers`, else when the test says so."""
+    """A token endpoint that responds immediately with `answers`, or else when the test decides."""
 
     def __init__(self, clock: ManualClock) -> None:
         self._clock = clock
         self.secrets: list[str] = []
         self.began_at: list[float] = []
         self.answers: list[float | BaseException] = []
-        """What the next fetches come to: a lifetime in seconds, or an exception."""
+        """The outcomes of the next fetches: a lifetime in seconds, or an exception."""
         self.always: float | BaseException | None = None
-        """What every fetch comes to for which there is nothing in `answers`."""
+        """The outcome of every fetch for which there is nothing in `answers`."""
         self._pending: asyncio.Future[float] | None = None
         self.cancelled = 0
 
@@ -85,7 +85,7 @@ class Fetcher:
         return TokenGrant(value=Secret(f"{TOKEN}{number}"), lifetime=answer, scope=None)
 
     async def answer(self, answer: float | BaseException) -> None:
-        """Let the fetch in flight come to this."""
+        """End the fetch in flight with this outcome."""
         assert self._pending is not None, "there is no fetch in flight"
         if isinstance(answer, BaseException):
             self._pending.set_exception(answer)
@@ -179,7 +179,7 @@ class World:
         return [event for event in self.events if isinstance(event, kind)]
 
     async def refused(self, *, timeout: float = 0.01, newer_than: int = 0) -> TokenUnavailableError:  # noqa: ASYNC109
-        """Ask for a token that is not to be had, and return the error."""
+        """Return the error of a request for a token that is not available."""
         with pytest.raises(TokenUnavailableError) as caught:
             await self.manager.acquire(timeout, newer_than=newer_than)
         return caught.value
@@ -229,7 +229,7 @@ async def test_a_token_is_refreshed_in_time_and_serves_meanwhile() -> None:
         await world.clock.advance(5.0)
         await world.fetcher.answer(1000.0)
         assert world.generation == 2
-        # 800 s after the second request was sent, not after its answer.
+        # 800 s after the second request was sent, not after its response.
         await world.clock.advance(794.9)
         assert world.fetcher.calls == 2
         await world.clock.advance(0.1)
@@ -420,7 +420,7 @@ async def test_a_failed_fetch_keeps_the_token_and_is_tried_again(
 
 
 async def test_an_outage_longer_than_the_tokens_life() -> None:
-    """Requests pass while the token lasts, are told after it, and pass again within one step of the server's return."""
+    """Requests pass while the token lasts, fail after it, and pass again within one retry of the server's return."""
     world = World()
     world.fetcher.answers = [1000.0]
     world.fetcher.always = DOWN
@@ -450,7 +450,7 @@ async def test_a_wrong_secret_costs_less_than_a_hundred_tries_a_day() -> None:
 
 
 async def test_trouble_is_news_once() -> None:
-    """A log that leaves out what is no news has a line for each kind of trouble, not for each try."""
+    """A log without repetitions has a line for each kind of failure, not for each retry."""
     world = World()
     world.fetcher.answers = [DOWN, DOWN, REFUSED, REFUSED, DOWN, 1000.0, DOWN]
     async with world.running():
@@ -478,7 +478,7 @@ async def test_an_unforeseen_exception_is_located_and_its_text_left_out() -> Non
 
 
 async def test_a_fetch_that_does_not_end_is_given_up() -> None:
-    """A fetcher has a timeout of its own; where it does not keep to it, the credential does not stand still."""
+    """A fetcher has a timeout of its own; if it does not keep to it, the credential goes on."""
     world = World()
     world.manager._longest_fetch = 0.01
     async with world.running():
@@ -500,7 +500,7 @@ async def test_a_token_that_arrives_too_late_is_no_token() -> None:
 
 
 async def test_errors_are_kept_without_the_frames_they_came_through() -> None:
-    """Frames hold the secret, and what the server answered."""
+    """Frames hold the secret and the response."""
     world = World()
     world.fetcher.answers = [REFUSED]
     async with world.running():
@@ -511,7 +511,7 @@ async def test_errors_are_kept_without_the_frames_they_came_through() -> None:
 
 
 async def test_an_observer_that_fails_stops_nothing() -> None:
-    """It is told to the loop, which tells the log; without the exception's text."""
+    """It is reported to the loop's handler, which logs it; without the exception's text."""
     world = World()
     world.observer_fails = True
     told: list[dict[str, Any]] = []
@@ -710,7 +710,7 @@ async def test_a_secret_is_read_anew_for_each_fetch() -> None:
         await world.clock.advance(800.0)
         assert world.fetcher.secrets == [SECRET, "second"]
         await world.clock.settle()
-        # What the fetch has read itself causes no other.
+        # The change that the fetch itself has read causes no other fetch.
         assert world.fetcher.calls == 2
     assert [event.is_first for event in world.told(SecretReloaded)] == [True, False]
 
@@ -760,7 +760,7 @@ async def test_a_rejected_token_is_replaced_once_for_all_who_met_the_refusal() -
             requests.append(tasks.create_task(world.manager.acquire(5, newer_than=1)))
         await world.clock.settle()
         assert world.fetcher.calls == 2
-        # Others are served meanwhile: the API may have meant that one request.
+        # Others are served in the meantime: the API may have refused only that one request.
         assert world.generation == 1
         await world.fetcher.answer(1000.0)
     assert {request.result().generation for request in requests} == {2}
@@ -778,7 +778,7 @@ async def test_who_met_the_refusal_of_a_token_that_has_been_replaced_gets_the_ne
 
 
 async def test_who_met_a_refusal_within_the_interval_is_told_that_no_other_token_will_come() -> None:
-    """The 401 then passes as it came; for all others the token is served."""
+    """The 401 is then passed on; all others get the token."""
     world = World(min_forced_refresh_interval=30.0)
     world.fetcher.always = 1000.0
     async with world.running():
@@ -853,7 +853,7 @@ async def test_tasks_do_not_pile_up() -> None:
         assert len(asyncio.all_tasks()) == before
 
 
-# --- what is told --------------------------------------------------------------------------------------------------
+# --- reports -------------------------------------------------------------------------------------------------------
 
 
 async def test_its_repr_says_how_it_is() -> None:
@@ -883,7 +883,7 @@ async def test_the_status_counts_fetches_by_their_outcome() -> None:
 
 
 async def test_neither_secret_nor_token_is_in_anything_that_is_told() -> None:
-    """Events, status, errors and reprs, through a life with every kind of trouble."""
+    """Events, status, errors and reprs, through a life with every kind of failure."""
     world = World()
     world.fetcher.answers = [1000.0, REFUSED, DOWN, ValueError(SECRET), TokenResponseInvalidError("HTML"), 1000.0]
     shown: list[str] = []
