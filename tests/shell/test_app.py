@@ -21,7 +21,9 @@ from switch_proxy.core.config.models import (
     Address,
     AdminSettings,
     CredentialSettings,
+    ListenerSettings,
     LogSettings,
+    MatchSettings,
     RouteSettings,
     SecretSource,
     Settings,
@@ -29,6 +31,7 @@ from switch_proxy.core.config.models import (
     TlsSettings,
 )
 from switch_proxy.core.errors import ListenError
+from switch_proxy.core.path_prefix import parse_path_prefix
 from switch_proxy.core.redaction import MASK
 from switch_proxy.demo import faults
 from switch_proxy.demo.auth_server import SWITCH_AUDIENCE, FakeAuthorizationServer
@@ -85,7 +88,9 @@ def settings(auth: FakeAuthorizationServer, api: FakeSwitchAPI) -> Settings:
 
 
 def changed(settings: Settings, **changes: Any) -> Settings:
-    sections = {name: getattr(settings, name) for name in ("credentials", "routes", "admin", "log", "shutdown")}
+    sections = {
+        name: getattr(settings, name) for name in ("credentials", "listeners", "routes", "admin", "log", "shutdown")
+    }
     return Settings(**{**sections, **changes})
 
 
@@ -167,6 +172,38 @@ async def test_a_request_on_a_route_reaches_the_api_with_that_routes_token(
         assert (await get(url(application, "vtn-api") + METERS))[0] == 200
     sent = [auth.find(request.bearer_token) for request in api.requests]
     assert [token.client_id for token in sent if token is not None] == ["app", "vtn"]
+
+
+async def test_routes_that_share_a_listener_are_told_apart_by_their_paths(
+    auth: FakeAuthorizationServer, api: FakeSwitchAPI, settings: Settings, told: Told
+) -> None:
+    def shared(name: str, credential_name: str) -> RouteSettings:
+        return RouteSettings(
+            name=name,
+            listener="local",
+            match=MatchSettings(path=parse_path_prefix(f"/{name}/")),
+            strip_prefix=True,
+            upstream=parse_origin(api.url),
+            credential=credential_name,
+        )
+
+    two = changed(
+        settings,
+        credentials={"switch": credential(auth), "vtn": credential(auth, "vtn")},
+        listeners={"local": ListenerSettings(listen=ANY_PORT)},
+        routes=(shared("meters", "switch"), shared("events", "vtn")),
+    )
+    async with started(two, told) as application:
+        address = url(application, "local")
+        assert (await get(f"{address}/meters{METERS}"))[0] == 200
+        assert (await get(f"{address}/events{METERS}"))[0] == 200
+        status, text = await get(address + METERS)
+        assert (status, json.loads(text)["type"]) == (404, "urn:switch-proxy:problem:route-unknown")
+        _, page = await get(url(application, "admin") + "/readyz")
+    assert [request.path for request in api.requests] == ["/api/meter", "/api/meter"]
+    sent = [auth.find(request.bearer_token) for request in api.requests]
+    assert [token.client_id for token in sent if token is not None] == ["app", "vtn"]
+    assert "listener local" in [check["name"] for check in json.loads(page)["checks"]]
 
 
 async def statuses(url: str, count: int) -> list[int]:
