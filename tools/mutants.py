@@ -65,15 +65,15 @@ MUTANTS: Final = (
     Mutant(
         name="a connection is not kept past its lifetime",
         file="http1/pool.py",
-        text="if connection.created_at + settings.lifetime <= now:",
-        replacement="if False:",
+        text="        if idle_until > end_of_life:\n            idle_until = end_of_life\n",
+        replacement="",
         tests="tests/shell/http1/test_pool.py",
     ),
     Mutant(
         name="connections from before a change of TLS files are not used again",
         file="http1/pool.py",
-        text="if connection.created_at <= self._retired_at:",
-        replacement="if False:",
+        text="if idle_until <= now or connection.created_at <= self._retired_at:",
+        replacement="if idle_until <= now:",
         tests="tests/shell/http1/test_tls_rotation.py",
     ),
     Mutant(
@@ -86,22 +86,22 @@ MUTANTS: Final = (
     Mutant(
         name="a connection whose request body was not sent whole is not reused",
         file="http1/exchange.py",
-        text="is_request_sent = self._client.codec.is_request_complete and not self._is_body_delayed",
-        replacement="is_request_sent = not self._is_body_delayed",
+        text="body is None or (self._client.codec.is_request_complete and not body.is_delayed)",
+        replacement="body is None or not body.is_delayed",
         tests="tests/shell/http1/test_interim_responses.py tests/shell/http1/test_pool.py",
     ),
     Mutant(
         name="a connection on which the body is still held up is not reused",
         file="http1/exchange.py",
-        text="is_request_sent = self._client.codec.is_request_complete and not self._is_body_delayed",
-        replacement="is_request_sent = self._client.codec.is_request_complete",
+        text="body is None or (self._client.codec.is_request_complete and not body.is_delayed)",
+        replacement="body is None or self._client.codec.is_request_complete",
         tests="tests/shell/http1/test_interim_responses.py tests/shell/http1/test_pool.py tests/shell/http1/test_disorder.py",
     ),
     Mutant(
         name="a connection whose response says close is not reused",
         file="http1/exchange.py",
-        text="if is_request_sent and upstream.codec.is_reusable:",
-        replacement="if is_request_sent:",
+        text="if upstream.codec.is_reusable and (self._body is None or self._is_request_sent()):",
+        replacement="if self._body is None or self._is_request_sent():",
         tests="tests/shell/http1/test_pool.py tests/shell/http1/test_response_forwarding.py",
     ),
     Mutant(

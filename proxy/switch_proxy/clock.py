@@ -38,20 +38,18 @@ class Clock(Protocol):
 class SystemClock:
     """The machine's clock."""
 
-    __slots__ = ("_longest_nap", "now")
+    __slots__ = ("_longest_nap", "now", "wall")
 
     now: Callable[[], float]
     """Return the seconds since boot, those asleep included."""
+    wall: Callable[[], float]
+    """Return Unix time in seconds."""
 
     def __init__(self, *, longest_nap: float = LONGEST_NAP) -> None:
-        # The system call itself and no method around it: it is read several times for each request.
+        # The system calls themselves and no methods around them: they are read several times for each request.
         self.now = partial(time.clock_gettime, getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))  # noqa: TID251 - this is the Clock
-
+        self.wall = time.time  # noqa: TID251 - this is the Clock
         self._longest_nap = longest_nap
-
-    def wall(self) -> float:
-        """Return Unix time in seconds."""
-        return time.time()  # noqa: TID251 - this is the Clock
 
     async def sleep_until(self, at: float) -> None:
         """Return when `now()` is `at` or later."""

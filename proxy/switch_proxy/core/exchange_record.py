@@ -7,15 +7,13 @@ reader that writes it anywhere must cut it off first.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 NO_ROUTE: Final = "-"
 """The route of what no route was found for."""
 
 
-@dataclass(slots=True)
-class ExchangeRecord:
+class ExchangeRecord(NamedTuple):
     """
     One exchange as the client saw it.
 

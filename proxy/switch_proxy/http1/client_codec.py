@@ -82,21 +82,23 @@ class ClientCodec:
                 raise fault
             self._seen = len(buffer)
             return None
-        self._seen = 0
+        if seen:
+            self._seen = 0
         if head_end > limits.head:
             raise head_too_large(limits.head)
         head = self._parser.parse(buffer[:head_end])
         self.unread = buffer[head_end + 4 :]
         self._minor = head.minor
         meaning = head.meaning
-        self._body_left = left = meaning.content_length
-        if meaning.is_chunked:
+        self.is_request_complete = True
+        if meaning.content_length > 0:
+            self._body_left = meaning.content_length
+            self._decoder = None
+            self.is_request_complete = False
+        elif meaning.is_chunked:
             self._decoder = ChunkedDecoder(dropped=meaning.dropped)
             self.trailers = b""
             self.is_request_complete = False
-        else:
-            self._decoder = None
-            self.is_request_complete = left <= 0
         return head
 
     def _skip_empty_lines(self) -> bytes:

@@ -194,29 +194,21 @@ class ClientConnection(asyncio.Protocol):
             # An exchange ended within `start` below; the loop there goes on.
             return
         self._is_working = True
+        codec = self.codec
         try:
-            while self.codec.unread and self._exchange is None and not self._is_closing and not self.is_write_paused:
-                if not self._begin_exchange():
+            while codec.unread and self._exchange is None and not self._is_closing and not self.is_write_paused:
+                head = codec.read_head()
+                if head is None:
                     break
+                self._has_had_requests = True
+                exchange = self._exchange = Exchange(self._context, self, head, self._context.now())
+                exchange.start()
+        except RequestError as error:
+            self._refuse(error)
         finally:
             self._is_working = False
         if self._exchange is None and not self._is_closing and self._has_client_ended and not self.is_write_paused:
             self._close()
-
-    def _begin_exchange(self) -> bool:
-        """Begin one exchange if a whole head is there; say whether one was found."""
-        codec = self.codec
-        try:
-            head = codec.read_head()
-        except RequestError as error:
-            self._refuse(error)
-            return False
-        if head is None:
-            return False
-        self._has_had_requests = True
-        exchange = self._exchange = Exchange(self._context, self, head, self._context.now())
-        exchange.start()
-        return True
 
     def _refuse(self, error: RequestError) -> None:
         """Answer bytes that are no request; nothing after them can be trusted (RFC 9112 §11.2)."""

@@ -54,6 +54,8 @@ _REFUSALS: Final = frozenset({_UNAUTHORIZED, _FORBIDDEN})
 _NO_RESPONSE: Final = 0
 
 
+_NO_ROUTE_YET: Final = cast("Route", None)
+
 _PREPARING: Final = Phase.PREPARING
 _AWAITING: Final = Phase.AWAITING
 _RESPONDING: Final = Phase.RESPONDING
@@ -104,7 +106,7 @@ class Exchange:
         self._started_at = self._sent_at = self._moved_at = now
         self._phase = _PREPARING
         self._identity = context.identity
-        self._route: Route = cast("Route", None)
+        self._route = _NO_ROUTE_YET
         self._task: asyncio.Task[None] | None = None
         self._upstream: UpstreamConnection | None = None
 
@@ -147,16 +149,17 @@ class Exchange:
         self._identity = route.identity
         now = self._moved_at
         codec = self._client.codec
-        if self._body is None and not codec.is_request_complete:
-            self._body = RequestBody(limit=route.replay_buffer)
         decision = route.admission.decide(head, now)
         if not isinstance(decision, Forward):
             self._conclude(decision)
             return
         self._target = decision
-        if self._body is not None and not codec.is_request_complete:
+        if not codec.is_request_complete:
+            body = self._body
+            if body is None:
+                body = self._body = RequestBody(limit=route.replay_buffer)
             try:
-                self._body.take(codec.read_body())
+                body.take(codec.read_body())
             except RequestError as error:
                 self.refuse(error)
                 return
@@ -175,6 +178,8 @@ class Exchange:
         """Do with a request what is not to forward it."""
         if isinstance(decision, Wait):
             if not self._client.codec.is_request_complete:
+                # Some bytes may be under way, and come in spite of the pause.
+                self._body = self._body or RequestBody(limit=self._route.replay_buffer)
                 self._client.pause_reading()
             self._start_task(self._wait(decision.until))
         elif isinstance(decision, Respond):
@@ -318,17 +323,11 @@ class Exchange:
             if not upstream.is_write_paused:
                 self._client.resume_reading()
 
-    @property
-    def _body_size(self) -> int:
-        return 0 if self._body is None else self._body.size
-
-    @property
     def _is_request_sent(self) -> bool:
         """Say whether all of the request has gone to the upstream."""
-        is_delayed = self._body is not None and self._body.is_delayed
-        return self._client.codec.is_request_complete and not is_delayed
+        body = self._body
+        return body is None or (self._client.codec.is_request_complete and not body.is_delayed)
 
-    @property
     def _is_body_at_hand(self) -> bool:
         """Say whether the request has come in full and can be sent again."""
         is_kept = self._body is None or self._body.kept is not None
@@ -488,12 +487,15 @@ class Exchange:
         """End well: the response is whole. The upstream connection is kept if both sides have left it clean."""
         self._upstream = None
         route = self._route
-        if upstream.codec.is_reusable and (self._body is None or self._is_request_sent):
+        if upstream.codec.is_reusable and (self._body is None or self._is_request_sent()):
             if upstream.request_count == 1:
                 route.connector.remember_session(upstream)
             if self._client.is_write_paused:
                 upstream.transport.resume_reading()
-            route.pool.release(upstream, self._moved_at, upstream.codec.idle_timeout)
+            head = upstream.codec.head
+            timeout = None if head is None else head.meaning.keep_alive_timeout
+            # A second less than the upstream keeps it, so as to be the first to leave.
+            route.pool.release(upstream, self._moved_at, None if timeout is None else timeout - 1.0)
         else:
             upstream.close()
         if self._phase is _HOLDING:
@@ -515,7 +517,7 @@ class Exchange:
             return
         route.token_refusals += 1
         route.tokens.reject(self._generation)
-        if may_use_newer_token(body_is_whole=self._is_body_at_hand, is_body_sent=self._is_request_sent):
+        if may_use_newer_token(body_is_whole=self._is_body_at_hand(), is_body_sent=self._is_request_sent()):
             self._phase = _HOLDING
             self._held = ResponseBuffer()
 
@@ -583,7 +585,7 @@ class Exchange:
         codec = upstream.codec
         if may_use_new_connection(
             method=self._head.method,
-            body_is_whole=self._is_body_at_hand,
+            body_is_whole=self._is_body_at_hand(),
             was_used_before=upstream.request_count > 1,
             has_received=codec.has_received,
             has_done_so=self._has_new_connection,
@@ -626,7 +628,9 @@ class Exchange:
                 now - self._moved_at,
                 limits=limits,
                 waits_for_response=client.codec.is_request_complete
-                or (self._head.meaning.expects_continue and not self._continued and not self._body_size),
+                or (
+                    self._head.meaning.expects_continue and not self._continued and not (self._body and self._body.size)
+                ),
                 upstream_is_full=upstream.is_write_paused,
             )
             if overdue is not None:
@@ -712,7 +716,7 @@ class Exchange:
                 self._head.target,
                 self._request_id,
                 self._status,
-                self._body_size,
+                0 if self._body is None else self._body.size,
                 self._response_bytes,
                 self._context.now() - self._started_at,
                 self._upstream_duration,

@@ -147,17 +147,16 @@ class Pool:
         settings = self._settings
         if connection.is_closed:
             return
-        if connection.created_at + settings.lifetime <= now:
+        keep = settings.idle_timeout
+        if idle_timeout is not None and idle_timeout < keep:
+            keep = idle_timeout
+        idle_until = now + keep
+        end_of_life = connection.created_at + settings.lifetime
+        idle_until = min(idle_until, end_of_life)
+        if idle_until <= now or connection.created_at <= self._retired_at:
             connection.close()
             return
-        if connection.created_at <= self._retired_at:
-            connection.close()
-            return
-        keep = settings.idle_timeout if idle_timeout is None else min(settings.idle_timeout, idle_timeout)
-        if keep <= 0:
-            connection.close()
-            return
-        connection.idle_until = min(now + keep, connection.created_at + settings.lifetime)
+        connection.idle_until = idle_until
         if self._waiters and self._hand_over(connection):
             return
         self._idle.append(connection)

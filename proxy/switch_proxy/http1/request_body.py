@@ -34,7 +34,7 @@ class RequestBody:
         for piece in pieces:
             self.size += len(piece)
         if self.kept is not None:
-            self.kept = b"".join((self.kept, *pieces)) if self.size <= self._limit else None
+            self.kept = self.kept + b"".join(pieces) if self.size <= self._limit else None
 
     def take_waiting(self) -> list[bytes]:
         """Return what waits to be sent; nothing waits any more."""

@@ -7,7 +7,7 @@ and `read_body` take them from there, in order.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 from switch_proxy.core.errors import ResponseError
 from switch_proxy.core.http.chunked import ChunkedDecoder, ChunkSyntaxError, encode_chunk, last_chunk
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from switch_proxy.core.http.response import ResponseHead, ResponseParser
 
 _FINAL: Final = 200
+_NO_REQUEST_YET: Final = cast("RequestHead", None)
 
 
 class UpstreamCodec:
@@ -28,13 +29,12 @@ class UpstreamCodec:
 
     __slots__ = (
         "_decoder",
-        "_is_for_head",
-        "_is_request_chunked",
+        "_had_interim",
         "_max_head",
         "_parser",
+        "_request",
         "_seen",
         "body_left",
-        "has_received",
         "head",
         "is_complete",
         "is_reusable",
@@ -45,21 +45,19 @@ class UpstreamCodec:
     def __init__(self, *, parser: ResponseParser, max_head: int) -> None:
         self._parser = parser
         self._max_head = max_head
-        self._is_for_head = False
-        self._is_request_chunked = False
+        self._request = _NO_REQUEST_YET
         self.unread = b""
         """Bytes that have arrived and have not been read."""
         self._seen = 0
         """Bytes of the buffer in which no end of a head has been found."""
+        self._had_interim = False
+        self.head: ResponseHead | None = None
+        """The final response's head, once it is there. What follows here is of use only then."""
         self._decoder: ChunkedDecoder | None = None
         self.body_left = 0
         """Bytes of body still to come; -1 if it ends by its last chunk, or with the connection."""
-        self.has_received = False
-        """Whether a head has come back since the request was sent, or part of one."""
-        self.head: ResponseHead | None = None
-        """The final response's head, once it is there."""
         self.is_complete = False
-        """Whether the final response has been read to its end."""
+        """Whether `read_body` has read the response to its end."""
         self.is_reusable = False
         """
         Whether the connection is good for another request once this response is complete (RFC 9112 §9.3): the upstream keeps
@@ -78,27 +76,26 @@ class UpstreamCodec:
 
         `lines`: the field lines, each with its CRLF. `trailers`: trailer lines if the request ends here, else None.
         """
-        method = head.method
-        self._is_for_head = method == b"HEAD"
-        # What is not reset here is set by `read_head`, or is as the response before left it: read to its end.
+        # The rest of the state is set when the response's head is read.
+        self._request = head
         self.head = None
-        self.has_received = self.is_complete = False
-        pieces = [method, b" ", target, b" HTTP/1.1\r\n", *lines, b"\r\n"]
-        self._is_request_chunked = head.meaning.is_chunked
-        if self._is_request_chunked:
-            pieces.append(self.encode_body(body, trailers=trailers))
-        elif body:
-            pieces += body
-        return b"".join(pieces)
+        if head.meaning.is_chunked:
+            body = (self.encode_body(body, trailers=trailers),)
+        return b"".join((head.method, b" ", target, b" HTTP/1.1\r\n", *lines, b"\r\n", *body))
 
     def encode_body(self, pieces: Sequence[bytes], *, trailers: bytes | None) -> bytes:
         """Return more of the request's body, framed; `trailers` as for `encode_request`."""
-        if not self._is_request_chunked:
+        if not self._request.meaning.is_chunked:
             return b"".join(pieces)
         chunk = encode_chunk(pieces) if pieces else b""
         return chunk if trailers is None else chunk + last_chunk(trailers)
 
     # The upstream's bytes.
+
+    @property
+    def has_received(self) -> bool:
+        """Say whether a head has come back since the request was sent, or part of one."""
+        return self.head is not None or self._had_interim or bool(self.unread)
 
     @property
     def has_partial_head(self) -> bool:
@@ -113,9 +110,6 @@ class UpstreamCodec:
     def read_head(self) -> ResponseHead | None:
         """Return the next head, interim ones included; None while it has not arrived in full. Raises ResponseError."""
         buffer = self.unread
-        if not buffer:
-            return None
-        self.has_received = True
         seen = self._seen
         head_end = buffer.find(b"\r\n\r\n", seen - END_BYTES if seen > END_BYTES else 0)
         if head_end < 0 or head_end > self._max_head:
@@ -126,30 +120,37 @@ class UpstreamCodec:
             return None
         head = self._parser.parse(buffer[:head_end])
         self.unread = buffer[head_end + 4 :]
-        self._seen = 0
-        if head.status >= _FINAL:
-            self.head = head
-            framing = NO_BODY if self._is_for_head else head.framing
-            self.body_left = framing.length
-            self._decoder = ChunkedDecoder(dropped=head.meaning.dropped) if framing.is_chunked else None
+        if seen:
+            self._seen = 0
+        if head.status < _FINAL:
+            self._had_interim = True
+            return head
+        self.head = head
+        self._had_interim = False
+        self.is_reusable = head.is_persistent
+        framing = head.framing
+        if self._request.method == b"HEAD":
+            framing = NO_BODY
+        self.body_left = framing.length
+        self.is_complete = False
+        self._decoder = None
+        if framing.length < 0:
             self.trailers = b""
-            self.is_reusable = head.is_persistent
+            if framing.is_chunked:
+                self._decoder = ChunkedDecoder(dropped=head.meaning.dropped)
         return head
 
     def read_body(self) -> list[bytes]:
         """Return what has arrived of the response's body, in order, without its framing. Raises ResponseError."""
         data, self.unread = self.unread, b""
-        decoder = self._decoder
-        if decoder is not None:
-            return self._read_chunks(decoder, data)
         left = self.body_left
         if left < 0:
-            return [data] if data else []
+            return self._read_chunks(self._decoder, data) if self._decoder is not None else [data] if data else []
         if len(data) > left:
             self.is_reusable = False
             data = data[:left]
-        self.body_left = left - len(data)
-        self.is_complete = self.body_left == 0
+        self.body_left = left = left - len(data)
+        self.is_complete = not left
         return [data] if data else []
 
     def _read_chunks(self, decoder: ChunkedDecoder, data: bytes) -> list[bytes]:
@@ -163,12 +164,6 @@ class UpstreamCodec:
             if decoder.rest:
                 self.is_reusable = False
         return pieces
-
-    @property
-    def idle_timeout(self) -> float | None:
-        """Return how long the upstream says it keeps the connection, in seconds, less one so as to leave before it does."""
-        timeout = None if self.head is None else self.head.meaning.keep_alive_timeout
-        return None if timeout is None else timeout - 1.0
 
     def receive_end(self) -> bool:
         """Learn that the upstream has ended its side; say whether that completes the response (RFC 9112 §6.3)."""

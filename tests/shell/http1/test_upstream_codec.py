@@ -138,7 +138,7 @@ def test_a_codec_reads_the_response_of_each_of_its_requests() -> None:
     codec = begun()
     assert read(codec, [CHUNKED]) == ([200], b"abcde")
     codec.encode_request(request(), target=b"/b", lines=[], body=[], trailers=b"")
-    assert (codec.head, codec.is_complete, codec.has_received) == (None, False, False)
+    assert (codec.head, codec.has_received) == (None, False)
     assert read(codec, [KNOWN[:50], KNOWN[50:]]) == ([200], b"hello")
     assert (codec.is_complete, codec.trailers) == (True, b"")
 
@@ -164,10 +164,3 @@ def test_a_head_that_nothing_can_mend_is_refused(data: bytes) -> None:
 def test_a_chunked_body_that_breaks_the_rules_is_refused() -> None:
     with pytest.raises(ResponseError, match="chunked body"):
         read(begun(), [CHUNKED.replace(b"3\r\n", b"x\r\n", 1)])
-
-
-@pytest.mark.parametrize(("line", "seconds"), [(b"timeout=5", 4.0), (b"max=5", None)])
-def test_the_upstreams_idle_timeout_is_kept_with_a_second_to_spare(line: bytes, seconds: float | None) -> None:
-    codec = begun()
-    read(codec, [KNOWN.replace(b"\r\n\r\n", b"\r\nKeep-Alive: " + line + b"\r\n\r\n", 1)])
-    assert codec.idle_timeout == seconds

@@ -59,12 +59,15 @@ class SkippingClock:
 
     async def sleep_until(self, at: float) -> None:
         """Return once a test has skipped to `at`."""
-        self.sleepers += 1
-        try:
-            while self.now() < at:
-                await self._has_skipped.wait()
-        finally:
-            self.sleepers -= 1
+        while self.now() < at:
+            skipped = self._has_skipped
+            self.sleepers += 1
+            try:
+                await skipped.wait()
+            finally:
+                if skipped is self._has_skipped:
+                    # Cancelled; a skip counts anew.
+                    self.sleepers -= 1
 
 
 class StaticTokens:

@@ -68,8 +68,9 @@ class RequestFields:
     """A field section: what it means, and the lines to send on. Never changed once made."""
 
     meaning: RequestMeaning
+    is_persistent: bool
     request_id: bytes | None
-    """The client's X-Request-Id, where it has one that is not empty and passes."""
+    """The client's X-Request-Id, if it has one that is not empty and passes."""
     forwarded: bytes
     """The lines to send on, in the order and spelling received, each with its CRLF; framing included."""
 
@@ -84,15 +85,8 @@ class RequestHead:
     meaning: RequestMeaning
     request_id: bytes | None
     forwarded: bytes
-    raw: bytes
-    """The head as received, without the empty line."""
-
-    @property
-    def is_persistent(self) -> bool:
-        """Say whether the client lets the connection stay open after this exchange (RFC 9112 §9.3)."""
-        if self.meaning.wants_close:
-            return False
-        return self.minor == 1 or self.meaning.wants_keep_alive
+    is_persistent: bool
+    """Whether the client lets the connection stay open after this exchange (RFC 9112 §9.3)."""
 
 
 class RequestParser:
@@ -123,13 +117,13 @@ class RequestParser:
         fields = self._sections[minor].get(section)
         if fields is None:
             fields = self._judge(section, minor)
-        if method not in _COMMON_METHODS and TOKEN.fullmatch(method) is None:
-            raise RequestError(400, "the method has a character that methods cannot have (RFC 9110 §9.1)")
-        if method not in _COMMON_METHODS and method.upper() != method:
-            raise RequestError(400, "the method is not in upper case, and methods are case-sensitive (RFC 9110 §9.1)")
+        if method not in _COMMON_METHODS:
+            _check_method(method)
         if REQUEST_TARGET.fullmatch(target) is None:
             raise RequestError(400, "the request target has a character that targets cannot have (RFC 9112 §3.2)")
-        return RequestHead(method, target, minor, fields.meaning, fields.request_id, fields.forwarded, head)
+        return RequestHead(
+            method, target, minor, fields.meaning, fields.request_id, fields.forwarded, fields.is_persistent
+        )
 
     def _judge(self, section: bytes, minor: int) -> RequestFields:
         try:
@@ -153,7 +147,8 @@ class RequestParser:
         forwarded = self._lines.without(
             split, meaning.dropped if request_id or split.noted is None else meaning.dropped | {REQUEST_ID}
         )
-        fields = RequestFields(meaning, request_id, forwarded + meaning.added)
+        is_persistent = not meaning.wants_close and (minor == 1 or meaning.wants_keep_alive)
+        fields = RequestFields(meaning, is_persistent, request_id, forwarded + meaning.added)
         if len(section) <= _LONGEST_REMEMBERED:
             sections = self._sections[minor]
             if len(sections) >= _REMEMBERED:
@@ -163,6 +158,13 @@ class RequestParser:
 
 
 _COMMON_METHODS: Final = frozenset({b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS"})
+
+
+def _check_method(method: bytes) -> None:
+    if TOKEN.fullmatch(method) is None:
+        raise RequestError(400, "the method has a character that methods cannot have (RFC 9110 §9.1)")
+    if method.upper() != method:
+        raise RequestError(400, "the method is not in upper case, and methods are case-sensitive (RFC 9110 §9.1)")
 
 
 def _minor_version(version: bytes) -> int:

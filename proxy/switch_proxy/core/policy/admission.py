@@ -91,10 +91,11 @@ class Admission:
             return decision
         if self._stripped_segments and target.startswith(b"/"):
             target = without_segments(target, self._stripped_segments)
-        try:
-            target = upstream_target(target, method=method, base_path=self._base_path)
-        except RequestError as error:
-            return reject_malformed(error)
+        if self._base_path or not target.startswith(b"/"):
+            try:
+                target = upstream_target(target, method=method, base_path=self._base_path)
+            except RequestError as error:
+                return reject_malformed(error)
         if self._policy is not None and (refusal := self._policy(head, now)) is not None:
             return refusal
         return target
