@@ -210,10 +210,8 @@ async def test_each_assertion_is_new_and_short_lived(
 class _ClockThatIsOff(SystemClock):
     def __init__(self, seconds: float) -> None:
         super().__init__()
-        self._seconds = seconds
-
-    def wall(self) -> float:
-        return super().wall() + self._seconds
+        wall = self.wall
+        self.wall = lambda: wall() + seconds
 
 
 @pytest.mark.parametrize(

@@ -134,10 +134,9 @@ class UpstreamCodec:
         self.body_left = framing.length
         self.is_complete = False
         self._decoder = None
-        if framing.length < 0:
-            self.trailers = b""
-            if framing.is_chunked:
-                self._decoder = ChunkedDecoder(dropped=head.meaning.dropped)
+        self.trailers = b""
+        if framing.is_chunked:
+            self._decoder = ChunkedDecoder(dropped=head.meaning.dropped)
         return head
 
     def read_body(self) -> list[bytes]:
