@@ -55,7 +55,7 @@ fmt: $(VENV)/dev.stamp ## Format the code, and mend what the linter can mend
 fuzz: $(VENV)/dev.stamp ## Fuzz both parsers and whole exchanges (SECONDS=60; SEED=1 repeats a run)
 	@$(BIN)/python -m fuzz --seconds $(SECONDS) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
-soak: $(VENV)/dev.stamp ## Load the proxy while its tokens get into every trouble; nothing may fail (SECONDS=300 for five minutes)
+soak: $(VENV)/dev.stamp ## Load the proxy while its token requests fail in every way; no request may fail (SECONDS=300 for five minutes)
 	@$(BIN)/python -m soak --seconds $(SECONDS) $(ARGS)
 
 bench: $(BENCH)/stamp ## Measure beside Envoy, nginx and a tutorial's proxy, into benchmarks/RESULTS.md
@@ -67,7 +67,7 @@ bench-quick: $(BENCH)/stamp ## The same in a few minutes, to the terminal only
 # Of the three, docker alone has no other format; in OCI's there is no health check.
 BUILDER = $(or $(shell command -v docker || command -v podman || command -v buildah),\
   $(error make image needs docker, podman or buildah))
-VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' proxy/switch_proxy/switch_proxy/__init__.py)
+VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' proxy/switch_proxy/__init__.py)
 
 image: ## Build the container image (TAG=switch-proxy, BASE=python:3.13-slim) with docker, podman or buildah
 	$(BUILDER) build $(if $(findstring docker,$(BUILDER)),,--format docker) --tag '$(or $(TAG),switch-proxy:$(VERSION))' \
