@@ -1,13 +1,13 @@
 # The proxy's image: docker build --tag switch-proxy .   (or `make image`)
-# BASE is any image of Debian's kind with Python 3.11 or later as `python3`, and its `venv`. What the proxy needs of it is
-# collected into an image of its own: no shell, no package manager, no pip, no compiler.
+# BASE is any Debian-based image with Python 3.11 or later as `python3`, and its `venv`. The files that the proxy needs are
+# collected from it into a new image: no shell, no package manager, no pip, no compiler.
 ARG BASE=python:3.13-slim
 
 FROM ${BASE} AS build
 WORKDIR /src
-# What changes seldom comes first, so that a change of the code rebuilds little.
+# Layers that seldom change come first, so that a change of the code rebuilds little.
 COPY requirements.lock requirements-build.lock ./
-# Wheels alone, each with the hash that the lock file knows: no code of a package runs here.
+# Only wheels, with the hashes of the lock file: no code of a package runs here.
 RUN python3 -m venv /build \
  && /build/bin/pip install --no-cache-dir --disable-pip-version-check --require-hashes --only-binary :all: \
       -r requirements-build.lock \
@@ -19,7 +19,7 @@ COPY proxy proxy
 RUN /build/bin/pip wheel --no-cache-dir --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir /wheels . \
  && /build/bin/pip --python /opt/switch-proxy/bin/python install --no-cache-dir --disable-pip-version-check --no-compile \
       --no-deps --no-index /wheels/*.whl
-# Byte-compiled once, here: the root file system may be read-only when it runs.
+# Byte-compiled here, because the root file system may be read-only when it runs.
 COPY docker/collect.py ./
 RUN python3 collect.py /image /opt/switch-proxy 65532:65532
 COPY docker/config.yaml /image/etc/switch-proxy/config.yaml
@@ -39,7 +39,7 @@ COPY --from=build /image /
 ENV PATH=/opt/switch-proxy/bin \
     PYTHONDONTWRITEBYTECODE=1 \
     SWITCH_PROXY_CONFIG=/etc/switch-proxy/config.yaml
-# A number, so that Kubernetes can see that it is not root; nobody of that number owns a file of the image.
+# A number, so that Kubernetes can see that it is not root. This user owns no file of the image.
 USER 65532:65532
 EXPOSE 8080 9901
 STOPSIGNAL SIGTERM

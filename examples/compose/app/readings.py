@@ -1,4 +1,4 @@
-"""An app: sends readings to the Switch API, and knows nothing of tokens."""
+"""An app that sends readings to the Switch API, without any token."""
 
 import json
 import time
@@ -7,7 +7,7 @@ from urllib.request import Request, urlopen
 
 
 def send_reading(base_url: str, *, register: str, at: str, until: str, value: float) -> None:
-    """Send a reading, and again where the API or the proxy says when to come back. Raises HTTPError, RuntimeError."""
+    """Send a reading; retry if the API or the proxy says when. Raises HTTPError, RuntimeError."""
     reading = {"timestamp": at, "periodTo": until, "value": value}
     body = {"meters": [{"id": "1", "registers": [{"id": register, "values": [reading]}]}]}
     request = Request(
@@ -22,7 +22,7 @@ def send_reading(base_url: str, *, register: str, at: str, until: str, value: fl
                 if error.code not in {429, 503}:
                     raise
                 time.sleep(float(error.headers.get("Retry-After", "1")))
-    raise RuntimeError("the API did not take the reading")
+    raise RuntimeError("the API did not accept the reading")
 
 
 def read_values(base_url: str, *, register: str, start: str, end: str) -> list[float]:

@@ -9,10 +9,10 @@ BASE_URL = os.environ["SWITCH_API_URL"]
 
 
 class Readings(unittest.TestCase):
-    """What the app does with readings."""
+    """The app's readings."""
 
     def test_what_is_sent_is_read_again(self) -> None:
-        """The API keeps it."""
+        """The API stores it."""
         send_reading(BASE_URL, register="7", at="2025-11-03T16:00:00Z", until="2025-11-03T17:00:00Z", value=42.5)
 
         values = read_values(BASE_URL, register="7", start="2025-11-03T16:00:00Z", end="2025-11-03T17:00:00Z")
@@ -20,7 +20,7 @@ class Readings(unittest.TestCase):
         self.assertEqual(values, [42.5])
 
     def test_more_than_the_api_takes_at_once_arrives_all_the_same(self) -> None:
-        """Five posts a second are taken; the app waits as it is told."""
+        """The API accepts five posts a second; the app waits for Retry-After."""
         for hour in range(8):
             at, until = f"2025-11-04T{hour:02}:00:00Z", f"2025-11-04T{hour + 1:02}:00:00Z"
             send_reading(BASE_URL, register="8", at=at, until=until, value=float(hour))
