@@ -2,9 +2,9 @@
 
 Run as a program; prints one JSON line.
 
-wrk reads 8 KiB at a time, which makes the reader the slow side of a 100 MiB download and the proxy's writes small;
-this one reads and writes as much as the kernel has. A transfer that was begun is always finished, so every byte that
-the proxy moved is counted.
+wrk reads 8 KiB at a time, so that the reader is the slow side of a 100 MiB download and the proxy's writes are small. This
+client reads and writes as much as the kernel allows. A transfer that has begun is always finished, so every byte that the
+proxy moved is counted.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _TIMEOUT = 60.0
 
 
 def read_head(connection: socket.socket) -> tuple[int, int]:
-    """Return the body's length and how many of its bytes came with the head; raise RuntimeError unless it is a 200."""
+    """Return the body's length and the number of its bytes that came with the head. Raises RuntimeError unless it is a 200."""
     head = b""
     while b"\r\n\r\n" not in head:
         data = connection.recv(65536)
@@ -37,7 +37,7 @@ def read_head(connection: socket.socket) -> tuple[int, int]:
 
 
 def transfer(connection: socket.socket, head: bytes, body: memoryview, buffer: memoryview) -> int:
-    """Send one request with `body`, read its whole response, and return the bytes of both bodies."""
+    """Send one request with `body`, read the whole response, and return the size of both bodies."""
     connection.sendall(head)
     if body:
         connection.sendall(body)
@@ -48,7 +48,7 @@ def transfer(connection: socket.socket, head: bytes, body: memoryview, buffer: m
             raise RuntimeError(f"closed after {got} of {length} bytes")
         got += read
     if got != length:
-        raise RuntimeError(f"{got} bytes where {length} were announced")
+        raise RuntimeError(f"{got} bytes, but {length} were announced")
     return length if not body else len(body)
 
 

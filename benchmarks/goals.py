@@ -1,4 +1,4 @@
-"""The goals the proxy is held to, each decided from the samples of one run."""
+"""The proxy's goals, each judged by the samples of one run."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 SUBJECT = "switch-proxy"
 REFERENCE = "envoy"
-# The same two without an access log carry this after their names.
+# The suffix of the same two systems without an access log.
 WITHOUT_LOG = "-no-log"
 _BULK = tuple(
     f"{direction}-{size}-{upstream}"
@@ -24,7 +24,7 @@ _BULK = tuple(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Goal:
-    """A bound on one figure: on its ratio to the reference, or on the figure itself where `is_absolute`."""
+    """A bound on one figure: on its ratio to the reference, or on the figure itself if `is_absolute`."""
 
     work: str
     workload: str
@@ -41,7 +41,7 @@ class Goal:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """A goal with what was measured; nothing measured leaves both None."""
+    """A goal and its measured figure; if nothing was measured, both are None."""
 
     goal: Goal
     measured: Spread | None
@@ -88,7 +88,7 @@ GOALS = (
 
 
 def judge(goal: Goal, samples: Sequence[Sample], *, subject: str = SUBJECT, reference: str = REFERENCE) -> Verdict:
-    """Decide a goal by the median over the rounds."""
+    """Judge a goal by the median over the rounds."""
     if goal.is_absolute:
         measured = spread_of(samples, workload=goal.workload, system=subject, metric=goal.metric)
     else:

@@ -38,12 +38,12 @@ HEADER_LINES = (
 
 
 class BenchError(Exception):
-    """A measurement that cannot be trusted or made; the message says which and why."""
+    """A measurement cannot be made or trusted; the message says which and why."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Window:
-    """What the proxy's core did between two moments."""
+    """The use of the proxy's core between two moments."""
 
     wall_seconds: float
     cpu_seconds: float
@@ -51,11 +51,11 @@ class Window:
 
     @property
     def disturbed(self) -> float:
-        """The share of the window that the core worked for others: processes, or the hypervisor."""
+        """The share of the window in which other processes or the hypervisor used the core."""
         return max(0.0, (self.core_busy_seconds - self.cpu_seconds) / self.wall_seconds)
 
     def shares(self, loaded_seconds: float) -> dict[str, float]:
-        """Return as metrics how much of its core the system had under load, how much others had, and how much none."""
+        """Return the shares of the core used under load by the system, by others, and by none."""
         return {
             "busy": min(1.0, self.cpu_seconds / loaded_seconds),
             "disturbed": self.disturbed,
@@ -65,7 +65,7 @@ class Window:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunningSystem:
-    """A system that forwards requests; its first right answer came `first_answer_in` seconds after its start."""
+    """A system that forwards requests. Its first correct response came `first_answer_in` seconds after its start."""
 
     system: System
     child: ChildProcess
@@ -80,7 +80,7 @@ class RunningSystem:
 
     @contextmanager
     def window(self) -> Iterator[list[Window]]:
-        """Account the system's CPU time while the block runs; the list holds the window afterwards."""
+        """Measure the system's CPU time during the block; afterwards the list holds the window."""
         result: list[Window] = []
         busy, cpu, began = core_busy_seconds(self.cores.proxy), self.child.cpu_seconds(), time.monotonic()
         yield result
@@ -94,7 +94,7 @@ class RunningSystem:
         )
 
     def request(self, method: str, path: str, body: bytes | None = None, *, timeout: float = 10.0) -> tuple[int, bytes]:
-        """Send one request on a connection of its own and return status and body."""
+        """Send one request on its own connection and return status and body."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
         try:
             connection.request(method, path, body=body)
@@ -104,7 +104,7 @@ class RunningSystem:
             connection.close()
 
     def check(self, method: str, path: str, expected_size: int, body: bytes | None = None) -> None:
-        """Raise BenchError unless the answer is 200 with a body of that size: nothing wrong is worth measuring."""
+        """Raise BenchError unless the response is 200 with a body of that size: a wrong response must not be measured."""
         status, got = self.request(method, path, body, timeout=30.0)
         if status != 200 or len(got) != expected_size:
             raise BenchError(
@@ -115,7 +115,7 @@ class RunningSystem:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Harness:
-    """What all measurements of a run share."""
+    """The data that all measurements of a run share."""
 
     cores: Cores
     folder: Path
@@ -128,7 +128,7 @@ class Harness:
 
     @contextmanager
     def running(self, system: System, kind: Kind, scheme: Scheme) -> Iterator[RunningSystem]:
-        """Start a system in front of that upstream, wait for its first right answer, end it afterwards."""
+        """Start a system in front of that upstream, wait for its first correct response, and end it afterwards."""
         folder = Path(tempfile.mkdtemp(prefix=f"{system.name}-", dir=self.folder))
         upstream = self.upstreams.get(kind, scheme)
         port = free_port()
@@ -159,7 +159,7 @@ class Harness:
         return [self.python, str(Path(__file__).with_name(name)), *(str(option) for option in options)]
 
     def generate(self, command: Sequence[str], *, timeout: float) -> str:
-        """Run a load generator on the load core and return what it printed; raise BenchError when it fails."""
+        """Run a load generator on the load core and return its output. Raises BenchError if it fails."""
         pinned = self._pinned(command)
         try:
             done = subprocess.run(pinned, capture_output=True, text=True, timeout=timeout, check=False)
@@ -185,7 +185,7 @@ class Harness:
                     said, complaint = process.communicate()
             finally:
                 killer.cancel()
-                process.kill()  # It has ended, unless this run is being ended.
+                process.kill()  # It has ended, unless this run is being stopped.
         if ready != "ready\n" or process.returncode:
             raise BenchError(_failure(command, process.returncode, complaint))
         return windows[0], said
@@ -195,13 +195,13 @@ class Harness:
 
 
 def _failure(command: Sequence[str], status: int, errors: str) -> str:
-    """Return what a load generator failed with: the last line, where a traceback says what it was."""
+    """Return the error of a load generator: the last line, which names it in a traceback."""
     program = next((Path(word).name for word in command if word.endswith(".py")), Path(command[0]).name)
     return f"{program} failed ({status}): {(errors.strip().splitlines() or ['it said nothing'])[-1]}"
 
 
 def _wait_for_answer(system: System, child: ChildProcess, port: int, kind: Kind, *, timeout: float = 30.0) -> float:
-    """Ask until the upstream's own answer comes through; return the seconds since the program was started."""
+    """Send requests until the upstream's response arrives; return the seconds since the program's start."""
     method, path, expected = ("GET", READINGS_PATH, SMALL_JSON.encode())
     if kind == "side":
         method, path, expected = ("POST", "/upload", b"stored 0")

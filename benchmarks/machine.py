@@ -1,4 +1,4 @@
-"""The machine a run is made on: which cores it may use, and a description of it for the report."""
+"""The machine of a run: the cores that it may use, and a description for the report."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Cores:
 
 
 def choose_cores() -> Cores:
-    """Return the first and the last core this process may run on; raise MachineError when there is one only."""
+    """Return the first and the last core of this process. Raises MachineError if there is only one."""
     allowed = sorted(os.sched_getaffinity(0))
     if len(allowed) < 2:
         raise MachineError("two cores are needed (one for load and upstream, one for the proxy), this process has one")
@@ -33,7 +33,7 @@ def choose_cores() -> Cores:
 
 
 def raise_file_limit() -> int:
-    """Lift the soft limit on open files to the hard one, which child processes inherit, and return it."""
+    """Raise the soft limit of open files to the hard one, which child processes inherit, and return it."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     return hard
@@ -51,7 +51,7 @@ def core_busy_seconds(core: int) -> float:
 
 
 def busy_share(cores: Cores, *, seconds: float) -> float:
-    """Watch both cores for `seconds` and return the larger share of them that was taken."""
+    """Observe both cores for `seconds` and return the larger used share."""
     before = [core_busy_seconds(core) for core in (cores.load, cores.proxy)]
     time.sleep(seconds)
     after = [core_busy_seconds(core) for core in (cores.load, cores.proxy)]
@@ -59,7 +59,7 @@ def busy_share(cores: Cores, *, seconds: float) -> float:
 
 
 def describe_machine() -> dict[str, str]:
-    """Return what a reader needs to place the numbers, as label and value, in the order to show."""
+    """Return the facts about the machine that readers need, as label and value, in order."""
     return {
         "Processor": f"{_processor()}, {os.cpu_count()} cores visible, {len(os.sched_getaffinity(0))} usable",
         "Memory": f"{os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') / 2**30:.0f} GiB",
@@ -80,7 +80,7 @@ def _processor() -> str:
 
 
 def first_line_of(command: list[str]) -> str:
-    """Return the first line a program prints when asked for its version, on either stream."""
+    """Return the first line of a program's version output, on either stream."""
     done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
     lines = (done.stdout + done.stderr).strip().splitlines()
     return lines[0].strip() if lines else "unknown"

@@ -1,11 +1,11 @@
 """An open-loop load generator: requests are due at moments fixed beforehand, and latency counts from those moments.
 
-wrk is closed-loop: a connection sends its next request when the last was answered, so a proxy that stalls is sent
-less, and the stall is counted once instead of for every request that would have come ("coordinated omission"). Here
-arrivals are a Poisson process of a fixed seed: the same moments for every system, at the same offered rate, whatever
-the proxy does. A request that finds no idle connection waits, and the wait counts.
+wrk is closed-loop: a connection sends its next request after the last response, so a proxy that stalls gets fewer
+requests, and the stall counts once instead of for every request that would have come ("coordinated omission"). Here
+arrivals are a Poisson process with a fixed seed: the same moments and the same offered rate for every system, whatever
+the proxy does. A request without an idle connection waits, and the wait counts.
 
-Run as a program; prints one JSON line. The timer is a timerfd, because epoll's own timeout is whole milliseconds.
+Run as a program; prints one JSON line. The timer is a timerfd, because epoll's timeout has whole milliseconds.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ _CLOCK_MONOTONIC = 1
 _TFD_TIMER_ABSTIME = 1
 _TFD_FLAGS = os.O_NONBLOCK | os.O_CLOEXEC
 _CONTENT_LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
-# After the last arrival, what is still unanswered gets this long; then its age is its latency.
+# After the last arrival, requests in flight get this long; then a request's age is its latency.
 _GRACE_NS = 2_000_000_000
 
 
 class Timer:
-    """A timerfd: readable from the set moment of the monotonic clock on."""
+    """A timerfd: readable from a set moment of the monotonic clock on."""
 
     def __init__(self) -> None:
         self._libc = ctypes.CDLL(None, use_errno=True)
@@ -47,13 +47,13 @@ class Timer:
             raise OSError(ctypes.get_errno(), "timerfd_create")
 
     def set(self, at_ns: int) -> None:
-        """Make the timer fire at `at_ns`, at once where that has passed."""
+        """Make the timer fire at `at_ns`, or immediately if that has passed."""
         setting = (ctypes.c_long * 4)(0, 0, at_ns // 1_000_000_000, at_ns % 1_000_000_000)
         if self._libc.timerfd_settime(self.fd, _TFD_TIMER_ABSTIME, ctypes.byref(setting), None):
             raise OSError(ctypes.get_errno(), "timerfd_settime")
 
     def clear(self) -> None:
-        """Take note of its firing."""
+        """Acknowledge that it fired."""
         try:
             os.read(self.fd, 8)
         except BlockingIOError:
@@ -61,7 +61,7 @@ class Timer:
 
 
 class ResponseReader:
-    """Reads the responses of one connection just enough to know where each ends."""
+    """Reads the responses of one connection only to find the end of each."""
 
     __slots__ = ("_head", "_left")
 
@@ -70,7 +70,7 @@ class ResponseReader:
         self._head = b""  # The head, while it is not complete.
 
     def is_complete_with(self, data: bytes) -> bool:
-        """Take what arrived and tell whether a response ends with it; raise RuntimeError unless it is a 200."""
+        """Take bytes and return whether a response ends with them. Raises RuntimeError unless it is a 200."""
         if self._left:
             self._left -= len(data)
         else:
@@ -111,7 +111,7 @@ def arrivals(rate: float, seed: int) -> Iterator[int]:
 
 
 class OpenLoop:
-    """One run: what is due is sent on whichever connection is idle, what arrives is timed from when it was due."""
+    """One run: a request that is due is sent on any idle connection, and its latency counts from when it was due."""
 
     def __init__(self, options: argparse.Namespace, request: bytes) -> None:
         address = (options.host, options.port)
@@ -133,9 +133,9 @@ class OpenLoop:
         self._lateness: list[float] = []
 
     def run(self) -> dict[str, float]:
-        """Send for the time asked for and return the figures, in milliseconds and requests."""
+        """Send for the requested time and return the figures, in milliseconds and requests."""
         self._timer.set(self._next_at)
-        gc.disable()  # A pause of the generator's own would be taken for the proxy's.
+        gc.disable()  # A pause of the generator would count as the proxy's.
         while True:
             for fd, _ in self._poller.poll():
                 if fd == self._timer.fd:
@@ -188,7 +188,7 @@ class OpenLoop:
 
 
 def figures(*, latencies: list[float], unanswered: list[float], lateness: list[float]) -> dict[str, float]:
-    """Return the percentiles to report; what was not answered counts with the age it had at the end."""
+    """Return the percentiles to report; a request without a response counts with its age at the end."""
     ordered = sorted([*latencies, *unanswered])
     return {
         "p50_ms": percentile(ordered, 50),
@@ -199,7 +199,7 @@ def figures(*, latencies: list[float], unanswered: list[float], lateness: list[f
 
 
 def main() -> None:
-    """Read the arguments, the head to send from standard input, and run."""
+    """Read the arguments, and from standard input the head to send, and run."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, required=True)

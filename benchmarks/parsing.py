@@ -1,8 +1,8 @@
 """
-Compare what it costs to read a head and make it ready to be sent on, in turns, in one process.
+Compare the cost of reading a head and preparing it for forwarding, in turns, in one process.
 
-By this project's parsers, and by aiohttp's (llhttp in C), whose lines are then joined without those for one hop. Ours
-besides judge the framing and remember what they have seen.
+It compares this project's parsers with aiohttp's (llhttp in C), whose lines are then joined without the hop-by-hop ones. Ours
+also judge the framing and remember lines that they have seen.
 """
 
 from __future__ import annotations

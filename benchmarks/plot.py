@@ -1,4 +1,4 @@
-"""The plot of a run: costs relative to Envoy as bars, an SVG that follows the reader's light or dark theme."""
+"""The plot of a run: costs relative to Envoy as bars, in an SVG for light and dark themes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _LABEL_WIDTH = 250
 _BAR = 13
 _GAP = 16
 _HEADER = 58
-# Bars end here; a longer one is cut and says its value.
+# Bars end here; a longer one is cut and shows its value.
 _SCALE_MAX = 3.0
 _DRAWN = ("switch-proxy", "nginx", "tutorial")
 _STYLE = """
@@ -44,7 +44,7 @@ _STYLE = """
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cost:
-    """A cost to draw; where the metric is a yield (bytes per CPU second), the cost is its inverse."""
+    """A cost to draw. If the metric is a yield (bytes per CPU second), the cost is its inverse."""
 
     label: str
     workload: str
@@ -65,7 +65,7 @@ COSTS = (
 
 
 def render_svg(results: Results) -> str:
-    """Return the plot; costs and systems that were not measured are left out."""
+    """Return the plot, without costs and systems that were not measured."""
     rows = [(cost.label, _ratios(results, cost)) for cost in COSTS]
     rows = [(label, ratios) for label, ratios in rows if ratios]
     systems = [name for name in _DRAWN if any(name in dict(ratios) for _, ratios in rows)]

@@ -1,4 +1,4 @@
-"""Child processes of a run: pinned to a core when started, accounted while they work, ended by their own ids."""
+"""Child processes of a run: pinned to a core at start, measured while they work, ended by their ids."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 # The kernel's MAKE_PROCESS_CPUCLOCK(pid, CPUCLOCK_SCHED): the CPU time of another process's whole thread group
-# (ended threads included) in nanoseconds. /proc/PID/stat has the same figure cut to ticks of 10 ms.
+# (ended threads included) in nanoseconds. /proc/PID/stat has the same figure in ticks of 10 ms.
 _CPUCLOCK_SCHED = 2
 
 
@@ -30,7 +30,7 @@ class ChildProcess:
         environment: Mapping[str, str] | None = None,
         folder: Path | None = None,
     ) -> None:
-        """Start `command` pinned to `core`, standard output in the file `output`, errors in the one beside it."""
+        """Start `command` pinned to `core`, with standard output in the file `output` and errors in a file beside it."""
         self.command = tuple(command)
         self.output = output
         self.errors = output.with_suffix(".err")
@@ -50,7 +50,7 @@ class ChildProcess:
         return self._process.pid
 
     def is_running(self) -> bool:
-        """Tell whether the program itself has not ended yet."""
+        """Return whether the program itself still runs."""
         return self._process.poll() is None
 
     def pids(self) -> list[int]:
@@ -58,20 +58,20 @@ class ChildProcess:
         return descendants(self.pid)
 
     def cpu_seconds(self) -> float:
-        """Return the CPU time, user and system, that the program and its descendants have used so far."""
+        """Return the CPU time, user and system, of the program and its descendants so far."""
         return sum(time.clock_gettime((~pid) << 3 | _CPUCLOCK_SCHED) for pid in self.pids())
 
     def resident_bytes(self) -> int:
-        """Return the resident memory of the program and its descendants; pages they share count once for each."""
+        """Return the resident memory of the program and its descendants; shared pages count once for each process."""
         return sum(_resident_bytes(pid) for pid in self.pids())
 
     def complaint(self) -> str:
-        """Return the end of what the program wrote, for an error message."""
+        """Return the end of the program's output, for an error message."""
         said = self.errors.read_text(errors="replace") + self.output.read_text(errors="replace")
         return f"{' '.join(self.command[:4])} … said:\n{said[-2000:].strip() or '(nothing)'}"
 
     def stop(self, *, timeout: float = 5.0) -> None:
-        """End the program and what it started: asked first, killed after `timeout` seconds."""
+        """End the program and its descendants: by SIGTERM, and by SIGKILL after `timeout` seconds."""
         pids = self.pids() if self.is_running() else []
         if self.is_running():
             self._process.terminate()
@@ -81,12 +81,14 @@ class ChildProcess:
                 self._process.kill()
         self._process.wait()
         for pid in pids[1:]:
-            if _parent_of(pid) == 1:  # A child that outlived its killed parent; anything else with this id is not ours.
+            if (
+                _parent_of(pid) == 1
+            ):  # A child that outlived its killed parent; any other process with this id is not ours.
                 os.kill(pid, signal.SIGKILL)
 
 
 def inherited_environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment without what changes how a program works: a user's bytecode is cached, say."""
+    """Return the environment without variables that change how a program runs, such as its bytecode cache."""
     return {
         name: value
         for name, value in environ.items()
@@ -109,7 +111,7 @@ def descendants(pid: int) -> list[int]:
 
 
 def free_port() -> int:
-    """Return a loopback port that was free a moment ago, for programs that cannot bind port 0 and tell."""
+    """Return a loopback port that was free a moment ago, for programs that cannot bind port 0 and report it."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

@@ -1,4 +1,4 @@
-"""Profilers that can look at a running system: py-spy (with native frames) and perf."""
+"""Profilers for a running system: py-spy (with native frames) and perf."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from harness import RunningSystem
     from session import Profile
 
-_RATE = 997  # Samples per second; a prime, so as not to step with timers.
+_RATE = 997  # Samples per second; a prime, so that they are not in step with timers.
 
 
 def profiler(name: str, folder: Path) -> Profile:
-    """Return a function that profiles a system while work is done and writes what it saw into `folder`."""
+    """Return a function that profiles a system at work and writes the result into `folder`."""
     program = shutil.which(name) or shutil.which(name, path=str(Path(sys.executable).parent))
     if program is None:
         raise MachineError(f"{name} is not installed")

@@ -1,4 +1,4 @@
-"""The report of a run: a table for the terminal, and RESULTS.md. Every figure stands beside its ratio to Envoy."""
+"""The report of a run: a table for the terminal, and RESULTS.md. Every figure has its ratio to Envoy."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 
     from results import Results
 
-# More, and the rate was waiting for the load generator, not for the system.
+# With more, the load generator was the limit, not the system.
 _IDLE_TOO_MUCH = 0.05
 _ANSWERED_ENOUGH = 0.999
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Metric:
-    """How a figure is shown."""
+    """The format of a figure."""
 
     name: str
     label: str
@@ -134,7 +134,7 @@ def _all_values(results: Results, workload: str, metric: str) -> list[float]:
 
 
 def _rows(results: Results, workload: str) -> list[tuple[str, ...]]:
-    """Return header and rows of a workload's table; empty rows where nothing was measured."""
+    """Return header and rows of a workload's table; a row is empty if nothing was measured."""
     samples = results.samples
     measured = [
         metric
@@ -187,7 +187,7 @@ def _disturbance(results: Results) -> str:
 
 
 def _repeats(results: Results) -> str:
-    """Return a list of the turns that failed once and were taken again."""
+    """Return a list of the turns that failed once and were repeated."""
     if not results.repeats:
         return ""
     lines = [f"- `{each.system}`, {each.workload}: {each.reason.splitlines()[0]}" for each in results.repeats]

@@ -1,4 +1,4 @@
-"""The results of a run as one value, and as the JSON file that report and plot can be drawn from again."""
+"""The results of a run as one value, and as the JSON file from which report and plot can be made again."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SystemFacts:
-    """What the report says of a system."""
+    """The description of a system in the report."""
 
     name: str
     what: str
@@ -25,7 +25,7 @@ class SystemFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Results:
-    """Everything that a report says."""
+    """The content of a report."""
 
     date: str
     machine: Mapping[str, str]
@@ -40,7 +40,7 @@ class Results:
 
 
 def save_results(results: Results, path: Path) -> None:
-    """Write `results` as JSON, a line for each sample, so that two runs can be compared by eye."""
+    """Write `results` as JSON with one line for each sample, so that people can compare two runs."""
     document = asdict(results)
     samples = ",\n".join(f"    {json.dumps(_rounded(sample))}" for sample in document.pop("samples"))
     head = json.dumps(document, indent=2)
@@ -48,7 +48,7 @@ def save_results(results: Results, path: Path) -> None:
 
 
 def load_results(path: Path) -> Results:
-    """Read what save_results wrote."""
+    """Read a file of save_results."""
     document = json.loads(path.read_text())
     document["systems"] = [SystemFacts(**each) for each in document["systems"]]
     document["samples"] = [Sample(**each) for each in document["samples"]]

@@ -1,4 +1,4 @@
-"""Measure the proxies side by side on one machine: `python benchmarks/run.py --help`, or `make bench`."""
+"""Measure the proxies on one machine in one run: `python benchmarks/run.py --help`, or `make bench`."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ _Item = TypeVar("_Item")
 
 
 def main() -> int:
-    """Run what the arguments ask for and return the exit code: 0 measured, 1 failed, 2 wrong arguments."""
+    """Run with the process's arguments and return the exit code: 0 measured, 1 failed, 2 wrong arguments."""
     options = _arguments()
-    # So that a run that is ended ends what it has started as well.
+    # So that a run that is stopped also stops its child processes.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     if options.render:
         _write(load_results(options.output / "results.json"), options.output)
@@ -127,7 +127,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--profile", choices=PROFILERS, help="profile switch-proxy in one more, uncounted turn")
     parser.add_argument("--write", action="store_true", help="write RESULTS.md, results.svg and results.json")
     parser.add_argument("--render", action="store_true", help="only draw the first two again from results.json")
-    parser.add_argument("--output", type=Path, default=_HERE, metavar="FOLDER", help="where to write (default: here)")
+    parser.add_argument(
+        "--output", type=Path, default=_HERE, metavar="FOLDER", help="folder for the results (default: this one)"
+    )
     options = parser.parse_args()
     options.are_systems_named = options.systems != "all"
     try:
@@ -141,7 +143,7 @@ def _arguments() -> argparse.Namespace:
 
 
 def chosen(names: str, items: Mapping[str, _Item]) -> list[_Item]:
-    """Return the items named, in their own order; raise KeyError for a name that none has."""
+    """Return the named items, in their own order. Raises KeyError for an unknown name."""
     if names == "all":
         return list(items.values())
     wanted: set[str] = set()

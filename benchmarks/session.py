@@ -1,4 +1,4 @@
-"""One run: which systems do which work in which order, and what came of it."""
+"""One run: which systems do which work in which order, and the samples."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from wrk import WrkError
 if TYPE_CHECKING:
     from upstreams import Kind, Scheme
 
-# A turn in which others had more of the core than this, or in which the load generator was later than this with its own
-# sending, is taken again, and the quietest kept. Neither says anything of the system under test, so this favours none.
+# A turn is repeated, and the quietest kept, if others used more of the core than this, or if the load generator sent later
+# than this. Neither depends on the system under test, so no system has an advantage.
 _DISTURBED = 0.15
 _LATE_MS = 5.0
 _RETAKES = 2
@@ -32,12 +32,12 @@ Profile = Callable[[RunningSystem, str, Callable[[], object]], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What a run is to do."""
+    """The plan of a run."""
 
     systems: Sequence[System]
     workloads: Sequence[Workload]
     rounds: int
-    are_variants_everywhere: bool  # Also where a workload does not ask for them: the caller named them.
+    are_variants_everywhere: bool  # For every workload, because the caller named them.
     rate: float | None
     profile: Profile | None
 
@@ -46,7 +46,7 @@ _Able = TypeVar("_Able", System, RunningSystem)
 
 
 class Session:
-    """Carries out a plan; its lists grow while it does."""
+    """Carries out a plan; its lists grow meanwhile."""
 
     def __init__(self, harness: Harness, plan: Plan) -> None:
         self.samples: list[Sample] = []
@@ -56,7 +56,7 @@ class Session:
         self._plan = plan
 
     def run(self) -> None:
-        """Measure everything; what a system cannot do becomes a Failure, and the run goes on."""
+        """Measure everything. If a system fails, that becomes a Failure, and the run goes on."""
         standing = [workload for workload in self._plan.workloads if not workload.is_fresh]
         for (kind, scheme), group in groupby(sorted(standing, key=_upstream_order), key=_upstream_order):
             self._run_standing(kind, scheme, list(group))
@@ -128,7 +128,7 @@ class Session:
         able: dict[str, _Able],
         action: Callable[[_Able], object],
     ) -> None:
-        """Do it, once more where it fails; a system that fails twice is left out of the rest of this workload."""
+        """Take a turn, and repeat it once if it fails. A system that fails twice is left out of the rest of this workload."""
         for is_last in (False, True):
             try:
                 action(able[name])
@@ -142,12 +142,12 @@ class Session:
                 return
 
     def _repeat(self, system: str, workload: Workload, error: Exception) -> None:
-        """Note a turn that has to be taken again: on a machine that starves a program for seconds, not every one ends."""
+        """Record a turn that must be repeated: if the machine starves a program for seconds, a turn may not end."""
         self.repeats.append(Failure(workload=workload.name, system=system, reason=str(error)))
         _tell(f"{workload.name:22} REPEATED {system:19} {error}")
 
     def _fail(self, system: str, workloads: Iterable[Workload], error: Exception) -> None:
-        """Note what a system cannot do, and keep none of the samples it gave before: the rest would flatter it."""
+        """Record a failure of a system and drop its earlier samples: the remaining ones would flatter it."""
         for workload in workloads:
             self.failures.append(Failure(workload=workload.name, system=system, reason=str(error)))
             self.samples[:] = [
@@ -156,7 +156,7 @@ class Session:
             _tell(f"{workload.name:22} FAILED  {system:20} {error}")
 
     def _set_offered_rate(self, workload: Workload, running: Sequence[RunningSystem]) -> None:
-        """Take half of the reference's peak from this run's own measurement, or measure it now."""
+        """Return half of the reference's peak, from this run's samples or from a new measurement."""
         rate = self._plan.rate
         if rate is None:
             assert workload.load_of is not None
@@ -183,12 +183,12 @@ class Session:
 
 
 def disturbance(values: Mapping[str, float]) -> float:
-    """Return how much the machine meddled with a turn, where 1 is what is still let pass."""
+    """Return how much the machine disturbed a turn; up to 1 is accepted."""
     return max(values.get("disturbed", 0.0) / _DISTURBED, values.get("generator_late_p99_ms", 0.0) / _LATE_MS)
 
 
 def available(systems: Iterable[System]) -> tuple[list[System], dict[str, str]]:
-    """Return the systems that can run here, and why the others cannot."""
+    """Return the systems that can run here, and the reasons why the others cannot."""
     found, skipped = [], {}
     for system in systems:
         reason = system.missing()

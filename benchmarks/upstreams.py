@@ -1,4 +1,4 @@
-"""The origins behind every system alike: nginx for what is downloaded, the side server for uploads, streams, tokens."""
+"""The origins, the same for every system: nginx for downloads, the side server for uploads, streams and tokens."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from processes import ChildProcess, free_port
 Scheme = Literal["http", "https"]
 Kind = Literal["files", "side"]
 
-# As long as the RS256 tokens of the common providers (Auth0, Entra) are; the characters RFC 6750 §2.1 allows.
+# As long as the RS256 tokens of the common providers (Auth0, Entra), in the characters of RFC 6750 §2.1.
 ACCESS_TOKEN = "eyJhbGciOiJSUzI1NiIsInR5cCI6IkpXVCJ9." + "bench-" * 120 + "." + "s" * 86
-# What a Switch reading looks like; 174 bytes.
+# A typical Switch reading; 174 bytes.
 SMALL_JSON = (
     '[{"registerId":1,"readings":[{"periodFrom":"2025-11-03T15:51:44.667Z","periodTo":"2025-11-03T16:51:44.667Z",'
     '"updatedAt":"2025-11-03T16:52:01.002Z","value":1.2345678901234}]}]'
@@ -29,7 +29,7 @@ BODY_SIZES = {"64k": 64 << 10, "100m": 100 << 20}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Upstream:
-    """An origin as a system under test is configured with it. The certificate names localhost and 127.0.0.1."""
+    """An origin as in the configuration of a system under test. The certificate is for localhost and 127.0.0.1."""
 
     kind: Kind
     scheme: Scheme
@@ -65,7 +65,7 @@ class Upstreams:
             child.stop()
 
     def get(self, kind: Kind, scheme: Scheme) -> Upstream:
-        """Return the origin of that kind, reached by that scheme."""
+        """Return the origin of this kind and scheme."""
         return self._found[kind, scheme]
 
     def _start(self) -> None:
@@ -117,7 +117,7 @@ class Upstreams:
                 location = /api/readings {{ default_type application/json; return 200 '{SMALL_JSON}'; }}
                 location / {{ root {files}; }}
             }}"""
-        # The server chooses the cipher, so that all systems do the same work; AES-128 is what most fronts choose.
+        # The server chooses the cipher, so that all systems do the same work; most servers choose AES-128.
         tls = f"""listen 127.0.0.1:{ports["https"]} ssl backlog=4096;
                 ssl_certificate {certificate}; ssl_certificate_key {certificate};
                 ssl_protocols TLSv1.2 TLSv1.3; ssl_prefer_server_ciphers on;
@@ -127,12 +127,12 @@ class Upstreams:
 
 
 def nginx_program() -> str | None:
-    """Return the path of nginx; Debian puts it where an ordinary user's PATH does not reach."""
+    """Return the path of nginx, which on Debian is outside an ordinary user's PATH."""
     return shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin:/sbin")
 
 
 def nginx_command(configuration: Path, folder: Path) -> list[str]:
-    """Return the command that runs nginx in the foreground with `configuration`; raise MachineError without nginx."""
+    """Return the command that runs nginx in the foreground with `configuration`. Raises MachineError without nginx."""
     program = nginx_program()
     if program is None:
         raise MachineError("nginx is not installed (Debian: nginx-light); it is the upstream of every measurement")
@@ -140,12 +140,12 @@ def nginx_command(configuration: Path, folder: Path) -> list[str]:
 
 
 def write_nginx_configuration(folder: Path, name: str, http: str) -> Path:
-    """Write a configuration of one worker around the contents of its http block, and return its path."""
+    """Write a configuration with one worker around the contents of the http block, and return its path."""
     path = folder / f"{name}.conf"
     temporary = " ".join(
         f"{kind}_temp_path {folder}/{name}-{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     )
-    # Started by root, the worker would become another user, who cannot read this run's folder.
+    # If root starts it, the worker would become another user, who cannot read this run's folder.
     user = "user root;" if os.geteuid() == 0 else ""
     path.write_text(
         f"""{user} daemon off; worker_processes 1; worker_rlimit_nofile 16384;

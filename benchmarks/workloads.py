@@ -1,4 +1,4 @@
-"""The workloads: what each sends through a system, and what is read off it."""
+"""The workloads: what each sends through a system, and what is measured."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from wrk import WrkReport, parse_wrk, wrk_command
 _CONNECTIONS = 32
 _IDLE_CONNECTIONS = 1000
 _STREAMS = 1000
-# Two at once keep the proxy busy while one of them turns around; more would only hold more memory.
+# Two connections keep the proxy busy while one of them turns around; more would only use more memory.
 _BULK_CONNECTIONS = 2
 _MIB = 1 << 20
 
@@ -26,15 +26,15 @@ Direction = Literal["download", "upload"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workload:
-    """One kind of work; `measure` does one round of it on a running system and returns metric name and value."""
+    """One kind of work. `measure` does one round of it on a running system and returns the metrics by name."""
 
     name: str
     what: str
     kind: Kind
     scheme: Scheme
     measure: Measure
-    is_fresh: bool = False  # Each round starts the system anew, alone.
-    with_variants: bool = False  # Also measured without access log.
+    is_fresh: bool = False  # Each round starts the system again, alone.
+    with_variants: bool = False  # Also measured without an access log.
     load_of: str | None = None  # The workload whose peak gives the offered load.
 
 
@@ -53,7 +53,7 @@ def all_workloads() -> dict[str, Workload]:
 
 
 def small(scheme: Scheme) -> Workload:
-    """Return the workload of small JSON answers at full load."""
+    """Return the workload of small JSON responses at full load."""
 
     def measure(harness: Harness, running: RunningSystem) -> Mapping[str, float]:
         with running.window() as windows:
@@ -75,7 +75,7 @@ def small(scheme: Scheme) -> Workload:
 
 
 def latency(scheme: Scheme) -> Workload:
-    """Return the workload of small JSON answers at a fixed rate, the same for every system."""
+    """Return the workload of small JSON responses at a fixed rate, the same for every system."""
 
     def measure(harness: Harness, running: RunningSystem) -> Mapping[str, float]:
         options: list[object] = ["--port", running.port, "--path", READINGS_PATH, "--connections", _CONNECTIONS]
@@ -174,10 +174,10 @@ def streams(scheme: Scheme) -> Workload:
 
 
 def start_and_memory() -> Workload:
-    """Return the workload of a fresh start: time to the first answer, memory idle and with idle connections."""
+    """Return the workload of a start: time to the first response, memory when idle and with idle connections."""
 
     def measure(_harness: Harness, running: RunningSystem) -> Mapping[str, float]:
-        time.sleep(0.5)  # Whatever a system still does after its first answer belongs to its idle state.
+        time.sleep(0.5)  # The work of a system after its first response belongs to its idle state.
         idle = running.child.resident_bytes()
         held = _open_idle_connections(running)
         try:
@@ -203,7 +203,7 @@ def start_and_memory() -> Workload:
 
 
 def warm_up(harness: Harness, running: RunningSystem, workload: Workload) -> None:
-    """Check that the system answers right, and send it some work that is not measured."""
+    """Check the system's responses, and send it some work that is not measured."""
     if workload.kind == "side":
         running.check("POST", "/upload", len(f"stored {_MIB}"), b"x" * _MIB)
         return
@@ -240,7 +240,7 @@ def _wrk(
 
 
 def _open_idle_connections(running: RunningSystem) -> list[socket.socket]:
-    """Return connections that each had one answer and stay open."""
+    """Return open connections that each had one response."""
     head = "\r\n".join([f"GET {READINGS_PATH} HTTP/1.1", "Host: localhost", *HEADER_LINES, "", ""]).encode()
     held: list[socket.socket] = []
     for _ in range(_IDLE_CONNECTIONS):

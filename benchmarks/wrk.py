@@ -1,4 +1,4 @@
-"""wrk, the closed-loop load generator: its command line, and what its report says."""
+"""wrk, the closed-loop load generator: its command line and its report."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ _TO_MILLISECONDS = {"us": 0.001, "ms": 1.0, "s": 1000.0, "m": 60_000.0}
 
 
 class WrkError(Exception):
-    """wrk's report is not one that a measurement can be taken from; the message says why."""
+    """wrk's report cannot be used for a measurement; the message says why."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WrkReport:
-    """One run of wrk: how many requests it completed in how long, and what went wrong."""
+    """One run of wrk: the completed requests, the duration, and the errors."""
 
     requests: int
     seconds: float
@@ -35,7 +35,7 @@ class WrkReport:
 def wrk_command(
     wrk: str, url: str, *, connections: int, seconds: float, header_lines: Sequence[str], script: str | None
 ) -> list[str]:
-    """Return the command that loads `url` for `seconds` (whole ones: wrk takes no other) from one thread."""
+    """Return the command that loads `url` from one thread for whole `seconds`, because wrk accepts no others."""
     command = [wrk, "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", "--timeout", "10s", "--latency"]
     for line in header_lines:
         command += ["-H", line]
@@ -45,7 +45,7 @@ def wrk_command(
 
 
 def parse_wrk(report: str) -> WrkReport:
-    """Read what wrk printed; raise WrkError where the totals are missing."""
+    """Parse wrk's report. Raises WrkError if the totals are missing."""
     totals = re.search(r"^\s*(\d+) requests in ([\d.]+)(us|ms|s|m),", report, re.MULTILINE)
     if totals is None:
         raise WrkError(f"no totals in wrk's report:\n{report[-1000:]}")

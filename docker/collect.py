@@ -1,9 +1,9 @@
 """
-Collect what the proxy needs to run into a folder that becomes the image: the interpreter, the standard library, the
-installed packages, the shared libraries that all of these load, certificate authorities. Nothing else of the base.
+Collect the files that the proxy needs into a folder that becomes the image: the interpreter, the standard library, the
+installed packages, the shared libraries that they load, the certificate authorities. Nothing else of the base is copied.
 
-Run in the Dockerfile by the base's own Python, whichever that is: `python3 collect.py TARGET ENVIRONMENT USER`.
-It knows Debian's packages, where there are any; it does not know the proxy.
+The Dockerfile runs it with the base's own Python: `python3 collect.py TARGET ENVIRONMENT USER`. It knows Debian's packages,
+if there are any; it does not know the proxy.
 """
 
 from __future__ import annotations
@@ -26,32 +26,32 @@ _NOT_NEEDED: Final = (
     *("tkinter", "_tkinter*", "turtledemo", "turtle.py", "curses", "_curses*", "readline*"),
     *("dbm", "_dbm*", "_gdbm*", "sqlite3", "_sqlite3*", "nis.*"),
 )
-"""Of the standard library: tests and tools, what installs and compiles packages, screens and terminals, databases."""
+"""Parts of the standard library: tests and tools, package installers and compilers, screens and terminals, databases."""
 
 _SOURCES: Final = ("*.c", "*.h", "*.pyx", "*.pxd", "*.pyi", "*.hash", "include")
-"""Of the packages: what their extension modules were compiled from."""
+"""Files of packages from which their extension modules were compiled."""
 
 _LOADED_BY_NAME: Final = ("libgcc_s.so.1", "libnss_dns.so.2", "libnss_files.so.2", "libresolv.so.2")
-"""What glibc loads while it runs, so that `ldd` does not tell: for ends of threads and for names, by its age."""
+"""Libraries that glibc loads at run time, so that `ldd` does not list them: for the end of threads and for name look-ups."""
 
 
 _AT_ONCE: Final = 1000
-"""Paths that one command is asked about: far from what the kernel takes as arguments."""
+"""Paths in one command line: far below the kernel's limit for arguments."""
 
 
 class Collection:
-    """The folder, as far as it is filled."""
+    """The folder that is being filled."""
 
     def __init__(self, target: Path) -> None:
         self.target = target
         self.sources: set[Path] = set()
 
     def place(self, path: Path) -> Path:
-        """Return where a path of the base is in the folder."""
+        """Return the place in the folder for a path of the base."""
         return self.target / path.relative_to("/")
 
     def take(self, path: Path) -> None:
-        """Copy a file, or a link and the file that it leads to, each to where it really is."""
+        """Copy a file, or a link and its target, each to its real place."""
         path = path.parent.resolve() / path.name
         place = self.place(path)
         if path.is_dir() and not path.is_symlink():
@@ -66,31 +66,31 @@ class Collection:
         self.sources.add(path)
 
     def take_tree(self, path: Path, *, without: tuple[str, ...] = ()) -> None:
-        """Copy a folder, links as links."""
+        """Copy a folder; links stay links."""
         ignored = shutil.ignore_patterns(*without)
         shutil.copytree(path, self.place(path), symlinks=True, ignore=ignored, dirs_exist_ok=True)
         self.sources.update(source for source in path.rglob("*") if self.place(source).is_file())
 
     def extension_modules(self) -> list[Path]:
-        """Return the paths in the base of all extension modules that the folder has."""
+        """Return the paths in the base of all extension modules in the folder."""
         return [Path("/") / path.relative_to(self.target) for path in self.target.rglob("*.so*") if path.is_file()]
 
     def link_like_the_base(self) -> None:
-        """Make the links of the base's root folder (/lib to /usr/lib), by which programs name their loader."""
+        """Make the links of the base's root folder (/lib to /usr/lib), through which programs find their loader."""
         for path in Path("/").iterdir():
             place = self.place(path)
             if path.is_symlink() and not place.exists() and self.place(path.resolve()).exists():
                 place.symlink_to(path.readlink())
 
     def write(self, path: str, text: str) -> None:
-        """Write a file of the image's own."""
+        """Write a file that the base does not have."""
         place = self.place(Path(path))
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_text(text, encoding="utf-8")
 
 
 def find_libraries(programs: list[Path]) -> set[Path]:
-    """Return the shared libraries that programs and extension modules load. Raises SystemExit where one is missing."""
+    """Return the shared libraries that programs and extension modules load. Raises SystemExit if one is missing."""
     told = subprocess.run(["ldd", *programs], capture_output=True, text=True, check=False).stdout  # noqa: S603, S607
     if missing := re.findall(r"^\t(\S+) => not found", told, flags=re.MULTILINE):
         sys.exit(f"collect.py: the base lacks {', '.join(sorted(set(missing)))}")
@@ -98,11 +98,11 @@ def find_libraries(programs: list[Path]) -> set[Path]:
 
 
 def list_packages(collection: Collection) -> None:
-    """Leave the records of the Debian packages that files came from, so that scanners of images know them."""
+    """Copy the records of the Debian packages that files came from, so that image scanners recognize them."""
     known = Path("/var/lib/dpkg/status")
     if not known.exists():
         return
-    # dpkg knows a file by the path that its package gives it, which may be the one before /lib became a link.
+    # dpkg knows a file by the path in its package, which may be from before /lib became a link.
     asked = sorted(str(path).removeprefix(prefix) for path in collection.sources for prefix in ("", "/usr"))
     names: set[str] = set()
     for first in range(0, len(asked), _AT_ONCE):
@@ -115,7 +115,7 @@ def list_packages(collection: Collection) -> None:
 
 
 def take_python(collection: Collection, environment: Path) -> None:
-    """Copy the standard library and the environment, with the interpreter that it links to."""
+    """Copy the standard library, the environment, and the interpreter that it links to."""
     for library in {Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "platstdlib")}:
         collection.take_tree(library, without=_NOT_NEEDED)
     collection.take_tree(environment, without=("activate*", "Activate*", "__pycache__", *_SOURCES))
@@ -125,7 +125,7 @@ def take_python(collection: Collection, environment: Path) -> None:
 
 
 def take_libraries(collection: Collection) -> None:
-    """Copy the shared libraries that the interpreter and all modules load, and how they are found."""
+    """Copy the shared libraries that the interpreter and all modules load, and the loader's configuration."""
     libraries = find_libraries([Path(sys.executable).resolve(), *collection.extension_modules()])
     (libc,) = (path for path in libraries if path.name.startswith("libc."))
     by_name = (libc.parent / name for name in _LOADED_BY_NAME)
@@ -137,7 +137,7 @@ def take_libraries(collection: Collection) -> None:
 
 
 def take_authorities(collection: Collection) -> None:
-    """Copy the certificate authorities that the base trusts, to where OpenSSL looks for them."""
+    """Copy the certificate authorities that the base trusts to OpenSSL's folder."""
     for folder in (
         Path(ssl.get_default_verify_paths().openssl_capath),
         Path("/etc/ssl/certs"),
@@ -150,18 +150,18 @@ def take_authorities(collection: Collection) -> None:
 
 
 def write_accounts(collection: Collection, user: str) -> None:
-    """Give the user's number a name, say how names of hosts are looked up, and make a folder for what is temporary."""
+    """Name the user, configure the look-up of host names, and make a folder for temporary files."""
     number, _, group = user.partition(":")
     collection.write("/etc/passwd", f"root:x:0:0::/:/none\nswitch-proxy:x:{number}:{group}::/:/none\n")
     collection.write("/etc/group", f"root:x:0:\nswitch-proxy:x:{group}:\n")
     collection.write("/etc/nsswitch.conf", "hosts: files dns\n")
-    temporary = collection.place(Path("/tmp"))  # noqa: S108 - a debugger's programs look for it
+    temporary = collection.place(Path("/tmp"))  # noqa: S108 - programs of a debug container need it
     temporary.mkdir(exist_ok=True)
     temporary.chmod(0o1777)
 
 
 def byte_compile(collection: Collection, library: Path) -> None:
-    """Compile every module, not to be checked against its source at each start: the root may be read-only."""
+    """Compile every module, without a check against its source at each start: the root may be read-only."""
     if not compileall.compile_dir(
         collection.place(library),
         quiet=1,

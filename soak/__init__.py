@@ -1,10 +1,10 @@
 """
-The soak: minutes of small requests through the real proxy process, while everything about its tokens goes wrong.
+The soak: minutes of small requests through the real proxy process, while its token requests fail in every way.
 
-    promises   what may fail and what may be asked of the token endpoint, as plain values
-    load       the requests, and what became of each
-    watched    the proxy's process: its memory and its descriptors
-    run        the troubles, one after the other, and the verdict
+    promises   which requests may fail, and how many token requests are allowed, as plain values
+    load       the requests and their outcomes
+    watched    the proxy's process: its memory and its file descriptors
+    run        the disturbances, one after the other, and the verdict
 
-`make soak SECONDS=300`; the exit code is 1 where a promise was broken.
+`make soak SECONDS=300`; the exit code is 1 if a promise was broken.
 """

@@ -1,4 +1,4 @@
-"""A steady load of small requests, and what became of each."""
+"""A steady load of small requests, and their outcomes."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 TARGET: Final = "/api/meter?organizationId=1"
 
 _TIMEOUT: Final = 30.0
-"""Seconds; far more than the proxy lets a request wait."""
+"""Seconds; far longer than a request may wait in the proxy."""
 
 
 class Load:
-    """Clients that send one request after the other, all together `rate` in a second."""
+    """Clients that each send one request after the other, together `rate` in a second."""
 
     def __init__(self, url: str, *, clients: int, rate: float, now: Callable[[], float]) -> None:
         self._url = url + TARGET
@@ -42,7 +42,7 @@ class Load:
         while True:
             await asyncio.sleep(max(0.0, due_at - loop.time()))
             self.outcomes.append(await self._request(session))
-            # What was held up is not made up for: the load stays what it is.
+            # A delayed request is not caught up on: the load stays the same.
             due_at = max(due_at + self._pause, loop.time())
 
     async def _request(self, session: aiohttp.ClientSession) -> Outcome:

@@ -1,4 +1,4 @@
-"""What the proxy promises while its tokens are in trouble, computed: docs/token-lifecycle.md in numbers."""
+"""The proxy's promises while its token requests fail: docs/token-lifecycle.md in numbers."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ if TYPE_CHECKING:
 SERVED: Final = frozenset({200, 204})
 
 REFRESH_EARLIEST: Final = 0.75
-"""The part of a token's life after which it is replaced at the earliest, and"""
+"""A token is replaced after this part of its lifetime at the earliest."""
 USABLE: Final = 0.95
-"""until which it is used, where it lives less than 200 s."""
+"""A token is used until this part of its lifetime, if it lives less than 200 s."""
 
 SLACK: Final = 0.5
-"""Seconds by which two processes of a busy machine may see the same moment differently."""
+"""Seconds by which the clocks of two processes on a busy machine may seem to differ."""
 
 LONGEST_FIRST_WAIT: Final = 1.0
-"""Seconds: the window of the first retry in an outage; each is twice the one before it."""
+"""Seconds: the window of the first retry in an outage. Each window is twice the previous one."""
 
 LONGEST_WAIT: Final = 60.0
 
 MOST_GROWTH: Final = 4 * 2**20
-"""Bytes that the memory of a process may come and go by without growing: a few arenas of the allocator."""
+"""Bytes by which the memory of a process may vary without growing: a few arenas of the allocator."""
 
 _FEWEST_SAMPLES: Final = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What became of one request, from and to Unix times in seconds; `status` is 0 where there was no answer."""
+    """The outcome of one request, with Unix times in seconds. `status` is 0 if there was no response."""
 
     began_at: float
     ended_at: float
@@ -45,40 +45,40 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Excuse:
-    """A time in which there may be no token, and why: a request may then be answered with 503, saying when to come."""
+    """A period in which there may be no token, and why: a request may then get 503 with Retry-After."""
 
     begin: float
     end: float
     why: str
 
     def covers(self, outcome: Outcome) -> bool:
-        """Tell whether this is a failure that it excuses."""
-        is_told = outcome.status == 503 and outcome.has_retry_after  # noqa: PLR2004 - the one that is promised
+        """Return whether this failure is excused."""
+        is_told = outcome.status == 503 and outcome.has_retry_after  # noqa: PLR2004 - the promised status
         return is_told and self.begin <= outcome.ended_at and outcome.began_at <= self.end
 
 
 def usable_until(issued_at: float, lifetime: float) -> float:
-    """Return until when a token is used, as its issuer sees it."""
+    """Return when the use of a token ends, by its issuer's clock."""
     return issued_at + USABLE * lifetime
 
 
 def longest_wait_after(failures: int) -> float:
-    """Return the longest wait for the next try after so many failures in a row, in seconds: one backoff step."""
+    """Return the longest wait before the next try after this many failures in a row, in seconds."""
     return float(min(LONGEST_WAIT, LONGEST_FIRST_WAIT * 2 ** (failures - 1))) if failures else 0.0
 
 
 def failures_of_promise(outcomes: Iterable[Outcome], excuses: Sequence[Excuse]) -> Sequence[Outcome]:
-    """Return the requests that failed although nothing excuses them."""
+    """Return the failed requests that have no excuse."""
     failed = (outcome for outcome in outcomes if outcome.status not in SERVED)
     return [outcome for outcome in failed if not any(excuse.covers(outcome) for excuse in excuses)]
 
 
 def most_token_calls(issued: Sequence[tuple[float, float]], *, until: float, extra: int) -> int:
     """
-    Return how many token requests there may have been for tokens issued with these times and lifetimes.
+    Return the most token requests allowed for tokens issued with these times and lifetimes.
 
-    A token is replaced after three quarters of its life at the earliest; `extra` are what troubles may have cost
-    besides: tries that failed, a secret or a token that came to its end before its time.
+    A token is replaced after three quarters of its lifetime at the earliest. `extra` are the requests caused by
+    disturbances: failed tries, and secrets or tokens that ended early.
     """
     if not issued:
         return extra + 1
@@ -89,7 +89,7 @@ def most_token_calls(issued: Sequence[tuple[float, float]], *, until: float, ext
 
 
 def growth(samples: Sequence[float]) -> float:
-    """Return by how much the last quarter lies above the second one, by their medians; 0 where there are too few."""
+    """Return the median of the last quarter minus that of the second one; 0 if there are too few samples."""
     if len(samples) < _FEWEST_SAMPLES:
         return 0.0
     quarter = len(samples) // 4
@@ -97,6 +97,6 @@ def growth(samples: Sequence[float]) -> float:
 
 
 def told(outcomes: Iterable[Outcome]) -> str:
-    """Return how many requests had which status."""
+    """Return the number of requests for each status, as text."""
     counts = Counter(outcome.status for outcome in outcomes)
-    return ", ".join(f"{count} × {status or 'no answer'}" for status, count in sorted(counts.items()))
+    return ", ".join(f"{count} × {status or 'no response'}" for status, count in sorted(counts.items()))

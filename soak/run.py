@@ -1,15 +1,15 @@
 """
-The soak's troubles, one after the other, and its verdict.
+The soak's disturbances, one after the other, and its verdict.
 
-Tokens live two seconds, so that one is replaced every one and a half. In turn:
+Tokens live two seconds, so that one is replaced every 1.5 seconds. In turn:
 
-    steady       nothing happens; nothing may fail
-    long outage  the token endpoint fails for longer than a token lives: 503 with Retry-After is excused from the end of
-                 the last token until one backoff step after the end of the outage; calls are backed off
-    rotation     the old secret is dead at once, the new one is in the file; tokens of twelve seconds bridge the five until
-                 the proxy looks at it: nothing may fail
-    short outage the token endpoint fails when a token of twelve seconds is to be replaced, once: nothing may fail
-    revocation   all tokens end at once, at most once a minute, as more are not made up for: nothing may fail
+    steady       no disturbance; no request may fail
+    long outage  the token endpoint fails for longer than a token lives. 503 with Retry-After is excused from the end of
+                 the last token until one backoff step after the end of the outage. Retries are backed off
+    rotation     the old secret stops working, and the new one is in the file. Tokens of twelve seconds bridge the five
+                 seconds until the proxy reads it: no request may fail
+    short outage the token endpoint fails once, when a token of twelve seconds is to be replaced: no request may fail
+    revocation   all tokens are revoked, at most once a minute because the proxy replaces no more: no request may fail
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from soak.load import Load
 from soak.promises import (
     LONGEST_FIRST_WAIT,
     MOST_GROWTH,
+    SERVED,
     SLACK,
     Excuse,
     failures_of_promise,
@@ -51,41 +52,41 @@ if TYPE_CHECKING:
 
 SHORT_LIFETIME: Final = 2.0
 LONG_LIFETIME: Final = 12.0
-"""Seconds. The longer one bridges the five until a changed file is seen, and a failed refresh with its longest retry."""
+"""Seconds. The longer one bridges the time until a changed file is read, and a failed refresh with its longest retry."""
 
 _STEADY: Final = 5.0
 _OUTAGE: Final = 3.0
 """Seconds: longer than a short token lives."""
 
 _MOST_TRIES: Final = 8
-"""In an outage of three seconds: with waits drawn from 1, 2, 4 … s, more come once in millions of outages."""
+"""Tries in an outage of three seconds. With waits drawn from 1, 2, 4 … s, more happen once in millions of outages."""
 
 _FILE_SEEN: Final = 5.0
 """Seconds after which a changed file is read."""
 
 _REVOCATION_INTERVAL: Final = 60.0
-"""Seconds: the proxy lets an API's 401 force one token request in that time."""
+"""Seconds in which a 401 of the API may force one token request."""
 
 _SAMPLE: Final = 0.5
-"""Seconds between two looks at the process."""
+"""Seconds between two samples of the process."""
 
 _LOOK: Final = 0.01
-"""Seconds between two looks at what the authorization server has done."""
+"""Seconds between two checks of the authorization server's records."""
 
 
 class BrokenPromiseError(Exception):
-    """The proxy did not do what it promises; the text says what."""
+    """The proxy broke a promise; the text says which."""
 
 
 @dataclass(slots=True, kw_only=True)
 class Record:
-    """What happened, for the verdict."""
+    """The records for the verdict."""
 
     excuses: list[Excuse] = field(default_factory=list)
     extra_calls: int = 0
     memory: list[float] = field(default_factory=list)
     descriptors: list[float] = field(default_factory=list)
-    troubles: dict[str, int] = field(default_factory=dict)
+    disturbances: dict[str, int] = field(default_factory=dict)
 
 
 class Soak:
@@ -103,8 +104,8 @@ class Soak:
         self.record = Record()
 
     async def run(self, seconds: float) -> None:
-        """Make trouble until the time is up, and look at the process meanwhile."""
-        troubles: Sequence[tuple[str, float, Callable[[], Awaitable[None]]]] = (
+        """Disturb the proxy until the time is over, and sample its process."""
+        disturbances: Sequence[tuple[str, float, Callable[[], Awaitable[None]]]] = (
             ("steady", _STEADY, self._steady),
             ("revocation", SHORT_LIFETIME, self._revoke),
             ("long outage: 503", 2 * _OUTAGE, lambda: self._long_outage(Status(code=503))),
@@ -117,42 +118,42 @@ class Soak:
         sampling = asyncio.get_running_loop().create_task(self._sample())
         try:
             while wall_time() < end_at:
-                for name, takes, trouble in troubles:
+                for name, takes, disturb in disturbances:
                     if wall_time() + takes > end_at or (name == "revocation" and not self._may_revoke):
                         continue
                     self._say(name)
-                    await trouble()
+                    await disturb()
                 await asyncio.sleep(min(1.0, max(0.0, end_at - wall_time())))
         finally:
             sampling.cancel()
             await asyncio.gather(sampling, return_exceptions=True)
 
     def _say(self, name: str) -> None:
-        self.record.troubles[name] = self.record.troubles.get(name, 0) + 1
+        self.record.disturbances[name] = self.record.disturbances.get(name, 0) + 1
         print(f"{len(self._load.outcomes):8} requests  {len(self._auth.issued):5} tokens  {name}", flush=True)
 
     async def _sample(self) -> None:
         while True:
             self.record.memory.append(self._proxy.memory)
             self.record.descriptors.append(self._proxy.descriptors)
-            self._api.requests.clear()  # of these only the last ones are of any use, and they would grow for ever
+            self._api.requests.clear()  # only the latest are needed, and the list would grow forever
             await asyncio.sleep(_SAMPLE)
 
     async def _until(self, predicate: Callable[[], object], *, within: float, what: str) -> None:
-        """Wait. Raises BrokenPromiseError after so many seconds, and where the proxy has ended."""
+        """Wait. Raises BrokenPromiseError after `within` seconds, or if the proxy has ended."""
         give_up_at = wall_time() + within + SLACK
         while not predicate():
             if not self._proxy.is_running:
                 raise BrokenPromiseError("the proxy has ended")
             if wall_time() > give_up_at:
-                raise BrokenPromiseError(f"{what} did not come within {within:g} s")
+                raise BrokenPromiseError(f"{what} did not arrive within {within:g} s")
             await asyncio.sleep(_LOOK)
 
     async def _next_token(self, *, within: float, what: str) -> None:
         count = len(self._auth.issued)
         await self._until(lambda: len(self._auth.issued) > count, within=within, what=what)
 
-    # --- the troubles ----------------------------------------------------------------------------------------------
+    # --- the disturbances ------------------------------------------------------------------------------------------
 
     async def _steady(self) -> None:
         await asyncio.sleep(_STEADY)
@@ -165,7 +166,7 @@ class Soak:
         self._revoked_at = wall_time()
         self.record.extra_calls += 1
         self._auth.revoke_all()
-        await self._next_token(within=SLACK, what="a token in place of those that were revoked")
+        await self._next_token(within=SLACK, what="a token to replace the revoked ones")
 
     async def _long_outage(self, fault: Fault) -> None:
         asked = len(self._auth.requests)
@@ -211,7 +212,7 @@ class Soak:
 
 
 def _replace(file: Path, secret: str) -> None:
-    """Replace a secret's file by a rename, as a careful writer does."""
+    """Replace a secret's file with a rename, which is atomic."""
     new = file.with_suffix(".new")
     new.write_text(secret, encoding="ascii")
     new.rename(file)
@@ -221,15 +222,16 @@ def _replace(file: Path, secret: str) -> None:
 
 
 def verdict(soak: Soak, *, load: Load, auth: FakeAuthorizationServer, errors: Sequence[object]) -> list[str]:
-    """Return the promises that were broken, a sentence each; print the numbers."""
+    """Return the broken promises, one sentence each, and print the numbers."""
     record, outcomes = soak.record, load.outcomes
     broken = failures_of_promise(outcomes, record.excuses)
     lived = [(token.issued_at, token.expires_at - token.issued_at) for token in auth.issued]
     most = most_token_calls(lived, until=wall_time(), extra=record.extra_calls)
     grown = growth(record.memory)
-    print(f"requests     {told(outcomes)}; excused {sum(o.status == 503 for o in outcomes) - len(broken)}")  # noqa: PLR2004
-    print(f"troubles     {', '.join(f'{count} × {name}' for name, count in record.troubles.items())}")
-    print(f"token calls  {len(auth.requests)}, computed at most {most}")
+    excused = sum(outcome.status not in SERVED for outcome in outcomes) - len(broken)
+    print(f"requests     {told(outcomes)}; excused {excused}")
+    print(f"disturbances {', '.join(f'{count} × {name}' for name, count in record.disturbances.items())}")
+    print(f"token calls  {len(auth.requests)}, at most {most} allowed")
     print(f"memory       {record.memory[-1] / 2**20:.1f} MiB, grown by {grown / 2**20:+.2f} MiB")
     print(f"descriptors  {record.descriptors[-1]:.0f}, grown by {growth(record.descriptors):+.0f}")
     findings = []
@@ -238,12 +240,12 @@ def verdict(soak: Soak, *, load: Load, auth: FakeAuthorizationServer, errors: Se
     if broken:
         first = broken[0]
         when = f"{first.began_at - outcomes[0].began_at:.2f} s after the first"
-        findings.append(f"{len(broken)} requests failed that nothing excuses ({told(broken)}), the first {when}")
+        findings.append(f"{len(broken)} requests failed without an excuse ({told(broken)}), the first {when}")
     if len(auth.requests) > most:
-        findings.append(f"{len(auth.requests)} token requests, where {most} are enough")
+        findings.append(f"{len(auth.requests)} token requests; at most {most} are allowed")
     if grown > MOST_GROWTH:
         findings.append(f"memory has grown by {grown / 2**20:.1f} MiB")
-    if growth(record.descriptors) > load.clients:  # the pool opens some more after an outage, and keeps them a while
+    if growth(record.descriptors) > load.clients:  # the pool opens more after an outage, and keeps them for a while
         findings.append("file descriptors are left open")
     findings.extend(f"the log has {error}" for error in errors)
     return findings
@@ -276,7 +278,7 @@ async def soak_for(seconds: float, *, rate: float, clients: int, folder: Path) -
 
 
 def _configuration(auth: FakeAuthorizationServer, api: FakeSwitchAPI, secret_file: Path) -> str:
-    # JSON is YAML. The access log would be most of what is written, and is measured elsewhere.
+    # JSON is YAML. The access log would be most of the output, and is measured elsewhere.
     return json.dumps(
         {
             "credentials": {
@@ -295,11 +297,11 @@ def _configuration(auth: FakeAuthorizationServer, api: FakeSwitchAPI, secret_fil
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run as the arguments say; return the exit code: 1 where a promise was broken."""
+    """Run with these arguments; return the exit code, 1 if a promise was broken."""
     parser = argparse.ArgumentParser(prog="python -m soak", description=__doc__.partition("\n\n")[0].strip())
-    parser.add_argument("--seconds", type=float, default=60, help="how long to go on (default: 60)")
+    parser.add_argument("--seconds", type=float, default=60, help="duration (default: 60)")
     parser.add_argument("--rate", type=float, default=200, help="requests per second (default: 200)")
-    parser.add_argument("--clients", type=int, default=16, help="how many clients send them (default: 16)")
+    parser.add_argument("--clients", type=int, default=16, help="number of clients (default: 16)")
     options = parser.parse_args(arguments)
     with (
         tempfile.TemporaryDirectory(prefix="switch-proxy-soak-") as folder,

@@ -1,4 +1,4 @@
-"""The proxy as a process that is watched: started, asked for its memory and descriptors, and ended by a signal."""
+"""The proxy as a watched process: started, sampled for memory and file descriptors, and ended by a signal."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 _START: Final = 20.0
 _END: Final = 40.0
-"""Seconds that these may take on a busy machine."""
+"""Seconds allowed for start and end on a busy machine."""
 
 
 class WatchedProxy:
-    """A running proxy, and the file that its log goes to."""
+    """A running proxy, and the file of its log."""
 
     def __init__(self, process: asyncio.subprocess.Process, log: Path) -> None:
         self._process = process
@@ -34,21 +34,21 @@ class WatchedProxy:
 
     @property
     def descriptors(self) -> int:
-        """Return how many file descriptors are open."""
+        """Return the number of open file descriptors."""
         return sum(1 for _ in Path(f"/proc/{self._process.pid}/fd").iterdir())
 
     @property
     def is_running(self) -> bool:
-        """Tell whether it has not ended."""
+        """Return whether the process still runs."""
         return self._process.returncode is None
 
     def events(self, name: str) -> list[dict[str, object]]:
-        """Return what the log has of this event so far."""
+        """Return the lines of this event in the log so far."""
         with self._log.open(encoding="utf-8") as lines:
             return [event for line in lines if line.endswith("\n") and (event := json.loads(line))["event"] == name]
 
     async def url(self, listener: str) -> str:
-        """Return where a listener is, once it is bound. Raises TimeoutError."""
+        """Return the URL of a listener, once it is bound. Raises TimeoutError."""
         async with asyncio.timeout(_START):
             while True:
                 for event in self.events("listener.started"):
@@ -59,7 +59,7 @@ class WatchedProxy:
 
 @asynccontextmanager
 async def watched_proxy(configuration: Path, log: Path) -> AsyncIterator[WatchedProxy]:
-    """Run a proxy for as long as the context lasts. Raises RuntimeError where it did not end with exit code 0."""
+    """Run a proxy for the duration of the context. Raises RuntimeError if its exit code is not 0."""
     environ = {name: value for name, value in os.environ.items() if not name.startswith("SWITCH_")}
     with log.open("wb") as output:
         process = await asyncio.create_subprocess_exec(

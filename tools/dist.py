@@ -1,14 +1,14 @@
 """
-`make dist`: builds wheel and sdist into dist/, and refuses what is not as it must be.
+`make dist`: builds wheel and sdist into dist/, and checks them.
 
-    1. what git has is copied, so that nothing else of the folder comes along
-    2. sdist, and a wheel from that sdist; the sdist holds all that git has
-    3. a second wheel, from another folder with other times: the same to the byte, or it is not reproducible
-    4. the wheel holds the package and nothing else
+    1. the files that git tracks are copied, so that no other file of the folder is included
+    2. the sdist is built, and a wheel from it; the sdist contains every file that git tracks
+    3. a second wheel, from another folder with other times, must be equal to the byte: the build is reproducible
+    4. the wheel contains the package and nothing else
     5. twine check --strict
-    6. into an empty environment, from the lock file and this wheel alone: the version is right, the demo's checks hold
+    6. the wheel is installed with the lock file into an empty environment: the version is right, the demo's checks pass
 
-The time in the wheel is SOURCE_DATE_EPOCH's, or else that of the last commit.
+The time in the wheel is SOURCE_DATE_EPOCH, or that of the last commit.
 """
 
 from __future__ import annotations
@@ -33,15 +33,17 @@ DIST: Final = ROOT / "dist"
 
 
 def tracked_files(root: Path) -> Sequence[str]:
-    """Return the files that git has, as they are in the folder now. Raises ReleaseError outside of a checkout."""
+    """Return the tracked files that exist in the folder. Raises ReleaseError outside a checkout."""
     if not (root / ".git").exists():
-        raise ReleaseError("releases are made from a checkout: there is no .git here that says what belongs to them")
+        raise ReleaseError(
+            "releases are made from a checkout: there is no .git here; run make dist in a clone of the repository"
+        )
     listed = run(["git", "ls-files", "-z"], cwd=root).split("\0")
     return [name for name in listed if name and (root / name).is_file()]
 
 
 def source_date(root: Path, environ: Mapping[str, str]) -> int:
-    """Return the time that stands in the wheel, in Unix seconds: SOURCE_DATE_EPOCH, or the last commit's."""
+    """Return the time for the wheel in Unix seconds: SOURCE_DATE_EPOCH, or that of the last commit."""
     said = environ.get("SOURCE_DATE_EPOCH", "")
     if said:
         if not (said.isascii() and said.isdigit()):
@@ -51,7 +53,7 @@ def source_date(root: Path, environ: Mapping[str, str]) -> int:
 
 
 def copy_sources(names: Iterable[str], to: Path, *, modified_at: int) -> None:
-    """Copy files with one time and the two modes that git knows, for both go into a wheel."""
+    """Copy files with one time and git's two modes, because both go into the wheel."""
     for name in names:
         target = to / name
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -62,19 +64,19 @@ def copy_sources(names: Iterable[str], to: Path, *, modified_at: int) -> None:
 
 
 def build(kinds: Sequence[str], sources: Path, into: Path, environ: Mapping[str, str]) -> None:
-    """Build with the setuptools of the lock file; what a builder's umask is must not be seen in the result."""
+    """Build with the setuptools of the lock file; the result does not depend on the builder's umask."""
     command = [sys.executable, "-m", "build", "--no-isolation", *kinds, "--outdir", str(into), str(sources)]
     run(command, environ=environ, umask=0o022)
 
 
 def missing_from_sdist(tracked: Iterable[str], members: Iterable[str]) -> Sequence[str]:
-    """Return what git has and the sdist has not; its members stand in a folder named for the version."""
+    """Return the tracked files that the sdist lacks; its members are in a folder named for the version."""
     held = {str(PurePosixPath(*PurePosixPath(member).parts[1:])) for member in members}
     return sorted(set(tracked) - held)
 
 
 def wrong_in_wheel(tracked: Iterable[str], members: Iterable[str]) -> Sequence[str]:
-    """Return what the wheel has too much or too little: it is the package as git has it, and what describes it."""
+    """Return the files that are missing from the wheel or too much in it: it is the tracked package and its metadata."""
     package = {name.removeprefix("proxy/") for name in tracked if name.startswith("proxy/")}
     held = {member for member in members if ".dist-info/" not in member}
     return sorted(
@@ -83,20 +85,20 @@ def wrong_in_wheel(tracked: Iterable[str], members: Iterable[str]) -> Sequence[s
 
 
 def same_bytes(first: Path, second: Path) -> bool:
-    """Tell whether two files are equal."""
+    """Return whether two files are equal."""
     return first.read_bytes() == second.read_bytes()
 
 
 def one(folder: Path, pattern: str) -> Path:
-    """Return the one file of a folder that has this pattern. Raises ReleaseError."""
+    """Return the only file of a folder that matches this pattern. Raises ReleaseError."""
     found = sorted(folder.glob(pattern))
     if len(found) != 1:
-        raise ReleaseError(f"the build made {len(found)} files of the form {pattern}, and it is to make one")
+        raise ReleaseError(f"the build made {len(found)} files of the form {pattern}; it must make one")
     return found[0]
 
 
 def make(folder: Path) -> Sequence[Path]:
-    """Build and check within a folder; return sdist and wheel. Raises ReleaseError."""
+    """Build and check in a folder; return sdist and wheel. Raises ReleaseError."""
     tracked = tracked_files(ROOT)
     date = source_date(ROOT, os.environ)
     environ = {**os.environ, "SOURCE_DATE_EPOCH": str(date), "TZ": "UTC", "PYTHONHASHSEED": "1"}
@@ -108,7 +110,7 @@ def make(folder: Path) -> Sequence[Path]:
     with tarfile.open(sdist) as archive:
         members = [member.name for member in archive if member.isfile()]
     if missing := missing_from_sdist(tracked, members):
-        raise ReleaseError(f"the sdist lacks what git has; MANIFEST.in says what it gets: {', '.join(missing)}")
+        raise ReleaseError(f"the sdist lacks tracked files; add them to MANIFEST.in: {', '.join(missing)}")
 
     say("building the wheel again, elsewhere and at another time")
     copy_sources(tracked, folder / "another" / "place", modified_at=date + 86_400)
@@ -128,19 +130,19 @@ def make(folder: Path) -> Sequence[Path]:
     python = install(folder / "environment", wheel)
     told = run([str(python.with_name("switch-proxy")), "version"], cwd=folder).strip()
     if told != f"switch-proxy {version()}":
-        raise ReleaseError(f"what was installed says that it is {told}, and not {version()}")
+        raise ReleaseError(f"the installed program reports the version {told!r}, not {version()}")
     say("running the demo there")
     run([str(python.with_name("switch-proxy")), "demo", "--once"], cwd=folder)
     return sdist, wheel
 
 
 def say(text: str) -> None:
-    """Tell what is being done."""
+    """Print the current step."""
     print(f"dist: {text} …", flush=True)
 
 
 def main() -> int:
-    """Make dist/ anew and return the exit code."""
+    """Make dist/ again and return the exit code."""
     try:
         with tempfile.TemporaryDirectory(prefix="switch-proxy-dist-") as folder:
             made = make(Path(folder))

@@ -1,4 +1,4 @@
-"""An empty environment with the proxy in it, as its users get it: from the lock file and one wheel, and nothing else."""
+"""An empty environment with the proxy as users get it: only the lock file's packages and one wheel."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _PIP: Final = ("-m", "pip", "--disable-pip-version-check", "--no-input", "--quie
 
 
 class ReleaseError(Exception):
-    """Something is not as it must be to be released; the text says what, and what to do where that is not plain."""
+    """The release has a problem; the text says which, and what to do."""
 
 
 def run(
     command: Sequence[str], *, cwd: Path | None = None, environ: Mapping[str, str] | None = None, umask: int = -1
 ) -> str:
-    """Run a command and return what it printed. Raises ReleaseError with all of it where it fails."""
+    """Run a command and return its output. Raises ReleaseError with the output if it fails."""
     done = subprocess.run(
         command, cwd=cwd, env=environ, umask=umask, capture_output=True, text=True, check=False, encoding="utf-8"
     )
@@ -41,15 +41,15 @@ def release_tool(name: str) -> str:
 
 
 def version() -> str:
-    """Return the version, from the one place where it stands."""
+    """Return the package's version."""
     text = (ROOT / "proxy" / "switch_proxy" / "__init__.py").read_text(encoding="utf-8")
     [found] = re.findall(r'^__version__ = "(.+)"$', text, flags=re.MULTILINE)
     return str(found)
 
 
 def install(into: Path, wheel: Path) -> Path:
-    """Make an environment without pip, install the lock file's wheels and this one, and return its Python."""
-    # pip from outside: what is checked, and listed in the bill of materials, is the proxy's alone.
+    """Make an environment without pip, install the lock file's wheels and this one, and return its interpreter."""
+    # pip runs from outside, so that the environment, and its bill of materials, contains only the proxy's packages.
     venv.create(into, with_pip=False, symlinks=True)
     python = into / "bin" / "python"
     pip = [sys.executable, *_PIP, "--python", str(python), "install", "--only-binary", ":all:"]

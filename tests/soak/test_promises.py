@@ -93,4 +93,4 @@ def test_growth_is_from_the_second_quarter_to_the_last(samples: list[float], exp
 
 
 def test_outcomes_are_told_by_status() -> None:
-    assert told([outcome(200), outcome(200), outcome(503), outcome(0)]) == "1 × no answer, 2 × 200, 1 × 503"
+    assert told([outcome(200), outcome(200), outcome(503), outcome(0)]) == "1 × no response, 2 × 200, 1 × 503"

@@ -43,4 +43,4 @@ def test_a_soak_tells_what_was_broken() -> None:
     ran = soak("-c", FORGETFUL)
 
     assert ran.returncode == 1
-    assert "BROKEN: 3 requests failed that nothing excuses (3 × 500)" in ran.stdout
+    assert "BROKEN: 3 requests failed without an excuse (3 × 500)" in ran.stdout
