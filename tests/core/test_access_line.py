@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from typing import TYPE_CHECKING
 
@@ -79,7 +80,7 @@ def test_quick_lines_hold_exactly_the_fields_of_the_event_whatever_the_bytes(see
 
 
 def test_bytes_that_are_no_text_and_characters_that_json_escapes_arrive_readable() -> None:
-    record = FORWARDED._replace(target=b'/\xff"\\\x00\xc3\xa9', request_id=b'id"\x1b[31m\xe2\x82')
+    record = dataclasses.replace(FORWARDED, target=b'/\xff"\\\x00\xc3\xa9', request_id=b'id"\x1b[31m\xe2\x82')
     fields = dict(fields_of(renderer().render([record])))
     assert (fields["path"], fields["request_id"]) == ('/\\xff"\\\x00é', 'id"\x1b[31m\\xe2\\x82')
 
@@ -87,7 +88,7 @@ def test_bytes_that_are_no_text_and_characters_that_json_escapes_arrive_readable
 def test_renderings_stay_right_when_more_is_seen_than_is_remembered() -> None:
     quick = renderer()
     for number in range(3000):
-        record = FORWARDED._replace(target=b"/%d" % number, method=b"M%d" % number)
+        record = dataclasses.replace(FORWARDED, target=b"/%d" % number, method=b"M%d" % number)
         fields = dict(fields_of(quick.render([record])))
         assert (fields["path"], fields["method"]) == (f"/{number}", f"M{number}")
 
@@ -95,7 +96,7 @@ def test_renderings_stay_right_when_more_is_seen_than_is_remembered() -> None:
 def test_timestamps_follow_the_clock_from_second_to_second() -> None:
     quick = renderer()
     lines = [
-        dict(fields_of(quick.render([FORWARDED._replace(started_at_wall=at, duration=0.0)])))["timestamp"]
+        dict(fields_of(quick.render([dataclasses.replace(FORWARDED, started_at_wall=at, duration=0.0)])))["timestamp"]
         for at in (1790000000.5, 1790000001.25, 1790000000.75)
     ]
     assert lines == ["2026-09-21T14:13:20.500Z", "2026-09-21T14:13:21.250Z", "2026-09-21T14:13:20.750Z"]
@@ -105,7 +106,7 @@ def test_timestamps_follow_the_clock_from_second_to_second() -> None:
 def test_what_looks_like_a_secret_is_given_to_the_redactor(field: str) -> None:
     quick = renderer(redact=lambda text: "masked" if "eyJ" in text else text)
     changed: dict[str, bytes] = {field: b"eyJhbGciOi.eyJzdWIi.c2ln"}
-    line = quick.render([FORWARDED._replace(**changed)])  # type: ignore[arg-type]
+    line = quick.render([dataclasses.replace(FORWARDED, **changed)])  # type: ignore[arg-type]
     assert b"masked" in line
     assert b"eyJ" not in line
 
@@ -120,21 +121,21 @@ def test_what_looks_like_a_secret_is_given_to_the_redactor(field: str) -> None:
     ],
 )
 def test_the_event_says_who_answered(failure: str | None, upstream_duration: float | None, event: str) -> None:
-    record = FORWARDED._replace(failure=failure, upstream_duration=upstream_duration)
+    record = dataclasses.replace(FORWARDED, failure=failure, upstream_duration=upstream_duration)
     assert dict(fields_of(renderer().render([record])))["event"] == event
 
 
 def test_a_failure_is_named_and_its_missing_upstream_duration_is_null() -> None:
-    record = FORWARDED._replace(status=504, failure="upstream-timeout", upstream_duration=None)
+    record = dataclasses.replace(FORWARDED, status=504, failure="upstream-timeout", upstream_duration=None)
     fields = dict(fields_of(renderer().render([record])))
     assert (fields["failure"], fields["upstream_duration"], fields["level"]) == ("upstream-timeout", None, "warning")
 
 
 GOOD = FORWARDED
-UPSTREAM_ERROR = FORWARDED._replace(status=500)
-FAILED = FORWARDED._replace(status=503, failure="token-unavailable", upstream_duration=None)
-CUT = FORWARDED._replace(failure="upstream-incomplete")
-ABANDONED = FORWARDED._replace(failure="client-gone")
+UPSTREAM_ERROR = dataclasses.replace(FORWARDED, status=500)
+FAILED = dataclasses.replace(FORWARDED, status=503, failure="token-unavailable", upstream_duration=None)
+CUT = dataclasses.replace(FORWARDED, failure="upstream-incomplete")
+ABANDONED = dataclasses.replace(FORWARDED, failure="client-gone")
 
 
 @pytest.mark.parametrize(
@@ -161,6 +162,6 @@ def test_long_methods_and_paths_are_rendered_whole() -> None:
     """They are not remembered, so that a client cannot fill the memory with them."""
     quick = renderer()
     for _ in range(2):
-        record = FORWARDED._replace(target=b"/" + b"p" * 300, method=b"M" * 300)
+        record = dataclasses.replace(FORWARDED, target=b"/" + b"p" * 300, method=b"M" * 300)
         fields = dict(fields_of(quick.render([record])))
         assert (fields["path"], fields["method"]) == ("/" + "p" * 300, "M" * 300)

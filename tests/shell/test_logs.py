@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 import os
@@ -109,7 +110,7 @@ def test_secrets_are_masked_in_every_field_of_an_event(tmp_path: Path) -> None:
 def test_secrets_are_masked_in_access_lines(tmp_path: Path, log_format: str, field: str) -> None:
     """Even if the field was rendered before the secret was known."""
     changed: dict[str, Any] = {field: SECRET.encode()}
-    record = EXCHANGE._replace(**changed)
+    record = dataclasses.replace(EXCHANGE, **changed)
 
     with log(tmp_path, format=log_format) as written:
         written.log.log_exchanges([record])
@@ -123,7 +124,7 @@ def test_secrets_are_masked_in_access_lines(tmp_path: Path, log_format: str, fie
 
 def test_exchanges_become_a_line_each_in_their_order(tmp_path: Path) -> None:
     with log(tmp_path) as written:
-        written.log.log_exchanges([EXCHANGE._replace(request_id=b"%d" % number) for number in range(3)])
+        written.log.log_exchanges([dataclasses.replace(EXCHANGE, request_id=b"%d" % number) for number in range(3)])
         assert [line["request_id"] for line in written.lines] == ["0", "1", "2"]
 
 
@@ -153,13 +154,13 @@ def test_the_configuration_says_which_exchanges_are_written_for_people_too(
 ) -> None:
     with log(tmp_path, format="console", access=access) as written:
         written.log.log_exchanges([EXCHANGE])
-        written.log.log_exchanges([EXCHANGE._replace(status=500)])
+        written.log.log_exchanges([dataclasses.replace(EXCHANGE, status=500)])
         assert len(written.text.splitlines()) == count
 
 
 def test_what_comes_from_the_network_cannot_drive_a_terminal(tmp_path: Path) -> None:
     with log(tmp_path, format="console") as written:
-        written.log.log_exchanges([EXCHANGE._replace(request_id="\x1b]0;x\x07\u009b2J".encode())])
+        written.log.log_exchanges([dataclasses.replace(EXCHANGE, request_id="\x1b]0;x\x07\u009b2J".encode())])
         assert "\x1b" not in written.text
         assert "\u009b" not in written.text
         assert "\\x1b]0;x\\x07\\x9b2J" in written.text

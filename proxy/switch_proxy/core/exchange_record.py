@@ -7,13 +7,15 @@ reader that writes it anywhere must cut it off first.
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from dataclasses import dataclass
+from typing import Final
 
 NO_ROUTE: Final = "-"
 """The route of what no route was found for."""
 
 
-class ExchangeRecord(NamedTuple):
+@dataclass(slots=True)
+class ExchangeRecord:
     """
     One exchange as the client saw it.
 
