@@ -86,22 +86,22 @@ MUTANTS: Final = (
     Mutant(
         name="a connection whose request body was not sent whole is not reused",
         file="http1/exchange.py",
-        text="body is None or (self._client.codec.is_request_complete and not body.is_delayed)",
-        replacement="body is None or not body.is_delayed",
+        text="        body.is_sent = codec.is_request_complete\n",
+        replacement="        body.is_sent = True\n",
         tests="tests/shell/http1/test_interim_responses.py tests/shell/http1/test_pool.py",
     ),
     Mutant(
         name="a connection on which the body is still held up is not reused",
         file="http1/exchange.py",
-        text="body is None or (self._client.codec.is_request_complete and not body.is_delayed)",
-        replacement="body is None or self._client.codec.is_request_complete",
+        text="(self._body is None or self._body.is_sent)",
+        replacement="self._client.codec.is_request_complete",
         tests="tests/shell/http1/test_interim_responses.py tests/shell/http1/test_pool.py tests/shell/http1/test_disorder.py",
     ),
     Mutant(
         name="a connection whose response says close is not reused",
         file="http1/exchange.py",
-        text="if upstream.codec.is_reusable and (self._body is None or self._is_request_sent()):",
-        replacement="if self._body is None or self._is_request_sent():",
+        text="if upstream.codec.is_reusable and (self._body is None or self._body.is_sent):",
+        replacement="if self._body is None or self._body.is_sent:",
         tests="tests/shell/http1/test_pool.py tests/shell/http1/test_response_forwarding.py",
     ),
     Mutant(

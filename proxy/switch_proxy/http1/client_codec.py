@@ -109,27 +109,31 @@ class ClientCodec:
         self._seen = 0
         return self.unread
 
-    def read_body(self) -> list[bytes]:
+    def read_body(self) -> Sequence[bytes]:
         """Return what has arrived of the request's body, in order, without its framing. Raises RequestError."""
-        data, self.unread = self.unread, b""
-        decoder = self._decoder
-        if decoder is not None:
-            try:
-                pieces = decoder.feed(data)
-            except ChunkSyntaxError as error:
-                raise RequestError(400, f"in the chunked body, {error} (RFC 9112 §7.1)") from None
-            if decoder.is_complete:
-                self.is_request_complete = True
-                self.trailers = decoder.trailers
-                self.unread = decoder.rest
-            return pieces
+        data = self.unread
+        self.unread = b""
+        if self._decoder is not None:
+            return self._read_chunks(self._decoder, data)
         left = self._body_left
-        if len(data) > left:
-            self.unread = data[left:]
-            data = data[:left]
+        if len(data) >= left:
+            self.is_request_complete = True
+            if len(data) > left:
+                self.unread = data[left:]
+                data = data[:left]
         self._body_left = left - len(data)
-        self.is_request_complete = self._body_left == 0
-        return [data] if data else []
+        return (data,) if data else ()
+
+    def _read_chunks(self, decoder: ChunkedDecoder, data: bytes) -> Sequence[bytes]:
+        try:
+            pieces = decoder.feed(data)
+        except ChunkSyntaxError as error:
+            raise RequestError(400, f"in the chunked body, {error} (RFC 9112 §7.1)") from None
+        if decoder.is_complete:
+            self.is_request_complete = True
+            self.trailers = decoder.trailers
+            self.unread = decoder.rest
+        return pieces
 
     def abandon_request(self) -> None:
         """Read no more of the request: where it ends is in doubt, or what follows is no request."""

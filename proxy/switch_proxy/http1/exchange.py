@@ -155,14 +155,15 @@ class Exchange:
             return
         self._target = decision
         if not codec.is_request_complete:
-            body = self._body
-            if body is None:
-                body = self._body = RequestBody(limit=route.replay_buffer)
             try:
-                body.take(codec.read_body())
+                pieces = codec.read_body()
             except RequestError as error:
                 self.refuse(error)
                 return
+            if self._body is None:
+                self._body = RequestBody(pieces, limit=route.replay_buffer)
+            else:
+                self._body.take(pieces)
         # The quick way, which needs no task: a fresh token, and an idle connection.
         token = route.tokens.peek()
         if token is not None:
@@ -251,8 +252,6 @@ class Exchange:
     def _send(self, upstream: UpstreamConnection, token: AccessToken) -> None:
         """Send the head, with the bearer line, and what there is of the body, in one piece."""
         head = self._head
-        route = self._route
-        codec = self._client.codec
         self._phase = _AWAITING
         self._upstream = upstream
         self._generation = token.generation
@@ -262,20 +261,22 @@ class Exchange:
         if head.method == b"OPTIONS" and head.meaning.max_forwards is not None:
             # Other methods may ignore Max-Forwards, and it passes as it came (RFC 9110 §7.6.2).
             forwarded = count_down(forwarded, head.meaning.max_forwards)
-        upstream.transport.write(
-            upstream.codec.encode_request(
-                head,
-                target=self._target,
-                lines=route.headers.of_request(
-                    forwarded,
-                    head.minor,
-                    None if head.request_id else self._request_id,
-                    token.authorization_line,
-                ),
-                body=() if self._body is None else self._body.take_waiting(),
-                trailers=codec.trailers if codec.is_request_complete else None,
-            )
+        lines = self._route.headers.of_request(
+            forwarded, head.minor, None if head.request_id else self._request_id, token.authorization_line
         )
+        body = self._body
+        if body is None:
+            data = upstream.codec.encode_request(head, self._target, lines)
+        else:
+            pieces, end = self._take_waiting(body)
+            data = upstream.codec.encode_request(head, self._target, lines, pieces, end)
+        upstream.transport.write(data)
+
+    def _take_waiting(self, body: RequestBody) -> tuple[list[bytes], bytes | None]:
+        """Return what is to be sent of the body, and its trailer lines if it ends there, else None."""
+        codec = self._client.codec
+        body.is_sent = codec.is_request_complete
+        return body.take_waiting(), codec.trailers if body.is_sent else None
 
     def on_client_body(self, pieces: Sequence[bytes]) -> None:
         """Pass more of the request's body on; it ends here if the client's codec says so."""
@@ -295,10 +296,8 @@ class Exchange:
             self._send_body(body, upstream)
 
     def _send_body(self, body: RequestBody, upstream: UpstreamConnection) -> None:
-        codec = self._client.codec
-        data = upstream.codec.encode_body(
-            body.take_waiting(), trailers=codec.trailers if codec.is_request_complete else None
-        )
+        pieces, end = self._take_waiting(body)
+        data = upstream.codec.encode_body(pieces, trailers=end)
         if data:
             upstream.transport.write(data)
 
@@ -322,11 +321,6 @@ class Exchange:
             self._send_body(body, upstream)
             if not upstream.is_write_paused:
                 self._client.resume_reading()
-
-    def _is_request_sent(self) -> bool:
-        """Say whether all of the request has gone to the upstream."""
-        body = self._body
-        return body is None or (self._client.codec.is_request_complete and not body.is_delayed)
 
     def _is_body_at_hand(self) -> bool:
         """Say whether the request has come in full and can be sent again."""
@@ -368,13 +362,17 @@ class Exchange:
                 return
             while (head := codec.read_head()) is not None:
                 if head.status >= _FINAL:
-                    self._begin_response(upstream, head)
+                    length = codec.body_left
+                    self._begin_response(upstream, head, length, codec.read_body())
                     return
                 if head.status == _SWITCHING_PROTOCOLS:
                     self._switch_protocols(upstream, head)
                     return
                 self._pass_interim(head)
         except ResponseError as error:
+            if codec.head is not None and self._phase is _AWAITING:
+                # The body is malformed from its start: the client gets the head, and sees that no body follows.
+                self._begin_response(upstream, codec.head, codec.body_left, ())
             self._fail(Problem.UPSTREAM_MALFORMED, error.detail)
 
     def _pass_interim(self, head: ResponseHead) -> None:
@@ -416,16 +414,20 @@ class Exchange:
 
     # RESPONDING: the final head, and the body as it comes.
 
-    def _begin_response(self, upstream: UpstreamConnection, head: ResponseHead) -> None:
+    def _begin_response(
+        self, upstream: UpstreamConnection, head: ResponseHead, length: int, body: Sequence[bytes]
+    ) -> None:
         """Send the final response's head on, and what came of its body with it, in one piece."""
         client = self._client
         codec = client.codec
-        length = upstream.codec.body_left
+        upstream_codec = upstream.codec
         self._phase = _RESPONDING
         self._status = head.status
         if head.status in _REFUSALS:
             self._consider_refusal(head)
         self._upstream_duration = self._moved_at - self._sent_at
+        for piece in body:
+            self._response_bytes += len(piece)
         # A body that the client still sends may never end, so an early response ends the connection (RFC 9112 §9.6).
         self._closes = closes = (
             not codec.is_request_complete
@@ -433,14 +435,6 @@ class Exchange:
             or self._context.announces_close
             or (length < 0 and not self._head.minor)
         )
-        upstream_codec = upstream.codec
-        failure = None
-        try:
-            body: Sequence[bytes] = upstream_codec.read_body()
-        except ResponseError:
-            body, failure = (), Problem.UPSTREAM_MALFORMED
-        for piece in body:
-            self._response_bytes += len(piece)
         is_complete = upstream_codec.is_complete
         data = codec.encode_response(
             head.passed,
@@ -454,9 +448,7 @@ class Exchange:
             client.write(data)
         else:
             self._hold(self._held, data)
-        if failure is not None:
-            self._cut(failure)
-        elif is_complete:
+        if is_complete:
             self._complete(upstream)
 
     def _pass_body(self, upstream: UpstreamConnection) -> None:
@@ -487,7 +479,7 @@ class Exchange:
         """End well: the response is whole. The upstream connection is kept if both sides have left it clean."""
         self._upstream = None
         route = self._route
-        if upstream.codec.is_reusable and (self._body is None or self._is_request_sent()):
+        if upstream.codec.is_reusable and (self._body is None or self._body.is_sent):
             if upstream.request_count == 1:
                 route.connector.remember_session(upstream)
             if self._client.is_write_paused:
@@ -517,7 +509,9 @@ class Exchange:
             return
         route.token_refusals += 1
         route.tokens.reject(self._generation)
-        if may_use_newer_token(body_is_whole=self._is_body_at_hand(), is_body_sent=self._is_request_sent()):
+        if may_use_newer_token(
+            body_is_whole=self._is_body_at_hand(), is_body_sent=self._body is None or self._body.is_sent
+        ):
             self._phase = _HOLDING
             self._held = ResponseBuffer()
 

@@ -16,17 +16,23 @@ class RequestBody:
     (bytes).
     """
 
-    __slots__ = ("_limit", "_waiting", "is_delayed", "kept", "size")
+    __slots__ = ("_limit", "_waiting", "is_delayed", "is_sent", "kept", "size")
 
-    def __init__(self, *, limit: int) -> None:
+    def __init__(self, pieces: Sequence[bytes] = (), *, limit: int) -> None:
+        """Begin with what came with the head."""
         self._limit = limit
-        self._waiting: list[bytes] = []
-        self.kept: bytes | None = b""
-        """All of the body so far, so that it can be sent again; None once it is longer than the limit."""
-        self.size = 0
+        self._waiting = list(pieces)
+        size = 0
+        for piece in pieces:
+            size += len(piece)
+        self.size = size
         """Bytes that have come."""
+        self.kept = b"".join(pieces) if size <= limit else None
+        """All of the body so far, so that it can be sent again; None once it is longer than the limit."""
         self.is_delayed = False
         """Whether it must not be sent until what has come from the upstream is read."""
+        self.is_sent = False
+        """Whether all of it has gone to the upstream, its end included."""
 
     def take(self, pieces: Sequence[bytes]) -> None:
         """Take pieces as they have come from the client."""
@@ -43,5 +49,5 @@ class RequestBody:
 
     def restart(self) -> None:
         """Have all that is kept wait to be sent again."""
-        self.is_delayed = False
+        self.is_delayed = self.is_sent = False
         self._waiting = [self.kept] if self.kept else []

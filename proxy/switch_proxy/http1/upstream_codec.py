@@ -64,12 +64,17 @@ class UpstreamCodec:
         it open, the response has an end of its own, and nothing came behind that.
         """
         self.trailers = b""
-        """The response's trailer lines which may be forwarded, once it is complete."""
+        """The trailer lines which may be forwarded, once a response of unknown length is complete."""
 
     # The request.
 
     def encode_request(
-        self, head: RequestHead, *, target: bytes, lines: Sequence[bytes], body: Sequence[bytes], trailers: bytes | None
+        self,
+        head: RequestHead,
+        target: bytes,
+        lines: Sequence[bytes],
+        body: Sequence[bytes] = (),
+        trailers: bytes | None = b"",
     ) -> bytes:
         """
         Return a request's head, and what there is of its body, in one piece.
@@ -79,6 +84,7 @@ class UpstreamCodec:
         # The rest of the state is set when the response's head is read.
         self._request = head
         self.head = None
+        self._had_interim = False
         if head.meaning.is_chunked:
             body = (self.encode_body(body, trailers=trailers),)
         return b"".join((head.method, b" ", target, b" HTTP/1.1\r\n", *lines, b"\r\n", *body))
@@ -126,33 +132,37 @@ class UpstreamCodec:
             self._had_interim = True
             return head
         self.head = head
-        self._had_interim = False
         self.is_reusable = head.is_persistent
-        framing = head.framing
-        if self._request.method == b"HEAD":
-            framing = NO_BODY
+        framing = NO_BODY if self._request.method == b"HEAD" else head.framing
         self.body_left = framing.length
-        self.is_complete = False
-        self._decoder = None
-        self.trailers = b""
-        if framing.is_chunked:
-            self._decoder = ChunkedDecoder(dropped=head.meaning.dropped)
+        if framing.length < 0:
+            self.is_complete = False
+            self.trailers = b""
+            self._decoder = ChunkedDecoder(dropped=head.meaning.dropped) if framing.is_chunked else None
         return head
 
-    def read_body(self) -> list[bytes]:
+    def read_body(self) -> Sequence[bytes]:
         """Return what has arrived of the response's body, in order, without its framing. Raises ResponseError."""
-        data, self.unread = self.unread, b""
+        data = self.unread
+        self.unread = b""
         left = self.body_left
+        if len(data) == left:
+            self.body_left = 0
+            self.is_complete = True
+            return (data,) if data else ()
         if left < 0:
-            return self._read_chunks(self._decoder, data) if self._decoder is not None else [data] if data else []
+            return self._read_body_of_unknown_length(data)
         if len(data) > left:
             self.is_reusable = False
             data = data[:left]
         self.body_left = left = left - len(data)
         self.is_complete = not left
-        return [data] if data else []
+        return (data,) if data else ()
 
-    def _read_chunks(self, decoder: ChunkedDecoder, data: bytes) -> list[bytes]:
+    def _read_body_of_unknown_length(self, data: bytes) -> Sequence[bytes]:
+        decoder = self._decoder
+        if decoder is None:
+            return (data,) if data else ()
         try:
             pieces = decoder.feed(data)
         except ChunkSyntaxError as error:
@@ -167,5 +177,5 @@ class UpstreamCodec:
     def receive_end(self) -> bool:
         """Learn that the upstream has ended its side; say whether that completes the response (RFC 9112 §6.3)."""
         self.is_reusable = False
-        self.is_complete = self.head is not None and self._decoder is None and self.body_left < 0
+        self.is_complete = self.head is not None and self.body_left < 0 and self._decoder is None
         return self.is_complete

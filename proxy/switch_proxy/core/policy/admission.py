@@ -71,7 +71,7 @@ class Admission:
     the path before. `policy`: asked about what would be forwarded; returns None if that is right.
     """
 
-    __slots__ = ("_base_path", "_policy", "_stripped_segments")
+    __slots__ = ("_base_path", "_changes_targets", "_policy", "_stripped_segments")
 
     def __init__(
         self,
@@ -83,22 +83,26 @@ class Admission:
         self._base_path = base_path
         self._stripped_segments = stripped_segments
         self._policy = policy
+        self._changes_targets = bool(base_path or stripped_segments)
 
     def decide(self, head: RequestHead, now: float) -> Decision:
         """Decide what becomes of a request; `now` by the caller's clock, in seconds."""
         method, target = head.method, head.target
         if method in _LOCAL_METHODS and (decision := judge_method(head)) is not None:
             return decision
-        if self._stripped_segments and target.startswith(b"/"):
-            target = without_segments(target, self._stripped_segments)
-        if self._base_path or not target.startswith(b"/"):
+        if self._changes_targets or not target.startswith(b"/"):
             try:
-                target = upstream_target(target, method=method, base_path=self._base_path)
+                target = self._upstream_target(method, target)
             except RequestError as error:
                 return reject_malformed(error)
         if self._policy is not None and (refusal := self._policy(head, now)) is not None:
             return refusal
         return target
+
+    def _upstream_target(self, method: bytes, target: bytes) -> bytes:
+        if self._stripped_segments and target.startswith(b"/"):
+            target = without_segments(target, self._stripped_segments)
+        return upstream_target(target, method=method, base_path=self._base_path)
 
 
 def judge_method(head: RequestHead) -> Reject | Respond | None:
