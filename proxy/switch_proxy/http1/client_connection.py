@@ -270,8 +270,8 @@ class ClientConnection(asyncio.Protocol):
         if self._has_client_ended:
             tunnel.on_client_eof()
 
-    def exchange_ended(self, *, is_reusable: bool) -> None:
-        """Go on to the next request, or close in order."""
+    def exchange_ended(self, now: float, *, is_reusable: bool) -> None:
+        """Go on to the next request, or close in order; `now` by the context's clock, in seconds."""
         self._exchange = None
         self._tunnel = None
         if self._is_closing:
@@ -284,7 +284,7 @@ class ClientConnection(asyncio.Protocol):
             else:
                 self._linger()
             return
-        self._waiting_since = self._context.now()
+        self._waiting_since = now
         if self._is_reading_paused:
             self.resume_reading()
         if (unread and not self.is_write_paused) or self._has_client_ended:

@@ -445,7 +445,7 @@ class Exchange:
             trailers=upstream_codec.trailers if is_complete else None,
         )
         if self._held is None:
-            client.write(data)
+            client.transport.write(data)
         else:
             self._hold(self._held, data)
         if is_complete:
@@ -493,8 +493,7 @@ class Exchange:
         if self._phase is _HOLDING:
             self._seek_newer_token()
             return
-        self._finish()
-        self._client.exchange_ended(is_reusable=not self._closes)
+        self._client.exchange_ended(self._finish(), is_reusable=not self._closes)
 
     # HOLDING and RENEWING: a 401 may be about the token; then there is one more try with a newer one.
 
@@ -691,12 +690,12 @@ class Exchange:
         self._client.break_off(hard=self._client.codec.is_close_delimited)
 
     def _end(self, *, is_reusable: bool) -> None:
-        self._finish()
-        self._client.exchange_ended(is_reusable=is_reusable)
+        self._client.exchange_ended(self._finish(), is_reusable=is_reusable)
 
-    def _finish(self) -> None:
-        """Let go of everything that is still held, and report, once."""
+    def _finish(self) -> float:
+        """Let go of everything that is still held, and report, once; return the time, by the context's clock."""
         self._phase = _OVER
+        now = self._context.now()
         if self._task is not None:
             self._task.cancel()
             self._task = None
@@ -712,9 +711,10 @@ class Exchange:
                 self._status,
                 0 if self._body is None else self._body.size,
                 self._response_bytes,
-                self._context.now() - self._started_at,
+                now - self._started_at,
                 self._upstream_duration,
                 self._failure,
                 self._started_at_wall,
             )
         )
+        return now

@@ -13,6 +13,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    import asyncio
+
     from switch_proxy.core.exchange_record import ExchangeRecord
     from switch_proxy.core.tokens import AccessToken
     from switch_proxy.http1.client_codec import ClientCodec
@@ -22,6 +24,7 @@ class Client(Protocol):
     """The client connection, as an exchange or a tunnel uses it."""
 
     codec: ClientCodec
+    transport: asyncio.Transport
 
     @property
     def is_write_paused(self) -> bool:
@@ -45,8 +48,8 @@ class Client(Protocol):
     def begin_tunnel(self, tunnel: TunnelSide) -> None:
         """Hand the connection over to a tunnel, for good."""
 
-    def exchange_ended(self, *, is_reusable: bool) -> None:
-        """Go on to the next request, or close in order."""
+    def exchange_ended(self, now: float, *, is_reusable: bool) -> None:
+        """Go on to the next request, or close in order; `now` by the context's clock, in seconds."""
 
     def break_off(self, *, hard: bool) -> None:
         """Close in the middle of a message; `hard` resets the connection, if a plain end would look complete."""

@@ -30,6 +30,7 @@ class UpstreamCodec:
     __slots__ = (
         "_decoder",
         "_had_interim",
+        "_known",
         "_max_head",
         "_parser",
         "_request",
@@ -44,6 +45,7 @@ class UpstreamCodec:
 
     def __init__(self, *, parser: ResponseParser, max_head: int) -> None:
         self._parser = parser
+        self._known = parser.known
         self._max_head = max_head
         self._request = _NO_REQUEST_YET
         self.unread = b""
@@ -124,7 +126,8 @@ class UpstreamCodec:
                 raise fault
             self._seen = len(buffer)
             return None
-        head = self._parser.parse(buffer[:head_end])
+        raw = buffer[:head_end]
+        head = self._known.get(raw) or self._parser.parse(raw)
         self.unread = buffer[head_end + 4 :]
         if seen:
             self._seen = 0

@@ -468,7 +468,7 @@ def test_the_memory_of_a_parser_is_bounded() -> None:
     for number in range(3000):
         head = parser.parse(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\nDate: %d" % (number, number))
         assert head.framing.length == number
-        largest = max(largest, len(parser._heads), len(parser._meanings))
+        largest = max(largest, len(parser.known), len(parser._meanings))
     assert largest == 256
 
 
@@ -477,7 +477,7 @@ def test_long_heads_are_not_remembered() -> None:
     parser = new_parser()
     head = b"HTTP/1.1 200 OK\r\nConnection: " + b"a" * 3000
     assert parser.parse(head) == parser.parse(head) == new_parser().parse(head)
-    assert not parser._heads
+    assert not parser.known
     assert not parser._meanings
 
 

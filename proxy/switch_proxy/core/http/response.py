@@ -91,18 +91,19 @@ class ResponseParser:
     def __init__(self, *, max_field_lines: int) -> None:
         self._max_field_lines = max_field_lines
         self._lines = LineMemory(significant=SIGNIFICANT_IN_RESPONSES, noted=DATE)
-        self._heads: dict[bytes, ResponseHead] = {}
+        self.known: dict[bytes, ResponseHead] = {}
+        """The heads that are remembered, by their bytes; what is not among them is to be parsed."""
         self._meanings: dict[bytes, ResponseMeaning] = {}
 
     def parse(self, head: bytes) -> ResponseHead:
         """Parse a head that ends before its empty line (RFC 9112 §4). Raises ResponseError."""
-        known = self._heads.get(head)
+        known = self.known.get(head)
         if known is None:
             known = self._judge(head)
             if len(head) <= _LONGEST_REMEMBERED:
-                if len(self._heads) >= _REMEMBERED:
-                    self._heads.clear()
-                self._heads[head] = known
+                if len(self.known) >= _REMEMBERED:
+                    self.known.clear()
+                self.known[head] = known
         return known
 
     def _judge(self, head: bytes) -> ResponseHead:
