@@ -8,10 +8,10 @@ BIN := $(VENV)/bin
 BENCH := $(VENV)/bench
 TOOLS := $(VENV)/tools
 PIP := python -m pip --disable-pip-version-check --no-input -qq
-# Nothing but wheels whose hashes the lock files know: no code of a package runs while it is installed.
+# Only wheels with the hashes of the lock files: no code of a package runs while it is installed.
 INSTALL := $(PIP) install --require-hashes --only-binary :all:
 
-# PYTHON=python3.12 makes the virtual environment with that one; otherwise the first of these that is recent enough.
+# PYTHON=python3.12 selects the interpreter of the virtual environment; by default the first of these that is recent enough.
 PYTHONS = $(or $(PYTHON),python3 python3.13 python3.12 python3.11)
 CONFIG ?= config.yaml
 SECONDS ?= 60
@@ -37,7 +37,7 @@ mutants: $(VENV)/dev.stamp ## Change the code in ways that matter; the tests mus
 run: $(VENV)/run.stamp ## Run the proxy against real servers (CONFIG=config.yaml)
 	@$(BIN)/switch-proxy run --config '$(CONFIG)'
 
-setup: $(VENV)/dev.stamp ## Make the virtual environment .venv with all that the other tasks need
+setup: $(VENV)/dev.stamp ## Make the virtual environment .venv with everything that the other tasks need
 
 # Each tool runs whatever the others say: a broken import contract is not hidden behind a lint complaint.
 check: $(VENV)/dev.stamp ## Check lint rules, formatting, types and the direction of imports
@@ -48,7 +48,7 @@ check: $(VENV)/dev.stamp ## Check lint rules, formatting, types and the directio
 	$(BIN)/lint-imports --no-logo >$(VENV)/imports.txt || { cat $(VENV)/imports.txt; failed="$$failed imports"; }; \
 	[ -z "$$failed" ] || { echo "make check failed:$$failed" >&2; exit 1; }
 
-fmt: $(VENV)/dev.stamp ## Format the code, and mend what the linter can mend
+fmt: $(VENV)/dev.stamp ## Format the code, and fix what the linter can fix
 	@$(BIN)/ruff check --fix-only --quiet
 	@$(BIN)/ruff format
 
@@ -58,13 +58,13 @@ fuzz: $(VENV)/dev.stamp ## Fuzz both parsers and whole exchanges (SECONDS=60; SE
 soak: $(VENV)/dev.stamp ## Load the proxy while its token requests fail in every way; no request may fail (SECONDS=300 for five minutes)
 	@$(BIN)/python -m soak --seconds $(SECONDS) $(ARGS)
 
-bench: $(BENCH)/stamp ## Measure beside Envoy, nginx and a tutorial's proxy, into benchmarks/RESULTS.md
+bench: $(BENCH)/stamp ## Compare with Envoy, nginx and a tutorial's proxy, and write benchmarks/RESULTS.md
 	@$(BENCH)/bin/python benchmarks/run.py --write $(ARGS)
 
-bench-quick: $(BENCH)/stamp ## The same in a few minutes, to the terminal only
+bench-quick: $(BENCH)/stamp ## Compare with Envoy in a few minutes, and print to the terminal
 	@$(BENCH)/bin/python benchmarks/run.py --systems switch-proxy,envoy --rounds 2 $(ARGS)
 
-# Of the three, docker alone has no other format; in OCI's there is no health check.
+# podman and buildah need docker's format, because OCI's has no health check.
 BUILDER = $(or $(shell command -v docker || command -v podman || command -v buildah),\
   $(error make image needs docker, podman or buildah))
 VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' proxy/switch_proxy/__init__.py)
@@ -80,29 +80,29 @@ image-test: $(VENV)/dev.stamp ## Build the image with buildah on a base from deb
 test-image-python: $(VENV)/dev.stamp ## Run all tests on the image's Python, in a root folder from debootstrap (root, some minutes)
 	@$(BIN)/python -m tools.python_root $(ARGS)
 
-schema: $(VENV)/run.stamp ## Write config.schema.json anew from the code
+schema: $(VENV)/run.stamp ## Write config.schema.json from the code
 	@$(BIN)/switch-proxy schema > config.schema.json.new
 	@mv config.schema.json.new config.schema.json
 
-tables: $(VENV)/dev.stamp ## Write the tables of the pages anew that are made from the code
+tables: $(VENV)/dev.stamp ## Write the generated tables of the pages from the code
 	@for tables in tests.core.lifecycle_tables tests.shell.fault_matrix tests.docs.configuration_tables; do \
 	  $(BIN)/python -m $$tables || exit 1; done
 
-dist: $(TOOLS)/stamp ## Build wheel and sdist into dist/, and check that they can be built again, installed and run
+dist: $(TOOLS)/stamp ## Build wheel and sdist into dist/, and check that they are reproducible, install and run
 	@$(TOOLS)/bin/python -m tools.dist $(ARGS)
 
-sbom: $(TOOLS)/stamp ## Write dist/'s bill of materials (CycloneDX): what an installation consists of
+sbom: $(TOOLS)/stamp ## Write the bill of materials of an installation (CycloneDX) into dist/
 	@$(TOOLS)/bin/python -m tools.sbom $(ARGS)
 
-audit: $(TOOLS)/stamp ## Look up known vulnerabilities of what is installed with the proxy (asks the package index)
+audit: $(TOOLS)/stamp ## Look up known vulnerabilities of the proxy's dependencies (asks the package index)
 	@$(TOOLS)/bin/pip-audit --strict --progress-spinner off --disable-pip --require-hashes \
 	  -r requirements.lock -r requirements-build.lock $(ARGS)
 
-# The tool stays out of the environment that it resolves.
+# The tool is not in the environment that it resolves.
 COMPILE = CUSTOM_COMPILE_COMMAND='make lock' $(VENV)/lock/bin/pip-compile --quiet --generate-hashes --allow-unsafe \
   --strip-extras --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options $(ARGS)
 
-lock: $(BIN)/python ## Write the lock files anew from pyproject.toml (ARGS=--upgrade: with the newest releases)
+lock: $(BIN)/python ## Write the lock files from pyproject.toml (ARGS=--upgrade: with the newest releases)
 	@$(BIN)/python -m venv $(VENV)/lock
 	@$(VENV)/lock/bin/python -m pip --disable-pip-version-check --no-input -qq install pip-tools==7.6.2
 	@$(COMPILE) --output-file requirements.lock pyproject.toml
@@ -111,7 +111,7 @@ lock: $(BIN)/python ## Write the lock files anew from pyproject.toml (ARGS=--upg
 	@$(COMPILE) --constraint requirements-dev.lock --output-file benchmarks/requirements.lock benchmarks/requirements.in
 	@$(COMPILE) --output-file tools/requirements.lock tools/requirements.in
 
-clean: ## Remove what the other tasks have made
+clean: ## Remove the files that the other tasks made
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -125,23 +125,23 @@ $(BIN)/python:
 	  exit 1; \
 	done; \
 	echo "make: switch-proxy needs Python 3.11 or later, and there is none by the name of: $(PYTHONS)." \
-	  "Where it has another name or place: make PYTHON=/path/to/python3 …" >&2; \
+	  "If it has another name or path: make PYTHON=/path/to/python3 …" >&2; \
 	exit 1
 
-# Stamps say what is installed already: what the proxy needs to run, and what its tests and checks need besides.
+# The stamps record what is installed: the proxy's requirements, and those of its tests and checks.
 $(VENV)/run.stamp: requirements.lock requirements-build.lock pyproject.toml | $(BIN)/python
 	@echo "Installing what the proxy needs into $(VENV) …"
 	@$(BIN)/$(INSTALL) -r requirements.lock -r requirements-build.lock
 	@$(BIN)/$(PIP) install --no-deps --no-build-isolation --editable .
 	@touch $@
 
-# forbiddenfruit, which blockbuster needs, has no wheel; it is built with the setuptools that is there already.
+# forbiddenfruit, which blockbuster needs, has no wheel; it is built with the setuptools that is already installed.
 $(VENV)/dev.stamp: requirements-dev.lock $(VENV)/run.stamp
 	@echo "Installing what its tests need …"
 	@$(BIN)/$(INSTALL) --no-binary forbiddenfruit --no-build-isolation -r requirements-dev.lock
 	@touch $@
 
-# An environment of its own: what only the checks need (rich, say) would be imported where it is found, and be measured.
+# Its own environment: a package that only the checks need (such as rich) would be imported if found, and measured.
 # wrk and nginx come from the system: apt-get install wrk nginx-light
 $(BENCH)/stamp: benchmarks/requirements.lock requirements.lock requirements-build.lock pyproject.toml | $(BIN)/python
 	@echo "Installing what the benchmarks compare with into $(BENCH) …"
@@ -149,7 +149,7 @@ $(BENCH)/stamp: benchmarks/requirements.lock requirements.lock requirements-buil
 	@$(BENCH)/bin/$(INSTALL) -r requirements.lock -r requirements-build.lock -r benchmarks/requirements.lock
 	@touch $@
 
-# An environment apart too: what is shipped is checked by it, and not mixed with it.
+# Its own environment too: these tools check what is shipped, and are not part of it.
 $(TOOLS)/stamp: tools/requirements.lock requirements-build.lock | $(BIN)/python
 	@echo "Installing what makes and checks releases into $(TOOLS) …"
 	@$(BIN)/python -m venv $(TOOLS)

@@ -1,8 +1,8 @@
 """
-Time as the shell reads it: seconds since boot for durations, Unix time for people, and sleeping until a moment.
+Time for the shell: seconds since boot for durations, Unix time for people, and sleeping until a moment.
 
-Durations are measured on CLOCK_BOOTTIME where there is one: it never jumps, and it goes on while the machine sleeps,
-as a token's life does. Elsewhere the monotonic clock has to do.
+Durations are measured on CLOCK_BOOTTIME if the system has it: it never jumps, and it continues while the machine sleeps,
+as a token's life does. Other systems use the monotonic clock.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ if TYPE_CHECKING:
 
 LONGEST_NAP: Final = 30.0
 """
-Seconds. The event loop's timers stand still while the machine sleeps, so a long wait looks at the clock this often:
-that late, at most, is noticed what fell due meanwhile.
+Seconds. The event loop's timers stop while the machine sleeps, so a long wait reads the clock this often. A moment that
+passed meanwhile is noticed at most this much later.
 """
 
 
 class Clock(Protocol):
-    """What tells the time."""
+    """Current time, and sleeping."""
 
     def now(self) -> float:
-        """Return the seconds since some fixed moment; never jumps, never stands still."""
+        """Return the seconds since a fixed moment; the clock never jumps and never stops."""
 
     def wall(self) -> float:
         """Return Unix time in seconds, which may jump."""
@@ -41,7 +41,7 @@ class SystemClock:
     __slots__ = ("_longest_nap", "now", "wall")
 
     now: Callable[[], float]
-    """Return the seconds since boot, those asleep included."""
+    """Return the seconds since boot, including those asleep."""
     wall: Callable[[], float]
     """Return Unix time in seconds."""
 
