@@ -95,7 +95,7 @@ class ManualClock:
         await self.settle()
 
     def skip(self, seconds: float) -> None:
-        """Let this much time pass with nobody awake, as on a machine that sleeps: timers are late."""
+        """Let this much time pass without waking sleepers, as on a machine that sleeps: timers are late."""
         self._now += seconds
 
     @contextmanager
@@ -128,7 +128,7 @@ class ManualClock:
 
     @property
     def next_wake_at(self) -> float | None:
-        """Return when the first sleeper is due; None if nobody sleeps."""
+        """Return when the first sleeper is due; None if there is none."""
         sleeper = self._next_sleeper()
         return None if sleeper is None else sleeper[0]
 

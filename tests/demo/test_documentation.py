@@ -43,7 +43,7 @@ def test_the_complete_example_passes_as_a_test_of_its_own(tmp_path: Path) -> Non
     "fault", [*get_args(faults.Fault), *get_args(faults.TokenFault)], ids=lambda kind: kind.__name__
 )
 def test_every_fault_stands_in_the_table_with_its_arguments(fault: type) -> None:
-    """A fault nobody knows of is not used."""
+    """An undocumented fault is not used."""
     arguments = ", ".join(f"{name}=" for name in inspect.signature(fault).parameters)
 
     assert f"`{fault.__name__}({arguments})`" in PAGE

@@ -75,7 +75,7 @@ def test_a_command_is_never_broken() -> None:
 
 @given(text=st.text(st.characters(min_codepoint=32, max_codepoint=126)), width=st.integers(1, 130))
 def test_no_line_is_wider_than_the_terminal_and_nothing_is_lost(text: str, width: int) -> None:
-    """Down to a width where nothing can be done; every character that is no space is there, in order."""
+    """Down to the smallest width; every character except spaces is kept, in order."""
     stream, narrator = told(width)
     narrator.fact("app sent", text)
 

@@ -63,7 +63,7 @@ async def read_until(process: Process, marker: str) -> str:
 
 
 async def test_once_runs_every_check_through_and_exits_0() -> None:
-    """What `make demo ARGS=--once` shows on a machine where all is well; nothing on standard error."""
+    """The output of `make demo ARGS=--once` if every check passes; nothing on standard error."""
     async with demo("--once") as process:
         out, err = await process.communicate()
     told = out.decode()

@@ -102,7 +102,7 @@ async def test_a_wrong_proxy_fails_the_check_that_is_about_it(step: str, wrong: 
 
 
 async def test_one_token_that_never_ends_is_not_taken_for_a_refresh() -> None:
-    """The step is about tokens that go and come: it fails where none did."""
+    """The step requires that tokens are replaced: it fails if none was."""
     async with world_with(lifetime=2.0) as (world, script):
         world.auth.lifetime = 60.0
         checks = await take("_outlive_tokens", script)

@@ -44,7 +44,7 @@ def prose(path: Path) -> str:
 
 
 def links(path: Path) -> Iterator[str]:
-    """Return where a page's links point to."""
+    """Return the targets of a page's links."""
     yield from _LINK.findall(prose(path))
 
 

@@ -40,7 +40,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 
 def test_every_page_is_linked_from_the_readme() -> None:
-    """A page that nobody finds is not read; those on single decisions are found by their folder."""
+    """A page without a link is not read; the decisions are found by their folder."""
     found = {(ROOT / link.partition("#")[0]).resolve() for link in links(ROOT / "README.md")}
     pages = {page for page in PAGES if page.parent == ROOT / "docs"}
     assert pages <= found
@@ -78,6 +78,6 @@ def test_makefile_tells_of_each_of_its_tasks() -> None:
 
 @pytest.mark.parametrize("example", list(blocks(ROOT / "CONTRIBUTING.md", "python")), ids=["docstring", "test"])
 def test_examples_of_style_are_the_code_itself(example: str) -> None:
-    """An example that nobody wrote in earnest is none."""
+    """An example must be taken from real code."""
     sources = [*ROOT.glob("proxy/**/*.py"), *ROOT.glob("tests/**/*.py")]
     assert any(example in source.read_text(encoding="utf-8") for source in sources)

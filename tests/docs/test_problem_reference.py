@@ -13,7 +13,7 @@ from switch_proxy.core.http.problems import PROBLEM_TYPE_PREFIX, Problem
 REFERENCE: Final = (Path(__file__).parents[2] / "docs" / "errors.md").read_text(encoding="utf-8")
 
 NEVER_ANSWERED: Final = {Problem.CLIENT_GONE, Problem.CLIENT_STALLED, Problem.UPSTREAM_INCOMPLETE}
-"""They happen where nobody is there to read an answer, or one has begun; so they have no status of their own."""
+"""They happen if the client is gone or the response has begun, so they have no status of their own."""
 
 
 def sections() -> dict[str, str]:

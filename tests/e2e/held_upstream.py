@@ -34,7 +34,7 @@ class HeldUpstream:
 
     @property
     def url(self) -> str:
-        """Return where it is."""
+        """Return its URL."""
         host, port = self._runner.addresses[0]
         return f"http://{host}:{port}"
 

@@ -41,7 +41,7 @@ class KeepAliveClient:
             self._streams = None
 
     async def get(self, path: str) -> tuple[int, bytes]:
-        """Return status and body. Raises OSError or asyncio.IncompleteReadError where there is no whole answer."""
+        """Return status and body. Raises OSError or asyncio.IncompleteReadError if there is no whole response."""
         async with asyncio.timeout(20):
             # What was closed while nothing was asked is no failure: the client sees it before it sends.
             if self._streams is not None and self._streams[0].at_eof():

@@ -78,7 +78,7 @@ class ProxyProcess:
         return [str(event["event"]) for event in self.events]
 
     async def url(self, listener: str) -> str:
-        """Return where a listener is, once it is bound."""
+        """Return the address of a listener, once it is bound."""
         started = await self.event("listener.started", listener=listener)
         return f"http://{started['address']}"
 
@@ -92,7 +92,7 @@ class ProxyProcess:
         self._process.send_signal(number)
 
     async def exit_code(self) -> int:
-        """Wait for the end; minus the signal where one killed it."""
+        """Wait for the end; return the exit code, or minus the signal that killed the process."""
         async with asyncio.timeout(WITHIN):
             return await self._process.wait()
 

@@ -1,4 +1,4 @@
-"""The command line as a process: what it prints where, and the exit code it ends with."""
+"""The command line as a process: its output on both streams, and its exit code."""
 
 from __future__ import annotations
 

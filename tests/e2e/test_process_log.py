@@ -28,7 +28,7 @@ LONG_PATH = "/" + "x" * 4000
 
 @asynccontextmanager
 async def silent_process(config: Path, *, output: int | None) -> AsyncIterator[asyncio.subprocess.Process]:
-    """Run a proxy whose standard output is `output`; closed, where that is None."""
+    """Run a proxy whose standard output is `output`, or closed if that is None."""
     close = "" if output is not None else "exec 1>&-; "
     process = await asyncio.create_subprocess_exec(
         *("sh", "-c", close + 'exec "$0" "$@"', sys.executable, "-m", "switch_proxy", "run", "--config", str(config)),

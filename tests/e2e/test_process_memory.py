@@ -27,7 +27,7 @@ PIECE: Final = bytes(MIB)
 
 @pytest.fixture
 def listening() -> Iterator[socket.socket]:
-    """Where the API listens, of which the test plays one connection."""
+    """The API's port; the test serves one connection of it."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         listening.settimeout(120)
         yield listening

@@ -42,7 +42,7 @@ class Policy:
     """One policy of one version of Kubernetes."""
 
     def __init__(self, document: Mapping[str, Any], *, kubernetes: str) -> None:
-        """Compile every expression. Raises ValueError with CEL's own words where one is not valid."""
+        """Compile every expression. Raises ValueError with CEL's message if one is invalid."""
         spec = document["spec"]
         (rule,) = spec["matchConstraints"]["resourceRules"]
         assert (rule["operations"], rule["resources"]) == (["CREATE"], ["pods"])
@@ -153,7 +153,7 @@ class _Schema:
         self._definitions = json.loads((folder / "_definitions.json").read_text(encoding="utf-8"))["$defs"]
 
     def fields(self, path: str) -> dict[str, Any]:
-        """Return what is known of the fields at a path such as `.spec.volumes`. Raises KeyError where there are none."""
+        """Return what is known of the fields at a path such as `.spec.volumes`. Raises KeyError if there are none."""
         about = self._pod
         for name in path.split(".")[1:]:
             about = self._resolve(about["properties"][name])

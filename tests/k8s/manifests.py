@@ -28,7 +28,7 @@ WITH_POLICIES: Final = ("1.36", "1.37")
 
 @cache
 def find_builder() -> tuple[str, ...]:
-    """Return the command that builds a kustomization. Skips where there is none."""
+    """Return the command that builds a kustomization. Skips if there is none."""
     if shutil.which("kubectl"):
         return ("kubectl", "kustomize")
     if shutil.which("kustomize"):
@@ -54,7 +54,7 @@ def read(*path: str) -> Any:
 
 
 def pod_of(document: dict[str, Any]) -> Any:
-    """Return the specification of the pods that a document makes; none where it makes none."""
+    """Return the pod specification of a document, or None if it has none."""
     spec = document.get("spec", {})
     if document["kind"] == "Pod":
         return spec

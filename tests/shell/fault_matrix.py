@@ -200,7 +200,7 @@ class Fault:
     with_token: str = SERVED
     """in the states FRESH and STALE; but"""
     too_long: str | None = None
-    """what one gets, where there is a token, that cannot be sent again."""
+    """what one gets if there is a token and the request cannot be sent again."""
     recovered_within: float = 0.0
     """Seconds after its end until all is served again, at most."""
     calls: int = 1

@@ -11,7 +11,7 @@ from switch_proxy.clock import SystemClock
 
 
 def test_time_goes_on_while_the_machine_sleeps() -> None:
-    """It is the clock that counts from boot, with the time asleep, where there is one."""
+    """It is the clock that counts from boot, including the time asleep, if the system has one."""
     source = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
     before = time.clock_gettime(source)
     now = SystemClock().now()

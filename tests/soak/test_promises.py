@@ -66,7 +66,7 @@ def test_a_token_that_was_not_replaced_in_time_does_not_buy_calls() -> None:
     assert most_token_calls([(0.0, 2.0)], until=1000.0, extra=3) == 2 + 3
 
 
-def test_without_a_token_there_is_one_call_and_what_troubles_cost() -> None:
+def test_without_a_token_there_is_one_call_and_those_of_disturbances() -> None:
     assert most_token_calls([], until=10.0, extra=4) == 5
 
 

@@ -30,7 +30,7 @@ def test_reading(turn, switch_proxy, fake_switch_api):
 
 
 ASYNCIO: Final = ("-o", "asyncio_default_fixture_loop_scope=function", "-o", "asyncio_mode=auto")
-"""What pytest-asyncio warns of where it is not said."""
+"""Options without which pytest-asyncio warns."""
 
 
 def run(folder: Path, *arguments: str, plugins: Sequence[str] | None = None) -> str:
