@@ -32,7 +32,7 @@ def read_head(connection: socket.socket) -> tuple[int, int]:
     end = head.index(b"\r\n\r\n")
     length = re.search(rb"\r\ncontent-length: *(\d+)", head[:end], re.IGNORECASE)
     if not head.startswith(b"HTTP/1.1 200 ") or length is None:
-        raise RuntimeError(f"unexpected answer: {head[:200]!r}")
+        raise RuntimeError(f"unexpected response: {head[:200]!r}")
     return int(length[1]), len(head) - end - 4
 
 

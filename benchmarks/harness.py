@@ -108,7 +108,7 @@ class RunningSystem:
         status, got = self.request(method, path, body, timeout=30.0)
         if status != 200 or len(got) != expected_size:
             raise BenchError(
-                f"{self.system.name} answered {method} {path} with {status} and {len(got)} bytes, "
+                f"{self.system.name} responded to {method} {path} with {status} and {len(got)} bytes, "
                 f"not with 200 and {expected_size}; {self.child.complaint()}"
             )
 

@@ -80,11 +80,11 @@ class ResponseReader:
                 return False
             length = _CONTENT_LENGTH.search(self._head, 0, end)
             if not self._head.startswith(b"HTTP/1.1 200 ") or length is None:
-                raise RuntimeError(f"unexpected answer: {self._head[:200]!r}")
+                raise RuntimeError(f"unexpected response: {self._head[:200]!r}")
             self._left = int(length[1]) - (len(self._head) - end - 4)
             self._head = b""
         if self._left < 0:
-            raise RuntimeError(f"the answer is {-self._left} bytes longer than announced")
+            raise RuntimeError(f"the response is {-self._left} bytes longer than announced")
         return self._left == 0
 
 

@@ -57,7 +57,7 @@ def main() -> None:
                 raise RuntimeError("a stream ended")
             text = partial[fd] + data
             if not partial[fd] and fd not in delivered and not text.startswith(b"HTTP/1.1 200 "[: len(text)]):
-                raise RuntimeError(f"unexpected answer: {text[:200]!r}")
+                raise RuntimeError(f"unexpected response: {text[:200]!r}")
             end = 0
             for event in _EVENT.finditer(text):
                 ages.append((now - int(event[1])) / 1e6)

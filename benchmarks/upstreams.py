@@ -110,7 +110,7 @@ class Upstreams:
             server {{
                 %s
                 if ($http_authorization != "Bearer {ACCESS_TOKEN}") {{ return 401; }}
-                # Every answer of the Switch API carries these three.
+                # Every response of the Switch API has these three.
                 add_header X-Rate-Limit-Limit 20;
                 add_header X-Rate-Limit-Remaining 19;
                 add_header X-Rate-Limit-Reset 2025-11-03T15:52:00.000Z;

@@ -65,7 +65,7 @@ MUTANTS: Final = (
     Mutant(
         name="a connection is not kept past its lifetime",
         file="http1/pool.py",
-        text="        if idle_until > end_of_life:\n            idle_until = end_of_life\n",
+        text="        idle_until = min(idle_until, end_of_life)\n",
         replacement="",
         tests="tests/shell/http1/test_pool.py",
     ),

@@ -31,16 +31,16 @@ def test_the_next_response_is_read_after_one_is_complete() -> None:
 
 
 @pytest.mark.parametrize(
-    "answer",
+    "response",
     [
         pytest.param(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n", id="another status"),
         pytest.param(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", id="no length"),
         pytest.param(RESPONSE + b"x", id="more than was announced"),
     ],
 )
-def test_an_answer_that_cannot_be_timed_ends_the_run(answer: bytes) -> None:
-    with pytest.raises(RuntimeError, match="answer"):
-        ResponseReader().is_complete_with(answer)
+def test_a_response_that_cannot_be_timed_ends_the_run(response: bytes) -> None:
+    with pytest.raises(RuntimeError, match="response"):
+        ResponseReader().is_complete_with(response)
 
 
 def test_what_was_never_answered_counts_with_its_age() -> None:

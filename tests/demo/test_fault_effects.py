@@ -30,7 +30,7 @@ from switch_proxy.demo.faults import (
     Status,
     TruncatedBody,
 )
-from switch_proxy.demo.messages import Answer, ReceivedRequest
+from switch_proxy.demo.messages import ReceivedRequest, Response
 from tests.demo.settable_time import SettableTime
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class PlainFake:
         self.decided: list[ReceivedRequest] = []
         self.server = FakeServer(
             decide=self._decide,
-            refuse=lambda status: Answer(status=status, body=b"refused"),
+            refuse=lambda status: Response(status=status, body=b"refused"),
             take_faults=self.faults.take,
             now=SettableTime(0.0),
             host="127.0.0.1",
@@ -55,9 +55,9 @@ class PlainFake:
             ssl_context=ssl_context,
         )
 
-    def _decide(self, request: ReceivedRequest, _: tuple[object, ...]) -> Answer:
+    def _decide(self, request: ReceivedRequest, _: tuple[object, ...]) -> Response:
         self.decided.append(request)
-        return Answer(
+        return Response(
             status=200,
             fields=(("Content-Type", "application/json"), ("Set-Cookie", "a=1"), ("Set-Cookie", "b=2")),
             body=CONTENT,
@@ -329,14 +329,14 @@ async def test_an_answer_to_a_connection_that_has_been_closed_is_no_error_of_the
     """It happens when either side ends in the wrong moment: whoever runs the fake reads of no failure."""
     fake = PlainFake()
 
-    def close_and_answer(_: ReceivedRequest, __: tuple[object, ...]) -> Answer:
+    def close_and_answer(_: ReceivedRequest, __: tuple[object, ...]) -> Response:
         runner = fake.server._runner
         assert runner is not None
         assert runner.server is not None
         for connection in runner.server.connections:
             assert connection.transport is not None
             connection.transport.close()
-        return Answer(status=200, body=CONTENT)
+        return Response(status=200, body=CONTENT)
 
     fake.server._decide = close_and_answer
     await fake.server.start()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from switch_proxy.demo.messages import Answer, ReceivedRequest
+from switch_proxy.demo.messages import ReceivedRequest, Response
 
 TOKEN = "eyJhbGciOiJSUzI1NiJ9.e30.c2ln"
 
@@ -79,11 +79,11 @@ def test_the_repr_of_a_request_says_when_it_was_cut_short() -> None:
 
 def test_the_repr_of_an_answer_hides_its_body() -> None:
     """A token response is an answer too."""
-    assert repr(Answer(status=200, body=TOKEN.encode())) == f"<Answer 200 {len(TOKEN)} bytes>"
+    assert repr(Response(status=200, body=TOKEN.encode())) == f"<Response 200 {len(TOKEN)} bytes>"
 
 
 def test_a_field_of_an_answer_is_replaced_whatever_its_case() -> None:
     """`with_field` leaves one line of that name."""
-    answer = Answer(status=200, fields=(("content-type", "a"), ("X", "1"))).with_field("Content-Type", "b")
+    answer = Response(status=200, fields=(("content-type", "a"), ("X", "1"))).with_field("Content-Type", "b")
 
     assert answer.fields == (("X", "1"), ("Content-Type", "b"))

@@ -22,8 +22,8 @@ from switch_proxy.demo.faults import Fault, FaultScript, TokenFault
 from switch_proxy.demo.rate_limit import RateLimiter, Rule
 from switch_proxy.demo.token_request import (
     TokenRequestRefusedError,
-    error_answer,
-    json_answer,
+    error_response,
+    json_response,
     read_basic_credentials,
     read_form,
     refusal,
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from types import TracebackType
 
-    from switch_proxy.demo.messages import Answer, ReceivedRequest
+    from switch_proxy.demo.messages import ReceivedRequest, Response
 
 SWITCH_AUDIENCE = "https://api.switchmarket.se"
 """The audience of tokens for the Switch API."""
@@ -238,21 +238,21 @@ class FakeAuthorizationServer:
         state = "serves" if self._server.is_running else "stopped"
         return f"<FakeAuthorizationServer {self.url} {state}, {len(self.issued)} tokens issued>"
 
-    def _decide(self, request: ReceivedRequest, met: tuple[object, ...]) -> Answer:
+    def _decide(self, request: ReceivedRequest, met: tuple[object, ...]) -> Response:
         is_microsoft = request.path.endswith("/oauth2/v2.0/token")
         if request.path != "/oauth/token" and not is_microsoft:
-            return error_answer(
+            return error_response(
                 404, "not_found", f"there is no {request.path} here; the token endpoint is /oauth/token"
             )
         if request.method != "POST":
-            return error_answer(405, "invalid_request", "the token endpoint takes POST").with_field("Allow", "POST")
+            return error_response(405, "invalid_request", "the token endpoint takes POST").with_field("Allow", "POST")
         if self._limiter is not None and (wait := self._limiter.admit(request.peer[0], self._now())) is not None:
-            answer = error_answer(429, "too_many_requests", "Global limit has been reached")
-            return answer.with_field("Retry-After", str(math.ceil(wait)))
+            response = error_response(429, "too_many_requests", "Global limit has been reached")
+            return response.with_field("Retry-After", str(math.ceil(wait)))
         try:
             grant = self._judge(request, is_microsoft=is_microsoft)
         except TokenRequestRefusedError as refused:
-            return refused.answer
+            return refused.response
         return self._issue(grant, met, is_microsoft=is_microsoft)
 
     def _judge(self, request: ReceivedRequest, *, is_microsoft: bool) -> _Grant:
@@ -313,7 +313,7 @@ class FakeAuthorizationServer:
                 429, "too_many_attempts", "Blocked after too many refused attempts; ask for an unlock"
             )
 
-    def _issue(self, grant: _Grant, met: tuple[object, ...], *, is_microsoft: bool) -> Answer:
+    def _issue(self, grant: _Grant, met: tuple[object, ...], *, is_microsoft: bool) -> Response:
         lifetime = self.lifetime
         for fault in met:
             if isinstance(fault, faults.Lifetime):
@@ -351,7 +351,7 @@ class FakeAuthorizationServer:
                     response[name] = value
                 case faults.WithoutTokenField(name=name):
                     response.pop(name, None)
-        return json_answer(200, response)
+        return json_response(200, response)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from switch_proxy.demo import faults
-from switch_proxy.demo.messages import Answer, ReceivedRequest
+from switch_proxy.demo.messages import ReceivedRequest, Response
 
 if TYPE_CHECKING:
     import ssl
@@ -49,8 +49,8 @@ class FakeServer:
     def __init__(
         self,
         *,
-        decide: Callable[[ReceivedRequest, Faults], Answer],
-        refuse: Callable[[int], Answer],
+        decide: Callable[[ReceivedRequest, Faults], Response],
+        refuse: Callable[[int], Response],
         take_faults: Callable[[str, str], Faults],
         now: Callable[[], float],
         host: str,
@@ -139,7 +139,7 @@ class FakeServer:
                     _close(request)
                     return web.Response()
         try:
-            return await self._send(request, self._answer(received, met), met)
+            return await self._send(request, self._decide_response(received, met), met)
         except ConnectionResetError:
             # Either side closed the connection before the response; aiohttp would log a traceback.
             return web.Response()
@@ -172,57 +172,57 @@ class FakeServer:
             self._arrival = asyncio.Event()  # for those who wait for the next request
         return received
 
-    def _answer(self, received: ReceivedRequest, met: Faults) -> Answer:
+    def _decide_response(self, received: ReceivedRequest, met: Faults) -> Response:
         status = next((fault for fault in met if isinstance(fault, faults.Status)), None)
         if status is None:
-            answer = self._decide(received, met)
+            response = self._decide(received, met)
         else:
-            answer = self._refuse(status.code)
+            response = self._refuse(status.code)
             if status.retry_after is not None:
-                answer = answer.with_field("Retry-After", str(status.retry_after))
+                response = response.with_field("Retry-After", str(status.retry_after))
         for fault in met:
             match fault:
                 case faults.Body(content=content, content_type=content_type):
-                    answer = answer.with_body(content)
+                    response = response.with_body(content)
                     if content_type is not None:
-                        answer = answer.with_field("Content-Type", content_type)
+                        response = response.with_field("Content-Type", content_type)
                 case faults.Field(name=name, value=value):
-                    answer = answer.with_field(name, value)
-        return answer
+                    response = response.with_field(name, value)
+        return response
 
-    async def _send(self, request: web.BaseRequest, answer: Answer, met: Faults) -> web.StreamResponse:
-        if not any(name.lower() == "date" for name, _ in answer.fields):
+    async def _send(self, request: web.BaseRequest, response: Response, met: Faults) -> web.StreamResponse:
+        if not any(name.lower() == "date" for name, _ in response.fields):
             # By the fake's own clock, as the tokens in its responses; aiohttp would use the machine's.
-            answer = answer.with_field("Date", formatdate(self._now(), usegmt=True))
+            response = response.with_field("Date", formatdate(self._now(), usegmt=True))
         sending = next(
             (f for f in met if isinstance(f, faults.TruncatedBody | faults.StalledBody | faults.SlowBody)), None
         )
         if sending is None:
-            response: web.StreamResponse = web.Response(status=answer.status, headers=answer.fields, body=answer.body)
-            await response.prepare(request)
-            await response.write_eof()
+            sent: web.StreamResponse = web.Response(status=response.status, headers=response.fields, body=response.body)
+            await sent.prepare(request)
+            await sent.write_eof()
         else:
-            response = web.StreamResponse(status=answer.status, headers=answer.fields)
+            sent = web.StreamResponse(status=response.status, headers=response.fields)
             if sending.is_chunked:
-                response.enable_chunked_encoding()
+                sent.enable_chunked_encoding()
             else:
-                response.content_length = len(answer.body)
-            await response.prepare(request)
+                sent.content_length = len(response.body)
+            await sent.prepare(request)
             match sending:
                 case faults.SlowBody(pause=pause, piece=piece):
-                    for start in range(0, len(answer.body), piece):
+                    for start in range(0, len(response.body), piece):
                         await self._pause(pause)
-                        await response.write(answer.body[start : start + piece])
-                    await response.write_eof()
+                        await sent.write(response.body[start : start + piece])
+                    await sent.write_eof()
                 case faults.TruncatedBody(after=after):
-                    await response.write(answer.body[:after])
+                    await sent.write(response.body[:after])
                     _close(request)
                 case faults.StalledBody(after=after):
-                    await response.write(answer.body[:after])
+                    await sent.write(response.body[:after])
                     await self._hang(request)
         if any(isinstance(fault, faults.CloseAfterwards) for fault in met):
             _close(request)
-        return response
+        return sent
 
     async def _pause(self, seconds: float) -> None:
         """Wait, or until the fake is stopped."""

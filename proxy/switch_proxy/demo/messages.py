@@ -69,7 +69,7 @@ class ReceivedRequest:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
-class Answer:
+class Response:
     """
     A fake's response: status, field lines in order, body.
 
@@ -80,17 +80,17 @@ class Answer:
     fields: tuple[tuple[str, str], ...] = ()
     body: bytes = b""
 
-    def with_field(self, name: str, value: str) -> Answer:
+    def with_field(self, name: str, value: str) -> Response:
         """Return this response with every field line called `name` replaced by one with this value."""
         kept = tuple(field for field in self.fields if field[0].lower() != name.lower())
-        return Answer(status=self.status, fields=(*kept, (name, value)), body=self.body)
+        return Response(status=self.status, fields=(*kept, (name, value)), body=self.body)
 
-    def with_body(self, body: bytes) -> Answer:
+    def with_body(self, body: bytes) -> Response:
         """Return this response with another body."""
-        return Answer(status=self.status, fields=self.fields, body=body)
+        return Response(status=self.status, fields=self.fields, body=body)
 
     def __repr__(self) -> str:
-        return f"<Answer {self.status} {len(self.body)} bytes>"
+        return f"<Response {self.status} {len(self.body)} bytes>"
 
 
 def _masked(name: str, value: str) -> str:

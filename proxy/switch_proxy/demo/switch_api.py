@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Self
 from switch_proxy.demo import switch_data
 from switch_proxy.demo.fake_server import FakeServer, wall_time
 from switch_proxy.demo.faults import Fault, FaultScript
-from switch_proxy.demo.messages import Answer, ReceivedRequest
+from switch_proxy.demo.messages import ReceivedRequest, Response
 from switch_proxy.demo.rate_limit import RateLimiter, Rule
 from switch_proxy.demo.switch_data import InputInvalidError, Query
 
@@ -152,18 +152,18 @@ class FakeSwitchAPI:
             ),
         )
 
-    def _decide(self, request: ReceivedRequest) -> Answer:
+    def _decide(self, request: ReceivedRequest) -> Response:
         client = ""
         try:
             client, scope = self._authorize(request)
-            answer = self._respond(request, client, scope)
+            response = self._respond(request, client, scope)
         except _RefusedError as refused:
-            answer = refused.answer
+            response = refused.response
         except InputInvalidError as invalid:
-            answer = _error(400, str(invalid))
-        return self._with_standing(answer, client)
+            response = _error(400, str(invalid))
+        return self._with_standing(response, client)
 
-    def _refuse(self, status: int) -> Answer:
+    def _refuse(self, status: int) -> Response:
         return self._with_standing(_error(status, HTTPStatus(status).phrase), client="")
 
     def _authorize(self, request: ReceivedRequest) -> tuple[str, str]:
@@ -180,7 +180,7 @@ class FakeSwitchAPI:
             raise _invalid_token("The access token is for another audience")
         return str(claims.get("client_id", "")), str(claims.get("scope", ""))
 
-    def _respond(self, request: ReceivedRequest, client: str, scope: str) -> Answer:
+    def _respond(self, request: ReceivedRequest, client: str, scope: str) -> Response:
         """Return the endpoint's response. Raises _RefusedError or InputInvalidError."""
         endpoint, names = self._route(request)
         if endpoint.permission not in scope.split():
@@ -190,7 +190,7 @@ class FakeSwitchAPI:
             # Whole seconds (RFC 9110 §10.2.3), and never too early.
             raise _RefusedError(429, "Rate limit exceeded", ("Retry-After", str(math.ceil(wait))))
         content = endpoint.respond(_Call(request=request, query=Query(request.parameters), names=names))
-        return Answer(status=204) if content is None else _json(200, content)
+        return Response(status=204) if content is None else _json(200, content)
 
     def _route(self, request: ReceivedRequest) -> tuple[_Endpoint, Mapping[str, int]]:
         allowed = []
@@ -203,12 +203,12 @@ class FakeSwitchAPI:
             raise _RefusedError(405, "Method not allowed", ("Allow", ", ".join(allowed)))
         raise _RefusedError(404, "Not found")
 
-    def _with_standing(self, answer: Answer, client: str) -> Answer:
+    def _with_standing(self, response: Response, client: str) -> Response:
         standing = self._limiter.standing(client, self._now())
         resets_at = datetime.fromtimestamp(standing.resets_at, UTC)
-        answer = answer.with_field("X-Rate-Limit-Limit", str(standing.limit))
-        answer = answer.with_field("X-Rate-Limit-Remaining", str(standing.remaining))
-        return answer.with_field("X-Rate-Limit-Reset", switch_data.instant_text(resets_at))
+        response = response.with_field("X-Rate-Limit-Limit", str(standing.limit))
+        response = response.with_field("X-Rate-Limit-Remaining", str(standing.remaining))
+        return response.with_field("X-Rate-Limit-Reset", switch_data.instant_text(resets_at))
 
     def _organization(self, call: _Call) -> int:
         return self._allowed(call.query.integer("organizationId"))
@@ -264,8 +264,8 @@ class _RefusedError(Exception):
 
     def __init__(self, status: int, message: str, *fields: tuple[str, str]) -> None:
         super().__init__(message)
-        answer = _error(status, message)
-        self.answer = Answer(status=status, fields=(*answer.fields, *fields), body=answer.body)
+        response = _error(status, message)
+        self.response = Response(status=status, fields=(*response.fields, *fields), body=response.body)
 
 
 def _invalid_token(description: str) -> _RefusedError:
@@ -291,12 +291,12 @@ def _require_json(request: ReceivedRequest) -> None:
         raise InputInvalidError("Content-Type: must be application/json")
 
 
-def _error(status: int, message: str) -> Answer:
+def _error(status: int, message: str) -> Response:
     if status < HTTPStatus.BAD_REQUEST:
-        return Answer(status=status)
+        return Response(status=status)
     return _json(status, {"errors": [{"message": message, "code": _CODES.get(status, 2)}]})
 
 
-def _json(status: int, content: object) -> Answer:
+def _json(status: int, content: object) -> Response:
     body = json.dumps(content, separators=(",", ":")).encode()
-    return Answer(status=status, fields=(("Content-Type", "application/json; charset=utf-8"),), body=body)
+    return Response(status=status, fields=(("Content-Type", "application/json; charset=utf-8"),), body=body)

@@ -2,7 +2,7 @@
 What the fake Switch API knows, and how its input is read: one organization's zone, resource, meters and readings.
 
 Shapes and names are those of the API's public reference; the numbers are made up, the same ones at every run.
-Readings that were posted are read back; a register that nobody posted to shows a made-up daily curve.
+Posted readings are returned; a register without posts has a made-up daily curve.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ class Readings:
         start, end = query.period()
         registers = query.integers("registerId")
         _require_not_too_many(len(registers) * ((end - start) / timedelta(seconds=_HOUR)))
-        answer: list[object] = []
+        response: list[object] = []
         for register in registers:
             hours: dict[datetime, list[Reading]] = {}
             for reading in self._of(register, start, end, timedelta(seconds=_HOUR / 4)):
@@ -133,8 +133,8 @@ class Readings:
                 )
                 for hour, readings in sorted(hours.items())
             ]
-            answer.append({"registerId": register, "readings": [_shown(average) for average in averages]})
-        return answer
+            response.append({"registerId": register, "readings": [_shown(average) for average in averages]})
+        return response
 
     def _of(self, register: int, start: datetime, end: datetime, step: timedelta) -> Iterator[Reading]:
         posted = self._posted.get(str(register))

@@ -10,7 +10,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, unquote_plus
 
-from switch_proxy.demo.messages import Answer, ReceivedRequest
+from switch_proxy.demo.messages import ReceivedRequest, Response
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -25,13 +25,13 @@ class TokenRequestRefusedError(Exception):
 
     def __init__(self, status: int, error: str, description: str) -> None:
         super().__init__(error)
-        self.answer = error_answer(status, error, description)
+        self.response = error_response(status, error, description)
 
 
 def unauthenticated(description: str) -> TokenRequestRefusedError:
     """Return the refusal of a client that used the Authorization field; it names the scheme (RFC 6749 §5.2)."""
     refused = TokenRequestRefusedError(401, "invalid_client", description)
-    refused.answer = refused.answer.with_field("WWW-Authenticate", 'Basic realm="token endpoint", charset="UTF-8"')
+    refused.response = refused.response.with_field("WWW-Authenticate", 'Basic realm="token endpoint", charset="UTF-8"')
     return refused
 
 
@@ -76,10 +76,10 @@ def read_basic_credentials(lines: Sequence[str]) -> tuple[str, str]:
     return unquote_plus(client_id), unquote_plus(secret)
 
 
-def refusal(status: int) -> Answer:
+def refusal(status: int) -> Response:
     """Return the error response for the status of a fault."""
     if status < HTTPStatus.BAD_REQUEST:
-        return replace(json_answer(status, {}), body=b"")
+        return replace(json_response(status, {}), body=b"")
     names = {
         400: ("invalid_request", "The request is malformed"),
         401: ("access_denied", "Unauthorized"),
@@ -87,19 +87,19 @@ def refusal(status: int) -> Answer:
         429: ("too_many_requests", "Global limit has been reached"),
         503: ("temporarily_unavailable", "The authorization server is overloaded or under maintenance"),
     }
-    return error_answer(status, *names.get(status, ("server_error", "The authorization server failed")))
+    return error_response(status, *names.get(status, ("server_error", "The authorization server failed")))
 
 
-def error_answer(status: int, error: str, description: str) -> Answer:
+def error_response(status: int, error: str, description: str) -> Response:
     """Return an error response (RFC 6749 §5.2)."""
-    return json_answer(status, {"error": error, "error_description": description})
+    return json_response(status, {"error": error, "error_description": description})
 
 
-def json_answer(status: int, content: Mapping[str, object]) -> Answer:
+def json_response(status: int, content: Mapping[str, object]) -> Response:
     """Return a response that no cache may keep (RFC 6749 §5.1)."""
     fields = (
         ("Content-Type", "application/json; charset=utf-8"),
         ("Cache-Control", "no-store"),
         ("Pragma", "no-cache"),
     )
-    return Answer(status=status, fields=fields, body=json.dumps(content).encode())
+    return Response(status=status, fields=fields, body=json.dumps(content).encode())
