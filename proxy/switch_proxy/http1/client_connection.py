@@ -220,7 +220,7 @@ class ClientConnection(asyncio.Protocol):
         answer = render_problem(
             problem,
             detail=detail,
-            proxy_name=context.identity.proxy_name,
+            proxy_name=context.unrouted.identity.proxy_name,
             next_hop="",
             request_id=request_id.decode("ascii"),
             date=context.date(),
@@ -255,9 +255,10 @@ class ClientConnection(asyncio.Protocol):
             self._is_reading_paused = False
             self.transport.resume_reading()
 
-    def write_buffer_size(self) -> int:
-        """Return how many bytes wait to be sent to the client."""
-        return self.transport.get_write_buffer_size()
+    def has_write_buffer_changed(self) -> bool:
+        """Say whether the bytes that wait to be sent are more or fewer than at the last look: a slow reader does read."""
+        seen, self._buffer_size_seen = self._buffer_size_seen, self.transport.get_write_buffer_size()
+        return seen != self._buffer_size_seen
 
     def begin_tunnel(self, tunnel: TunnelSide) -> None:
         """Hand the connection over to a tunnel, for good; what came early is the tunnel's."""
@@ -378,14 +379,12 @@ class ClientConnection(asyncio.Protocol):
 
     def _check_last_bytes(self, now: float) -> None:
         """End a connection whose client does not read its last answer, or has had the time to after it was sent."""
-        unread = self.transport.get_write_buffer_size()
-        if unread != self._buffer_size_seen:
+        if self.has_write_buffer_changed():
             # A slow reader is not a stalled one: what counts is whether the buffer shrinks.
-            self._buffer_size_seen = unread
             self._waiting_since = now
             if self._linger_until is not None:
                 self._linger_until = now + _LINGER
-        elif self._linger_until is not None and not unread:
+        elif self._linger_until is not None and not self._buffer_size_seen:
             if now > self._linger_until:
                 self.transport.abort()
         elif now - self._waiting_since > self._context.timeouts.idle:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final
 
 from switch_proxy.core.errors import RequestError, ResponseError, TokenUnavailableError, UpstreamConnectError
 from switch_proxy.core.exchange_record import ExchangeRecord
@@ -54,8 +54,6 @@ _REFUSALS: Final = frozenset({_UNAUTHORIZED, _FORBIDDEN})
 _NO_RESPONSE: Final = 0
 
 
-_NO_ROUTE_YET: Final = cast("Route", None)
-
 _PREPARING: Final = Phase.PREPARING
 _AWAITING: Final = Phase.AWAITING
 _RESPONDING: Final = Phase.RESPONDING
@@ -71,7 +69,6 @@ class Exchange:
     __slots__ = (
         "_body",
         "_client",
-        "_client_buffer_seen",
         "_closes",
         "_context",
         "_continued",
@@ -81,7 +78,6 @@ class Exchange:
         "_has_newer_token",
         "_head",
         "_held",
-        "_identity",
         "_moved_at",
         "_phase",
         "_request_id",
@@ -105,8 +101,7 @@ class Exchange:
         self._started_at_wall = context.wall()
         self._started_at = self._sent_at = self._moved_at = now
         self._phase = _PREPARING
-        self._identity = context.identity
-        self._route = _NO_ROUTE_YET
+        self._route = context.unrouted
         self._task: asyncio.Task[None] | None = None
         self._upstream: UpstreamConnection | None = None
 
@@ -125,13 +120,12 @@ class Exchange:
         self._upstream_duration: float | None = None
         self._closes = False
         """Whether the response under way tells the client that its connection ends."""
-        self._client_buffer_seen = 0
         self._failure: str | None = None
 
     @property
     def route_name(self) -> str:
         """Return the name of the route that it is for, NO_ROUTE as long as that is not known."""
-        return self._identity.name
+        return self._route.identity.name
 
     # PREPARING: the request is judged, and gets a token and a connection.
 
@@ -146,7 +140,6 @@ class Exchange:
                 return
             route = found
         self._route = route
-        self._identity = route.identity
         now = self._moved_at
         codec = self._client.codec
         decision = route.admission.decide(head, now)
@@ -629,13 +622,10 @@ class Exchange:
             if overdue is not None:
                 self._fail(*overdue)
             return
-        if client.is_write_paused:
-            # A slow reader is not a stalled one: what counts is whether its buffer shrinks.
-            waiting = client.write_buffer_size()
-            if waiting != self._client_buffer_seen:
-                self._client_buffer_seen = waiting
-                self._moved_at = now
-                return
+        if client.is_write_paused and client.has_write_buffer_changed():
+            # A slow reader is not a stalled one.
+            self._moved_at = now
+            return
         problem = find_overdue_response(now - self._moved_at, limits=limits, client_is_full=client.is_write_paused)
         if problem is not None:
             self._cut(problem)
@@ -668,8 +658,8 @@ class Exchange:
             render_problem(
                 problem,
                 detail=detail,
-                proxy_name=self._identity.proxy_name,
-                next_hop=self._identity.next_hop,
+                proxy_name=self._route.identity.proxy_name,
+                next_hop=self._route.identity.next_hop,
                 request_id=self._request_id.decode("utf-8", "replace"),
                 date=context.date(),
                 status=status,
@@ -704,7 +694,7 @@ class Exchange:
             upstream.close()
         self._context.observer.exchange_finished(
             ExchangeRecord(
-                self._identity.name,
+                self._route.identity.name,
                 self._head.method,
                 self._head.target,
                 self._request_id,

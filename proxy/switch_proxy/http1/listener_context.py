@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from email.utils import formatdate
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from switch_proxy.core.errors import RequestError
 from switch_proxy.core.exchange_record import NO_ROUTE, ExchangeRecord
@@ -25,6 +25,13 @@ if TYPE_CHECKING:
     from switch_proxy.http1.route import Route
 
 
+@dataclass(frozen=True, slots=True)
+class Unrouted:
+    """A request's route before it is found."""
+
+    identity: Identity
+
+
 class ListenerContext:
     """The client's side of every exchange of a listener."""
 
@@ -36,7 +43,6 @@ class ListenerContext:
         "_table",
         "announces_close",
         "clock",
-        "identity",
         "limits",
         "now",
         "observer",
@@ -45,6 +51,7 @@ class ListenerContext:
         "routes",
         "stopped_accepting",
         "timeouts",
+        "unrouted",
         "wall",
     )
 
@@ -68,12 +75,11 @@ class ListenerContext:
         self._table = RouteTable([_match(route) for route in self.routes])
         self.only_route = self.routes[0] if len(self.routes) == 1 and _matches_all(self.routes[0].model) else None
         """The route of every request, if there is one that is for all of them."""
-        self.identity = (
-            Identity(name=NO_ROUTE, proxy_name=model.proxy_name, next_hop="")
-            if self.only_route is None
-            else replace(self.only_route.identity, next_hop="")
-        )
-        """Of what is told before a request has a route."""
+        identity = Identity(name=NO_ROUTE, proxy_name=model.proxy_name, next_hop="")
+        if self.only_route is not None:
+            identity = replace(self.only_route.identity, next_hop="")
+        self.unrouted = cast("Route", Unrouted(identity))
+        """What stands for the route of a request that has none yet: it has an identity, and nothing is asked of it."""
         self._request_id_prefix = os.urandom(6).hex().encode("ascii")
         self._requests = 0
         self._date_second = 0
@@ -107,7 +113,7 @@ class ListenerContext:
         """Report bytes that never became a request, and what they were answered with."""
         self.observer.exchange_finished(
             ExchangeRecord(
-                route=self.identity.name,
+                route=self.unrouted.identity.name,
                 method=b"-",
                 target=b"-",
                 request_id=request_id,

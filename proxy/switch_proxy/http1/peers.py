@@ -42,8 +42,8 @@ class Client(Protocol):
     def resume_reading(self) -> None:
         """Take bytes from the client again."""
 
-    def write_buffer_size(self) -> int:
-        """Return how many bytes wait to be sent to the client."""
+    def has_write_buffer_changed(self) -> bool:
+        """Say whether the bytes that wait to be sent are more or fewer than at the last look: a slow reader does read."""
 
     def begin_tunnel(self, tunnel: TunnelSide) -> None:
         """Hand the connection over to a tunnel, for good."""

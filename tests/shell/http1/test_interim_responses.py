@@ -236,7 +236,7 @@ async def test_a_slow_client_gets_an_early_response_in_full(world: World) -> Non
     (connection,) = world.listener._clients
     world.pass_time(10)
     assert len((await client.receive_response()).body) == len(body)
-    await until(lambda: not connection.write_buffer_size(), lambda: "the last bytes have not left")
+    await until(lambda: not connection.transport.get_write_buffer_size(), lambda: "the last bytes have not left")
     # One look finds that they have left, and the next is within the time that begins then.
     world.listener.check_time()
     world.listener.check_time()

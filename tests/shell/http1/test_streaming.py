@@ -157,8 +157,8 @@ async def test_a_download_by_a_slow_client_is_not_cut_as_long_as_it_moves(start_
         await client.receive_head()
         await world.until(lambda _: connection.is_write_paused)
         for _ in range(2):
-            waiting = connection.write_buffer_size()
-            while connection.write_buffer_size() >= waiting:
+            waiting = connection.transport.get_write_buffer_size()
+            while connection.transport.get_write_buffer_size() >= waiting:
                 client.buffer += await client.stream.read()
             world.pass_time(20)
         # It moved until the last look, and may now stand still for less than the limit.
@@ -177,7 +177,7 @@ async def test_a_client_that_stands_still_for_too_long_is_cut(start_world: Start
     await server.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % SIZE)
     async with working(send_until_cut(server)):
         await world.until(lambda _: connection.is_write_paused)
-        await until_steady(connection.write_buffer_size)
+        await until_steady(connection.transport.get_write_buffer_size)
         # The first look finds a buffer that it has not seen, the second one the same.
         world.pass_time(31)
         world.pass_time(31)
@@ -199,7 +199,7 @@ async def test_a_client_that_does_not_fetch_a_finished_answer_is_closed_in_the_e
     await server.receive_head()
     await server.send(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n" + bytes(50_000), bytes(50_000))
     await world.record()
-    await until_steady(connection.write_buffer_size)
+    await until_steady(connection.transport.get_write_buffer_size)
     world.pass_time(31)
     assert world.listener.snapshot().client_connections == 1
     world.pass_time(31)
