@@ -1,8 +1,8 @@
 """
-One client connection: finds the requests in what arrives and has them answered one after the other, in order.
+One client connection: finds the requests in what arrives and has them served one after the other, in order.
 
 What a request becomes is the exchange's affair. Here are the limits on heads, the requests that wait behind the one
-being answered (RFC 9112 §9.3.2), the end of the client's side, and the ways to close.
+being served (RFC 9112 §9.3.2), the end of the client's side, and the ways to close.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
     from switch_proxy.http1.peers import ClientUser, TunnelSide
 
 _LINGER: Final = 2.0
-"""Seconds to go on reading after a last answer, so that the client can read it before the connection resets; nginx
+"""Seconds to go on reading after a last response, so that the client can read it before the connection resets; nginx
 waits 5 s (`lingering_timeout`), which on localhost is more than is needed."""
 
 _LINGER_BYTES: Final = 16 * 1024 * 1024
 """Bytes that a lingering connection still swallows."""
 
 _PIPELINE_BYTES: Final = 65536
-"""Bytes of further requests that are read while one is answered; then the client waits."""
+"""Bytes of further requests that are read while one is served; then the client waits."""
 
 _NO_HEAD: Final = (b"", b"\r")
 """What may wait to be read without being part of a head: an empty line before a request line (RFC 9112 §2.2)."""
@@ -88,7 +88,7 @@ class ClientConnection(asyncio.Protocol):
 
     @property
     def is_busy(self) -> bool:
-        """Say whether an exchange or a tunnel is under way, or an answer not yet sent."""
+        """Say whether an exchange or a tunnel is under way, or a response not yet sent."""
         return self._exchange is not None or self._tunnel is not None
 
     # Events from the socket.
@@ -134,13 +134,13 @@ class ClientConnection(asyncio.Protocol):
             self.pause_reading()
 
     def eof_received(self) -> bool:
-        """Learn that the client sends no more; what it has asked for in full is still answered (RFC 9112 §9.6)."""
+        """Learn that the client sends no more; requests that have come in full are still served (RFC 9112 §9.6)."""
         self._has_client_ended = True
         if self._tunnel is not None:
             return self._tunnel.on_client_eof()
         exchange = self._exchange
         if exchange is None or self._is_closing:
-            # Requests that wait until the client has read the answers before them are still answered.
+            # Requests that wait until the client has read the responses before them are still served.
             return not self._is_closing and self.is_write_paused
         if not self.codec.is_request_complete or has_peer_closed(self.transport):
             exchange.on_client_lost()
@@ -211,13 +211,13 @@ class ClientConnection(asyncio.Protocol):
             self._close()
 
     def _refuse(self, error: RequestError) -> None:
-        """Answer bytes that are no request; nothing after them can be trusted (RFC 9112 §11.2)."""
-        self._answer_without_exchange(Problem.REQUEST_MALFORMED, error.detail, status=error.status)
+        """Refuse bytes that are no request; nothing after them can be trusted (RFC 9112 §11.2)."""
+        self._respond_without_exchange(Problem.REQUEST_MALFORMED, error.detail, status=error.status)
 
-    def _answer_without_exchange(self, problem: Problem, detail: str, *, status: int | None = None) -> None:
+    def _respond_without_exchange(self, problem: Problem, detail: str, *, status: int | None = None) -> None:
         context = self._context
         request_id = context.new_request_id()
-        answer = render_problem(
+        response = render_problem(
             problem,
             detail=detail,
             proxy_name=context.unrouted.identity.proxy_name,
@@ -228,7 +228,7 @@ class ClientConnection(asyncio.Protocol):
             closes=True,
         )
         context.observe_refusal(problem, status or problem.value.status, request_id)
-        self.transport.write(answer)
+        self.transport.write(response)
         self._linger()
 
     # What exchanges and tunnels ask of it.
@@ -292,7 +292,7 @@ class ClientConnection(asyncio.Protocol):
             self._process_buffer()
 
     def break_off(self, *, hard: bool) -> None:
-        """Close in the middle of a message; `hard` resets the connection, where a plain end would look complete."""
+        """Close in the middle of a message; `hard` resets the connection, if a plain end would look complete."""
         self._exchange = None
         self.codec.take_unread()
         if self._is_closing:
@@ -321,7 +321,7 @@ class ClientConnection(asyncio.Protocol):
         """
         End our side and swallow what still comes, for a while.
 
-        Closing with unread bytes in the socket would reset the connection, and the client might lose the answer that
+        Closing with unread bytes in the socket would reset the connection, and the client might lose the response that
         says what was wrong (RFC 9112 §9.6).
         """
         if self._is_closing:
@@ -370,7 +370,7 @@ class ClientConnection(asyncio.Protocol):
         waited = now - self._waiting_since
         if self.codec.unread:
             if waited > timeouts.request_head:
-                self._answer_without_exchange(
+                self._respond_without_exchange(
                     Problem.REQUEST_TIMEOUT,
                     f"the request's head did not arrive within {timeouts.request_head:g} seconds",
                 )
@@ -378,7 +378,7 @@ class ClientConnection(asyncio.Protocol):
             self._close()
 
     def _check_last_bytes(self, now: float) -> None:
-        """End a connection whose client does not read its last answer, or has had the time to after it was sent."""
+        """End a connection whose client does not read its last response, or has had the time to after it was sent."""
         if self.has_write_buffer_changed():
             # A slow reader is not a stalled one: what counts is whether the buffer shrinks.
             self._waiting_since = now

@@ -1,4 +1,4 @@
-"""How a connection to the upstream is opened: names resolved anew, addresses raced, the egress proxy asked, TLS."""
+"""How a connection to the upstream is opened: names resolved anew, addresses raced, the egress proxy's tunnel, TLS."""
 
 from __future__ import annotations
 
@@ -201,14 +201,14 @@ class Connector:
 
 
 async def _connect_to(host: str, port: int) -> socket.socket:
-    """Connect to the first address of `host` that answers. Raises UpstreamConnectError."""
+    """Connect to the first address of `host` that accepts. Raises UpstreamConnectError."""
     # Imported here: the first connection is opened after start-up.
     from aiohappyeyeballs import start_connection  # noqa: PLC0415
 
     place = f"{host}:{port}"
     loop = asyncio.get_running_loop()
     try:
-        # Asked anew for each connection, so that an upstream that moves is followed.
+        # Resolved anew for each connection, so that an upstream that moves is followed.
         addresses = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except socket.gaierror as error:
         raise UpstreamConnectError(
@@ -231,7 +231,7 @@ async def _connect_to(host: str, port: int) -> socket.socket:
 
 
 def describe_tls_error(error: ssl.SSLError) -> str:
-    """Return what OpenSSL says of an error, and what to do where it is about our certificate."""
+    """Return what OpenSSL says of an error, and what to do if it is about our certificate."""
     reason = error.reason or "the handshake failed"
     if "CERTIFICATE" in reason or "UNKNOWN_CA" in reason:
         return f"{reason}; is tls.client_certificate_file right?"

@@ -5,7 +5,7 @@ An exchange is in one phase at a time (`Phase`). Bytes become events in the two 
 resend or a time limit is decided in `switch_proxy.core`. Client and upstream run at the same time: whichever side takes no
 bytes stops the other from being read, so at most a read's worth is held in either direction.
 
-A failure is told in one of two ways. Until the client has been sent the head of a final response, `_fail` responds with a
+A failure reaches the client in one of two ways. Until the client has been sent the head of a final response, `_fail` responds with a
 problem of the proxy's own; after that, `_cut` breaks the client's connection, so that a broken response cannot look whole.
 """
 
@@ -583,10 +583,12 @@ class Exchange:
             # At TLS 1.3 an upstream refuses our certificate only after our side of the handshake is over.
             self._fail(Problem.UPSTREAM_TLS, f"the upstream ended the TLS session: {describe_tls_error(error)}")
         elif codec.has_partial_head:
-            self._fail(Problem.UPSTREAM_CLOSED, "the upstream closed the connection in the middle of the answer's head")
+            self._fail(
+                Problem.UPSTREAM_CLOSED, "the upstream closed the connection in the middle of the response's head"
+            )
         else:
             how = "reset" if isinstance(error, ConnectionError) else "closed"
-            self._fail(Problem.UPSTREAM_CLOSED, f"the upstream {how} the connection before it answered")
+            self._fail(Problem.UPSTREAM_CLOSED, f"the upstream {how} the connection before it responded")
 
     def on_client_lost(self) -> None:
         """Give up: the client is gone, and so the upstream need not go on."""
@@ -637,7 +639,7 @@ class Exchange:
             self._release_held_response()
             self._end(is_reusable=False)
         elif self._phase is not _OVER:
-            self._fail(Problem.SHUTTING_DOWN, "the proxy was told to stop before the answer came")
+            self._fail(Problem.SHUTTING_DOWN, "the proxy was told to stop before the response came")
 
     # OVER.
 

@@ -83,7 +83,7 @@ class Listener:
 
     @property
     def address(self) -> tuple[str, int]:
-        """Return host and port as bound; the port is the system's choice where the configuration says 0."""
+        """Return host and port as bound; the port is the system's choice if the configuration says 0."""
         if self._server is None or not self._server.sockets:
             raise RuntimeError("the listener has not been started or has stopped accepting")
         host, port = self._server.sockets[0].getsockname()[:2]
@@ -94,7 +94,7 @@ class Listener:
             self._drained.set()
 
     def _look_at_the_clock(self) -> None:
-        # First, for the time limits must go on even where one look fails.
+        # First, because the time limits must go on even if one look fails.
         self._tick_handle = asyncio.get_running_loop().call_later(self._tick, self._look_at_the_clock)
         self.check_time()
 
@@ -108,7 +108,7 @@ class Listener:
 
     def announce_end(self) -> None:
         """
-        Have each answer from now on tell its client to close, and serve on.
+        Have each response from now on tell its client to close, and serve on.
 
         A client that is told takes its next request elsewhere; one whose connection is closed under it may be just about
         to send (RFC 9112 §9.5).
@@ -116,7 +116,7 @@ class Listener:
         self._context.announces_close = True
 
     def stop_accepting(self) -> None:
-        """Close the listening socket and idle clients; busy ones are told to close with their answer."""
+        """Close the listening socket and idle clients; busy ones are told to close with their response."""
         self.announce_end()
         self._context.stopped_accepting = True
         if self._server is not None:
@@ -144,7 +144,7 @@ class Listener:
             self._tick_handle = None
         for client in list(self._clients):
             client.end_at_once()
-        # One turn of the loop lets the last answers be handed to the kernel.
+        # One turn of the loop lets the last responses be handed to the kernel.
         await asyncio.sleep(0)
         for client in list(self._clients):
             client.abort()
@@ -169,7 +169,7 @@ class Listener:
 
 def _where(listen: Address) -> dict[str, Any]:
     """
-    Return what tells `create_server` where to listen.
+    Return the arguments of `create_server` for an address.
 
     An address is bound here: given its text, uvloop would ask the resolver, and start a thread for each processor.
     """

@@ -87,7 +87,7 @@ class ListenerContext:
 
     def find_route(self, head: RequestHead) -> Route | Reject | Respond:
         """Return the route for a request, or what becomes of one that has none."""
-        # A request that is refused or answered whatever its target needs no route.
+        # What is refused or answered here whatever its target needs no route.
         decision = judge_method(head)
         if decision is not None:
             return decision
@@ -110,7 +110,7 @@ class ListenerContext:
         return b"%s-%x" % (self._request_id_prefix, self._requests)
 
     def observe_refusal(self, problem: Problem, status: int, request_id: bytes) -> None:
-        """Report bytes that never became a request, and what they were answered with."""
+        """Report bytes that never became a request, and how they were refused."""
         self.observer.exchange_finished(
             ExchangeRecord(
                 route=self.unrouted.identity.name,

@@ -141,7 +141,7 @@ class Pool:
         """
         Take back a connection whose exchange ended cleanly.
 
-        `idle_timeout`: seconds that the upstream said it keeps it, None where it did not say.
+        `idle_timeout`: seconds that the upstream said it keeps it, None if it did not say.
         """
         connection.user = None
         settings = self._settings

@@ -169,7 +169,7 @@ class UpstreamCodec:
         try:
             pieces = decoder.feed(data)
         except ChunkSyntaxError as error:
-            raise ResponseError(f"in the chunked body of the upstream's answer, {error} (RFC 9112 §7.1)") from None
+            raise ResponseError(f"in the chunked body of the upstream's response, {error} (RFC 9112 §7.1)") from None
         if decoder.is_complete:
             self.is_complete = True
             self.trailers = decoder.trailers

@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 
 
 _LAST_WORDS: Final = 1.0
-"""Seconds in which an upstream must take the last bytes of a tunnel; nobody waits for them any more."""
+"""Seconds in which an upstream must take the last bytes of a tunnel; no exchange waits for them any more."""
 
 
 class UpstreamConnection(asyncio.Protocol):
     """
     A connection in the pool's care.
 
-    `on_closed` is told once, when it is gone; `error` then says why, where it did not end in order. `user` is None while
+    `on_closed` is told once, when it is gone; `error` then says why, if it did not end in order. `user` is None while
     it is idle. `idle_until` (by the listener's clock, in seconds) is when the pool gives it up.
     """
 
@@ -55,7 +55,7 @@ class UpstreamConnection(asyncio.Protocol):
         self.transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
-        """Hand the bytes on; bytes that nobody asked for make the connection worthless (RFC 9112 §9.2)."""
+        """Hand the bytes on; bytes that no request asked for make the connection worthless (RFC 9112 §9.2)."""
         user = self.user
         if user is None:
             self.close()

@@ -113,8 +113,8 @@ def test_an_answer_without_a_good_status_line_is_refused(line: bytes) -> None:
 )
 def test_an_answer_with_a_malformed_line_is_refused(line: bytes) -> None:
     """RFC 9112 §5, §5.1, §5.2, §2.2: a malformed answer is no answer; the text says where it came from."""
-    assert "upstream's answer" in refusal(line, b"B: c").detail
-    assert "upstream's answer" in refusal(b"B: c", line, b"D: e").detail
+    assert "upstream's response" in refusal(line, b"B: c").detail
+    assert "upstream's response" in refusal(b"B: c", line, b"D: e").detail
 
 
 @pytest.mark.parametrize(("excess", "is_accepted"), [(-1, True), (0, True), (1, False)], ids=["below", "at", "above"])

@@ -208,14 +208,14 @@ async def test_a_problem_says_what_happened_where_and_for_which_request(world: W
     assert response.head.start == b"HTTP/1.1 502 Bad Gateway"
     assert json.loads(response.body) == {
         "type": "urn:switch-proxy:problem:upstream-closed",
-        "title": "The upstream closed the connection before it answered",
+        "title": "The upstream closed the connection before it responded",
         "status": 502,
-        "detail": "the upstream reset the connection before it answered",
+        "detail": "the upstream reset the connection before it responded",
         "request_id": "abc-1",
     }
     assert response.head.value("Proxy-Status") == (
         b'"switch-proxy"; error=connection_terminated; next-hop="' + world.host + b'"; '
-        b'details="the upstream reset the connection before it answered"'
+        b'details="the upstream reset the connection before it responded"'
     )
     assert response.head.value("Cache-Control") == b"no-store"
     assert response.head.value("Date") == DATE

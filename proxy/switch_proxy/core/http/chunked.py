@@ -70,7 +70,7 @@ class ChunkedDecoder:
         end = len(data)
         while position < end:
             if self._remaining:
-                # All of it where it can be, for that copies nothing.
+                # All of it if possible, because that copies nothing.
                 piece = data if not position and self._remaining >= end else data[position : position + self._remaining]
                 pieces.append(piece)
                 position += len(piece)
@@ -85,7 +85,7 @@ class ChunkedDecoder:
         return pieces
 
     def _read_line_end(self, data: bytes, position: int) -> int:
-        """Read the line end behind a chunk; return where to go on."""
+        """Read the line end behind a chunk; return the position after it."""
         if not _LINE_END.startswith(data[position : position + 2]):
             raise ChunkSyntaxError("a chunk is longer than its size says")
         if len(data) - position < len(_LINE_END):
@@ -95,7 +95,7 @@ class ChunkedDecoder:
         return position + len(_LINE_END)
 
     def _read_size(self, data: bytes, position: int) -> int:
-        """Read a size line; return where to go on."""
+        """Read a size line; return the position after it."""
         line_end = data.find(_LINE_END, position, position + _MAX_CHUNK_LINE)
         if line_end < 0:
             self._pending = data[position:]

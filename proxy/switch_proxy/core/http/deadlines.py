@@ -29,7 +29,7 @@ def find_overdue_request(
     """
     if waits_for_response:
         if still_for > limits.response_head:
-            return Problem.UPSTREAM_TIMEOUT, f"the upstream sent no answer within {limits.response_head:g} seconds"
+            return Problem.UPSTREAM_TIMEOUT, f"the upstream sent no response within {limits.response_head:g} seconds"
     elif still_for > limits.idle:
         if upstream_is_full:
             return Problem.UPSTREAM_STALLED, f"the upstream took no byte for {limits.idle:g} seconds"

@@ -49,7 +49,7 @@ def _parse_line(raw: bytes) -> FieldLine:
 
 
 def _describe(raw: bytes) -> str:
-    """Say what is wrong with a line, naming its field only where the name itself is harmless."""
+    """Say what is wrong with a line, naming its field only if the name itself is harmless."""
     if raw[:1] in (b" ", b"\t"):
         return "a header line is folded onto the next (obsolete line folding), which is not accepted (RFC 9112 §5.2)"
     name, colon, value = raw.partition(b":")

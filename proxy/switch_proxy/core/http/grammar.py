@@ -49,7 +49,7 @@ def has_bare_line_feed(text: bytes, *, seen: int = 0) -> bool:
     """
     Tell whether there is a line feed that no carriage return precedes (RFC 9112 §2.2).
 
-    The first `seen` bytes have been asked about before, and are not looked at again.
+    The first `seen` bytes were searched before, and are not searched again.
     """
     # Counted, for that is ten times as fast as a pattern with a look-behind.
     return text.count(b"\n", seen) > text.count(b"\r\n", max(0, seen - 1))

@@ -76,7 +76,7 @@ REQUEST_ID: Final = b"x-request-id"
 DATE: Final = b"date"
 
 _HANDLED_OPTIONS: Final = HOP_BY_HOP | {b"close", b"content-length"}
-"""Connection options that name no further line to drop. Nobody can have the framing dropped: it is judged."""
+"""Connection options that name no further line to drop. The framing cannot be dropped: it is judged."""
 
 _NO_CONTENT: Final = 204
 _FINAL: Final = 200

@@ -1,5 +1,5 @@
 """
-The proxy's own answers: every problem a client can meet, as problem+json (RFC 9457) with Proxy-Status (RFC 9209).
+The proxy's own responses: every problem a client can meet, as problem+json (RFC 9457) with Proxy-Status (RFC 9209).
 
 The names are stable: they are the end of the `type` URI, the `failure` of the access log and a label of the metrics.
 docs/errors.md says for each what to do.
@@ -36,9 +36,9 @@ _NOT_IN_SF_STRING: Final = re.compile(r"[^\x20-\x7e]")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProblemKind:
     """
-    A kind of problem: its stable name, the status it is answered with, its title, and its RFC 9209 error type.
+    A kind of problem: its stable name, the status of its response, its title, and its RFC 9209 error type.
 
-    `retry_after` is in seconds, where coming back makes sense.
+    `retry_after` is in seconds, if coming back makes sense.
     """
 
     name: str
@@ -123,20 +123,20 @@ class Problem(Enum):
     UPSTREAM_CLOSED = ProblemKind(
         name="upstream-closed",
         status=502,
-        title="The upstream closed the connection before it answered",
+        title="The upstream closed the connection before it responded",
         error="connection_terminated",
         retry_after=1,
     )
     UPSTREAM_MALFORMED = ProblemKind(
         name="upstream-malformed",
         status=502,
-        title="The upstream's answer breaks the rules of HTTP",
+        title="The upstream's response breaks the rules of HTTP",
         error="http_protocol_error",
     )
     UPSTREAM_TIMEOUT = ProblemKind(
         name="upstream-timeout",
         status=504,
-        title="The upstream did not answer in time",
+        title="The upstream did not respond in time",
         error="http_response_timeout",
         retry_after=1,
     )
@@ -150,13 +150,13 @@ class Problem(Enum):
     UPSTREAM_INCOMPLETE = ProblemKind(
         name="upstream-incomplete",
         status=502,
-        title="The upstream's answer was cut short",
+        title="The upstream's response was cut short",
         error="http_response_incomplete",
     )
-    # The next two are never answered, for nobody is there to read; they name what the log and the metrics count.
+    # The next two are never sent, because no client is left to read them; the log and the metrics count them.
     CLIENT_GONE = ProblemKind(name="client-gone", status=400, title="The client went away", error="http_request_error")
     CLIENT_STALLED = ProblemKind(
-        name="client-stalled", status=408, title="The client stopped reading the answer", error="http_request_error"
+        name="client-stalled", status=408, title="The client stopped reading the response", error="http_request_error"
     )
     SHUTTING_DOWN = ProblemKind(
         name="shutting-down",
@@ -171,7 +171,7 @@ class Problem(Enum):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
     """
-    Who tells of a problem: `name` of the route, `proxy_name` and `next_hop` for Proxy-Status (RFC 9209 §2).
+    Who reports a problem: `name` of the route, `proxy_name` and `next_hop` for Proxy-Status (RFC 9209 §2).
 
     `next_hop` is empty if the request has not got that far.
     """

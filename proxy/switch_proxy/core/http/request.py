@@ -4,7 +4,7 @@ Request heads: parsed strictly, judged once, and made ready to be sent on.
 A head is the request line and the field section. The section is judged apart from the line, because an app sends the
 same lines again and again. What was found out is remembered at three depths (`RequestParser`): under the bytes of the
 whole section, which costs a repeated one a single look-up; under those of the lines that mean something to a proxy,
-where another line differs from request to request (a trace id, say); and under each single line.
+if another line differs from request to request (a trace id, say); and under each single line.
 """
 
 from __future__ import annotations
@@ -47,15 +47,15 @@ class RequestMeaning:
     """What the significant lines of a field section say. Never changed once made (not frozen: that costs more)."""
 
     host: bytes | None
-    """The host that is asked for, in lower case, without port, brackets and a dot at its end; None if it is not said."""
+    """The host that is asked for, in lower case, without port, brackets and a dot at its end; None if there is none."""
     content_length: int
-    """Bytes; -1 where the section has no Content-Length."""
+    """Bytes; -1 if the section has no Content-Length."""
     is_chunked: bool
     wants_close: bool
     wants_keep_alive: bool
     expects_continue: bool
     upgrade: bytes | None
-    """The protocols asked for, where the request asks for an upgrade (RFC 9110 §7.8)."""
+    """The protocols of a request for an upgrade (RFC 9110 §7.8)."""
     max_forwards: int | None
     dropped: frozenset[bytes]
     """The names of the lines that do not pass."""
@@ -214,7 +214,7 @@ def judge_request(lines: Sequence[FieldLine], *, minor: int) -> RequestMeaning:
     upgrade = None
     if minor == 1 and b"upgrade" in connection and b"upgrade" in values:
         upgrade = b", ".join(value for value in values[b"upgrade"] if value) or None
-    # The wish for trailers can be granted: they are passed on where the framing allows.
+    # The wish for trailers can be granted: they are passed on if the framing allows.
     wants_trailers = minor == 1 and b"trailers" in list_members(values.get(b"te", ()))
 
     dropped = dropped_from_request(connection, minor=minor)
@@ -278,7 +278,7 @@ def _expects_continue(values: dict[bytes, list[bytes]], minor: int) -> bool:
 
 
 def _max_forwards(values: dict[bytes, list[bytes]]) -> int | None:
-    """Return the hop limit, None where there is none or it is not a number (RFC 9110 §7.6.2)."""
+    """Return the hop limit, None if there is none or it is not a number (RFC 9110 §7.6.2)."""
     limits = values.get(b"max-forwards")
     if limits is None or len(limits) != 1 or CONTENT_LENGTH.fullmatch(limits[0]) is None:
         return None

@@ -1,8 +1,8 @@
 """
 Response heads: parsed as strictly as requests, judged once, and made ready to be sent on.
 
-An API answers with few different heads within a second, so a whole head is remembered under its bytes; where a line
-differs from response to response, the judgement of the lines that mean something is, as in `request.py`.
+An API sends few different heads within a second, so a whole head is remembered under its bytes. If a line differs from
+response to response, the judgement of the lines that mean something is, as in `request.py`.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class ResponseFraming:
     """
     How a response's body ends: `length` bytes, by its last chunk, or (both unset) with the connection.
 
-    RFC 9112 §6.3. `length` is -1 where it is not known.
+    RFC 9112 §6.3. `length` is -1 if it is not known.
     """
 
     length: int
@@ -61,7 +61,7 @@ class ResponseMeaning:
     """The line to send on, with its CRLF; its version is ours (RFC 9110 §6.2)."""
     upgrade: bytes | None
     keep_alive_timeout: int | None
-    """Seconds that the upstream says it keeps an idle connection, where it says so (Keep-Alive: timeout=…)."""
+    """Seconds that the upstream says it keeps an idle connection, if it says so (Keep-Alive: timeout=…)."""
     dropped: frozenset[bytes]
     """The names of the lines that do not pass."""
 
@@ -111,9 +111,9 @@ class ResponseParser:
         try:
             split = self._lines.split(section)
         except FieldSyntaxError as error:
-            raise ResponseError(f"in the upstream's answer, {error}") from None
+            raise ResponseError(f"in the upstream's response, {error}") from None
         if len(split.lines) > self._max_field_lines:
-            raise ResponseError(f"the upstream's answer has more than {self._max_field_lines} header lines")
+            raise ResponseError(f"the upstream's response has more than {self._max_field_lines} header lines")
         significant = b"\r\n".join(split.significant)
         key = line + b"\r\n" + significant
         meaning = self._meanings.get(key)
@@ -136,7 +136,7 @@ class ResponseParser:
 def _framing(status: int, minor: int, *, has_transfer_encoding: bool, content_length: int) -> ResponseFraming:
     """Decide how the body of a response to anything but HEAD ends (RFC 9112 §6.3). Raises ResponseError."""
     if has_transfer_encoding and minor == 0:
-        raise ResponseError("the upstream's answer is HTTP/1.0 but has a Transfer-Encoding (RFC 9112 §6.1)")
+        raise ResponseError("the upstream's response is HTTP/1.0 but has a Transfer-Encoding (RFC 9112 §6.1)")
     if status < _FINAL and (has_transfer_encoding or content_length > 0):
         raise ResponseError("an interim response of the upstream announces a body, which none has (RFC 9110 §8.6)")
     if status < _FINAL or status in (_NO_CONTENT, _NOT_MODIFIED):
@@ -155,9 +155,9 @@ def find_response_head_fault(partial: bytes, *, max_head: int, seen: int = 0) ->
     Returns None while it may still become a good one. `max_head` is in bytes; the first `seen` were judged before.
     """
     if has_bare_line_feed(partial, seen=seen):
-        return ResponseError("a line of the upstream's answer ends in a bare LF (RFC 9112 §2.2)")
+        return ResponseError("a line of the upstream's response ends in a bare LF (RFC 9112 §2.2)")
     if len(partial) - END_BYTES > max_head:
-        return ResponseError(f"the head of the upstream's answer is larger than {max_head} bytes")
+        return ResponseError(f"the head of the upstream's response is larger than {max_head} bytes")
     return None
 
 
@@ -165,11 +165,11 @@ def judge_response(status_line: bytes, lines: Sequence[FieldLine]) -> ResponseMe
     """
     Decide what a response's status line and significant lines mean.
 
-    Raises ResponseError where they break the rules or leave the framing in doubt.
+    Raises ResponseError if they break the rules or leave the framing in doubt.
     """
     match = STATUS_LINE.fullmatch(status_line)
     if match is None:
-        raise ResponseError("the upstream's answer does not begin with an HTTP/1.x status line (RFC 9112 §4)")
+        raise ResponseError("the upstream's response does not begin with an HTTP/1.x status line (RFC 9112 §4)")
     status, minor = int(match[2]), min(int(match[1]), 1)
     values: dict[bytes, list[bytes]] = {}
     for line in lines:
@@ -180,9 +180,9 @@ def judge_response(status_line: bytes, lines: Sequence[FieldLine]) -> ResponseMe
     has_transfer_encoding = b"transfer-encoding" in values
     if has_transfer_encoding:
         if b"content-length" in values:
-            raise ResponseError("in the upstream's answer, Content-Length and Transfer-Encoding stand side by side")
+            raise ResponseError("in the upstream's response, Content-Length and Transfer-Encoding stand side by side")
         if [value.lower() for value in values[b"transfer-encoding"]] != [b"chunked"]:
-            raise ResponseError("the upstream's answer has a transfer coding other than chunked")
+            raise ResponseError("the upstream's response has a transfer coding other than chunked")
     is_persistent = b"close" not in connection and (minor == 1 or b"keep-alive" in connection)
     if status == _NO_CONTENT and (has_transfer_encoding or content_length > 0):
         # The upstream may believe that a body follows; on this connection nothing more would be certain.
@@ -213,7 +213,7 @@ def _content_length(values: dict[bytes, list[bytes]]) -> int:
     if lengths is None:
         return -1
     if len(lengths) > 1 or CONTENT_LENGTH.fullmatch(lengths[0]) is None:
-        raise ResponseError("the Content-Length of the upstream's answer is not one number of bytes (RFC 9112 §6.3)")
+        raise ResponseError("the Content-Length of the upstream's response is not one number of bytes (RFC 9112 §6.3)")
     return int(lengths[0])
 
 

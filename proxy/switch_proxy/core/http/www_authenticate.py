@@ -28,10 +28,10 @@ _BEARER: Final = b"bearer"
 
 def is_about_token(challenges: Sequence[bytes]) -> bool:
     """
-    Tell whether a 401 with these values of WWW-Authenticate may be cured by another access token.
+    Say whether a 401 with these values of WWW-Authenticate may be cured by another access token.
 
-    It may where nothing is said, for many APIs say nothing, and where a Bearer challenge names no error or
-    `invalid_token`. A request that was wrong for another reason is not cured by a token, nor is a want of other
+    It may if there is no challenge, because many APIs send none, and if a Bearer challenge names no error or
+    `invalid_token`. Another token does not cure a request that was wrong for another reason, or that lacks other
     credentials.
     """
     schemes = list(_read(challenges))
@@ -41,7 +41,7 @@ def is_about_token(challenges: Sequence[bytes]) -> bool:
 
 
 def wants_more_scope(challenges: Sequence[bytes]) -> bool:
-    """Tell whether a 403 says that the access token's scope does not suffice (RFC 6750 §3.1)."""
+    """Say whether a 403 says that the access token's scope does not suffice (RFC 6750 §3.1)."""
     return any(scheme == _BEARER and error == b"insufficient_scope" for scheme, error in _read(challenges))
 
 

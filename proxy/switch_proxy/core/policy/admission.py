@@ -1,5 +1,5 @@
 """
-What becomes of a request, decided once, before a token and a connection are asked for: the one place to refuse it.
+What becomes of a request, decided once, before a token and a connection are acquired: the one place to refuse it.
 
     Forward   to this target
     Reject    with this problem
