@@ -30,7 +30,7 @@ def blocks(path: Path, language: str) -> Iterator[str]:
 
 
 def commands(path: Path) -> Iterator[str]:
-    """Return the commands that a page tells its reader to type, without comments."""
+    """Return the commands of a page, without comments."""
     for block in blocks(path, "sh"):
         for line in block.splitlines():
             command = line.partition(" #")[0].strip()
@@ -49,6 +49,6 @@ def links(path: Path) -> Iterator[str]:
 
 
 def anchors(path: Path) -> set[str]:
-    """Return what can stand after `#` in a link to a page: its headings, as GitHub writes them."""
+    """Return the possible targets after `#` in a link to a page: its headings in GitHub's form."""
     headings = re.findall(r"^#{1,6} (.+)$", prose(path), flags=re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}

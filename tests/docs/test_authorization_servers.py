@@ -1,4 +1,4 @@
-"""docs/authorization-servers.md: its configurations are ones, and its pod fits together."""
+"""docs/authorization-servers.md: its configurations are valid, and its pod is consistent."""
 
 from __future__ import annotations
 

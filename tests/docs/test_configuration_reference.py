@@ -1,4 +1,4 @@
-"""docs/configuration.md, config.example.yaml and config.schema.json say what the code does."""
+"""docs/configuration.md, config.example.yaml and config.schema.json agree with the code."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ def test_page_has_the_tables_that_the_code_gives(path: str) -> None:
 
 
 def test_page_has_each_table_once_below_its_heading() -> None:
-    """Every key there is has its row, and no other."""
+    """Every key has one row, and no row has an unknown key."""
     assert sorted(names(_REFERENCE)) == sorted(TABLES)
     pieces = re.split(r"^#{3,4} (.*)$", _REFERENCE, flags=re.MULTILINE)
     for heading, text in zip(pieces[1::2], pieces[2::2], strict=True):
-        # The page may have further sections, but none with a table of another.
+        # The page may have other sections, but no other table.
         assert names(text) in ([], [heading.replace("`", "")])
 
 
@@ -45,7 +45,7 @@ def test_page_has_each_table_once_below_its_heading() -> None:
     "field", [pytest.param(row.field, id=f"{path}.{row.key}") for path, rows in sections().items() for row in rows]
 )
 def test_every_default_has_its_reason(field: Field) -> None:
-    """A value that is there by default is one that somebody chose, so it has a reason."""
+    """Somebody chose each default, so it has a reason."""
     assert field.key.text.endswith(".")
     has_value = not field.is_required and field.key.rule is not None and field.default not in (None, (), {})
     assert field.key.why.endswith(".") if has_value else not field.key.why or field.key.why.endswith(".")
@@ -77,7 +77,7 @@ def test_example_is_a_configuration_with_one_variable_to_set(file: str) -> None:
 
 
 def test_examples_written_as_defaults_are_the_defaults() -> None:
-    """Who starts from the example gets what who leaves the keys out gets."""
+    """The example has the same effect as leaving the keys out."""
     text = (_ROOT / "config.example.yaml").read_text(encoding="utf-8")
     settings = parse(text.encode(), source="", environ={"SWITCH_CLIENT_ID": "id"})
     assert (settings.admin, settings.log, settings.shutdown) == tuple(
@@ -86,6 +86,6 @@ def test_examples_written_as_defaults_are_the_defaults() -> None:
 
 
 def test_committed_schema_is_the_one_that_the_command_prints() -> None:
-    """`make schema` writes it anew."""
+    """`make schema` writes it."""
     committed = json.loads((_ROOT / "config.schema.json").read_text(encoding="utf-8"))
     assert committed == configuration_schema()

@@ -1,4 +1,4 @@
-"""The image's configuration and the Dockerfile fit the proxy and each other, and docs/kubernetes.md tells of them."""
+"""The image's configuration and the Dockerfile fit the proxy and each other, and docs/kubernetes.md describes them."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ _REQUIRED: Final = {"SWITCH_TOKEN_URL": "https://login.example.com/oauth/token",
 
 
 def carried(**environ: str) -> Settings:
-    """Return what the image's configuration says, with these variables set and those without which there is none."""
+    """Return the image's configuration with these variables and the required ones."""
     return parse(_CARRIED.encode(), source="docker/config.yaml", environ={**_REQUIRED, **environ})
 
 
 def instructions(name: str) -> list[str]:
-    """Return what follows an instruction of the Dockerfile, each time it stands there."""
+    """Return the arguments of each occurrence of an instruction in the Dockerfile."""
     return re.findall(rf"^(?:HEALTHCHECK .*)?{name} (.*)$", _DOCKERFILE, flags=re.MULTILINE)
 
 
-# --- the configuration that the image carries ----------------------------------------------------------------------
+# --- the configuration in the image --------------------------------------------------------------------------------
 
 
 def test_variables_alone_suffice() -> None:
@@ -66,7 +66,7 @@ def test_it_takes_one_secret(secret: dict[str, str]) -> None:
 
 
 def test_what_is_not_set_is_at_its_default() -> None:
-    """The image is no other proxy than `switch-proxy run` elsewhere."""
+    """The image's defaults are those of `switch-proxy run`."""
     text = """
     credentials: {switch: {token_url: "https://a.example", client_id: b, client_secret: {env: C}}}
     routes: [{name: switch-api, listen: "127.0.0.1:8080", upstream: "https://api.switchmarket.se", credential: switch}]
@@ -84,7 +84,7 @@ def test_what_is_not_set_is_at_its_default() -> None:
 
 
 def test_every_value_is_a_variable() -> None:
-    """But for what names the parts, everything can be said from outside."""
+    """Everything except the names of the parts can be set from outside."""
     values = re.findall(r"^\s*(?:- )?(\w+): (.+)$", _CARRIED, flags=re.MULTILINE)
     fixed = {key: value for key, value in values if not value.startswith("${")}
     assert fixed == {"name": "switch-api", "credential": "switch"}
@@ -112,7 +112,7 @@ def test_hadolint_finds_nothing_to_say() -> None:
 
 
 def test_image_is_made_of_what_was_collected_and_of_no_base() -> None:
-    """What a base brings along (a shell, a package manager, pip) stays behind with it."""
+    """The base's shell, package manager and pip are not copied."""
     bases = [base.split()[0] for base in instructions("FROM")]
     assert bases == ["${BASE}", "scratch"]
 
@@ -133,7 +133,7 @@ def test_commands_of_the_image_are_known_to_the_command_line() -> None:
 
 
 def test_image_is_installed_from_what_is_locked() -> None:
-    """Each installation is held to hashes and wheels, or takes nothing from outside."""
+    """Each installation requires hashes and wheels, or uses nothing from outside."""
     installations = [command for command in re.split(r"&&|\n", _DOCKERFILE) if " install " in command]
     assert len(installations) == 3
     for command in installations:

@@ -1,4 +1,4 @@
-"""docs/getting-started.md is followed to the letter, with the fakes in place of the real servers."""
+"""docs/getting-started.md is followed exactly, with the fakes instead of the real servers."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SECRET: Final = "the-secret-from-the-portal"
 
 
 def typed(program: str) -> list[list[str]]:
-    """Return the words of the page's commands of a program."""
+    """Return the words of the page's commands for a program."""
     return [words[1:] for words in map(shlex.split, COMMANDS) if words[0].rpartition("/")[2] == program]
 
 
@@ -55,7 +55,7 @@ def environ() -> dict[str, str]:
 
 @pytest.fixture
 def config(tmp_path: Path, auth: FakeAuthorizationServer, api: FakeSwitchAPI) -> Path:
-    """The example copied and edited: what the page says is to be edited, and addresses of this test's own."""
+    """The example, copied and edited as the page says, with this test's own addresses."""
     [[example, own]] = typed("cp")
     path = tmp_path / own
     shutil.copy(ROOT / example, path)
@@ -77,7 +77,7 @@ def config(tmp_path: Path, auth: FakeAuthorizationServer, api: FakeSwitchAPI) ->
 
 
 async def run_here(arguments: list[str], folder: Path, environ: Mapping[str, str]) -> tuple[int | None, str]:
-    """Run the command line in a folder; return its exit code and all it says."""
+    """Run the command line in a folder; return its exit code and output."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "switch_proxy", *arguments),
         cwd=folder,
@@ -92,7 +92,7 @@ async def run_here(arguments: list[str], folder: Path, environ: Mapping[str, str
 
 @pytest.mark.parametrize("arguments", typed("switch-proxy"), ids=" ".join)
 async def test_the_example_once_edited_checks_out(arguments: list[str], config: Path, environ: dict[str, str]) -> None:
-    """Both looks at it: without network, and with one token request."""
+    """Both checks: without network, and with one token request."""
     code, output = await run_here(arguments, config.parent, environ)
 
     assert code == 0, output
@@ -102,7 +102,7 @@ async def test_the_example_once_edited_checks_out(arguments: list[str], config: 
 async def test_the_example_once_edited_runs_and_answers_what_the_page_asks(
     config: Path, auth: FakeAuthorizationServer, api: FakeSwitchAPI
 ) -> None:
-    """What is typed as curl is asked by a client of ours, at the ports of this run."""
+    """A client of this test sends the curl requests, to the ports of this run."""
     assert "make run CONFIG=config.yaml" in COMMANDS
     urls = [words[-1] for words in typed("curl")]
     before = f"import os; os.environ['SWITCH_CLIENT_ID'] = {auth.client_id!r}"

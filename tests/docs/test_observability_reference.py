@@ -1,4 +1,4 @@
-"""docs/observability.md names every event, field and metric there is, and none that there is not."""
+"""docs/observability.md names every event, field and metric, and no unknown ones."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ FAILED = ExchangeRecord(
 
 
 def section(heading: str) -> str:
-    """Return the text below a heading, to the next one of the same depth or less."""
+    """Return the text below a heading, up to the next one of the same or a higher level."""
     depth = heading.partition(" ")[0]
     _, _, rest = REFERENCE.partition(f"\n{heading}\n")
     assert rest, f"there is no {heading!r}"
@@ -61,13 +61,13 @@ def section(heading: str) -> str:
 
 
 def first_column(text: str) -> set[str]:
-    """Return the names in backticks that stand in the first column of the tables of a text."""
+    """Return the names in backticks in the first column of a text's tables."""
     cells = re.findall(r"^\| (`[^|]+) \|", text, flags=re.MULTILINE)
     return {name for cell in cells for name in re.findall(r"`([^`]+)`", cell)}
 
 
 def names_of_events() -> Iterator[str]:
-    """Find every string in the package that is written as events are, and is not a key of the configuration."""
+    """Return every string in the package that has the form of an event and is not a key of the configuration."""
     for path in (ROOT / "proxy").rglob("*.py"):
         if "demo" in path.parts:
             continue

@@ -1,4 +1,4 @@
-"""What the pages link to, quote and tell to type is there."""
+"""The targets of links, the quotes and the commands of the pages exist."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _MAKEFILE: Final = (ROOT / "Makefile").read_text(encoding="utf-8")
 _TARGETS: Final = frozenset(re.findall(r"^([a-z-]+):.*## ", _MAKEFILE, flags=re.MULTILINE))
 
 _ELSEWHERE: Final = frozenset({"docker", "kubectl"})
-"""Programs that a machine that runs the tests need not have; what they are told of files and names is tested."""
+"""Programs that the tests' machine may lack; the files and names in their commands are tested."""
 
 _TRIED: Final = frozenset({"cp", "export", "curl"})
-"""What docs/getting-started.md tells to type besides; tests/docs/test_getting_started.py does it."""
+"""Other commands of docs/getting-started.md; tests/docs/test_getting_started.py runs them."""
 
 _COMMANDS: Final = [
     pytest.param(command, id=f"{named(page)}: {command}") for page in PAGES for command in commands(page)
@@ -48,7 +48,7 @@ def test_every_page_is_linked_from_the_readme() -> None:
 
 @pytest.mark.parametrize("command", _COMMANDS)
 def test_commands_are_tasks_of_the_makefile_or_known_to_the_command_line(command: str) -> None:
-    """So that what a reader types does something."""
+    """A command that a reader types must exist."""
     words = shlex.split(command)
     while words and re.fullmatch(r"[A-Z_]+=.*", words[0]):
         words.pop(0)

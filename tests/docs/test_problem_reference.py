@@ -1,4 +1,4 @@
-"""docs/errors.md tells of every problem there is, and of none that there is not."""
+"""docs/errors.md describes every problem, and no unknown ones."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NEVER_ANSWERED: Final = {Problem.CLIENT_GONE, Problem.CLIENT_STALLED, Problem.UP
 
 
 def sections() -> dict[str, str]:
-    """Return what is said of each problem, on one line."""
+    """Return the text of each problem, on one line."""
     pieces = re.split(r"^### `(.+)`$", REFERENCE, flags=re.MULTILINE)[1:]
     return {
         name: " ".join(re.split(r"^## ", text, flags=re.MULTILINE)[0].split())

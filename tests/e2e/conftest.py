@@ -1,4 +1,4 @@
-"""What the tests of the process share: fakes behind it, its configuration, and a client that keeps no connection."""
+"""Shared by the tests of the process: the fakes behind it, its configuration, and a client without kept connections."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Configure(Protocol):
     """Writes a configuration file."""
 
     def __call__(self, **changes: Any) -> Path:
-        """Return the file; `changes` replace whole sections, and `upstream` and `listen` are the route's."""
+        """Return the file; `changes` replace whole sections, `upstream` and `listen` those keys of the route."""
 
 
 @pytest.fixture
@@ -74,7 +74,7 @@ def configure(tmp_path: Path, auth: FakeAuthorizationServer, api: FakeSwitchAPI,
 
 @pytest.fixture
 async def client() -> AsyncIterator[aiohttp.ClientSession]:
-    # Every request on a connection of its own: aiohttp sends again what fails on a kept one.
+    # Every request has its own connection, because aiohttp repeats requests that fail on a kept one.
     connector = aiohttp.TCPConnector(force_close=True)
     async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=20)) as session:
         yield session

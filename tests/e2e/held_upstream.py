@@ -1,4 +1,4 @@
-"""An upstream that keeps every request waiting until the test lets go: what is in flight is in flight."""
+"""An upstream that holds every request until the test releases it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class HeldUpstream:
-    """Answers `done` to every request, once it is let go."""
+    """Responds `done` to every request after it is released."""
 
     def __init__(self) -> None:
         self._released = asyncio.Event()
@@ -39,15 +39,15 @@ class HeldUpstream:
         return f"http://{host}:{port}"
 
     def release(self) -> None:
-        """Answer the requests that wait, and all that come from now on."""
+        """Respond to the held requests, and to all that arrive from now on."""
         self._released.set()
 
     def hold(self) -> None:
-        """Keep the requests waiting that come from now on."""
+        """Hold the requests that arrive from now on."""
         self._released.clear()
 
     async def arrivals(self, count: int) -> None:
-        """Wait until so many requests have come."""
+        """Wait until this many requests have arrived."""
         async with asyncio.timeout(20), self._arrived:
             await self._arrived.wait_for(lambda: self._count >= count)
 

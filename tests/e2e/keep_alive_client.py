@@ -1,4 +1,4 @@
-"""A client that keeps its connection for as long as it is let, and that never sends a request a second time."""
+"""A client that keeps its connection as long as possible and never repeats a request."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _CLOSE = re.compile(rb"^connection: *close\r$", re.MULTILINE | re.IGNORECASE)
 
 class KeepAliveClient:
     """
-    Asks for whatever address `where` names when it needs a connection.
+    Connects to the address that `where` returns at that moment.
 
-    It reads an answer before it sends the next request, takes a connection that was announced to close for closed, and
-    so meets no excuse of RFC 9112 §9.3.1: an answer that does not come is an error.
+    It reads a response before it sends the next request, and treats a connection as closed if its close was announced. So
+    RFC 9112 §9.3.1 excuses no failure: a missing response is an error.
     """
 
     def __init__(self, where: Callable[[], str]) -> None:
@@ -43,7 +43,7 @@ class KeepAliveClient:
     async def get(self, path: str) -> tuple[int, bytes]:
         """Return status and body. Raises OSError or asyncio.IncompleteReadError if there is no whole response."""
         async with asyncio.timeout(20):
-            # What was closed while nothing was asked is no failure: the client sees it before it sends.
+            # A close between two requests is not a failure: the client sees it before it sends.
             if self._streams is not None and self._streams[0].at_eof():
                 self._forget()
             if self._streams is None:

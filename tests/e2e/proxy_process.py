@@ -1,4 +1,4 @@
-"""`python -m switch_proxy run` as a process of its own: started, found by its log, signalled, and never left behind."""
+"""`python -m switch_proxy run` as a process: started, found by its log, signalled, and never left behind."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 ROOT: Final = Path(__file__).parents[2]
 
 WITHIN: Final = 20.0
-"""Seconds that anything may take before a test fails: far more than it does, for machines that are busy."""
+"""Seconds for any step before a test fails: far more than it takes, for busy machines."""
 
 
 class ProxyProcess:
-    """The process, and what it has said so far."""
+    """The process, and its output so far."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
@@ -33,7 +33,7 @@ class ProxyProcess:
     @classmethod
     @asynccontextmanager
     async def of(cls, process: asyncio.subprocess.Process) -> AsyncIterator[Self]:
-        """Read what a process says, with both of its streams piped; one that is still there in the end is killed."""
+        """Read the output of a process whose streams are piped; kill it if it still runs at the end."""
         proxy = cls(process)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(proxy._read())
@@ -99,7 +99,7 @@ class ProxyProcess:
 
 @asynccontextmanager
 async def proxy_process(config: Path, *, before: str = "pass") -> AsyncIterator[ProxyProcess]:
-    """Run a proxy, with Python statements `before` it in its process; one that is still there in the end is killed."""
+    """Run a proxy, after the Python statements `before` in its process; kill it if it still runs at the end."""
     program = (
         f"import sys; {before}; import runpy; runpy.run_module('switch_proxy', run_name='__main__', alter_sys=True)"
     )

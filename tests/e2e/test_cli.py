@@ -171,7 +171,7 @@ def test_file_name_that_is_not_utf_8_can_be_told(tmp_path: Path, exists: bool) -
 
 
 def test_reader_that_goes_away_ends_the_output_quietly() -> None:
-    """As `switch-proxy schema | head -1` does."""
+    """As in `switch-proxy schema | head -1`."""
     reading, writing = os.pipe()
     os.close(reading)
     try:
@@ -204,7 +204,7 @@ def test_interrupt_ends_a_command_without_a_traceback(tmp_path: Path) -> None:
 
 
 def _open_once_it_is_read(pipe: Path, process: subprocess.Popen[str]) -> int:
-    """Open a pipe for writing, which can only be done once the process has opened it for reading."""
+    """Open a pipe for writing, which works only after the process has opened it for reading."""
     while process.poll() is None:
         try:
             return os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
@@ -240,7 +240,7 @@ def test_health_without_an_admin_listener_tells_that_there_is_nothing_to_ask(con
     ],
 )
 def test_command_loads_only_what_it_needs(arguments: list[str], unneeded: str, config: Path) -> None:
-    """Commands that run every few seconds, or in an editor, have to start at once."""
+    """Commands that run every few seconds, or in an editor, must start quickly."""
     script = f"import sys; from switch_proxy.cli import main; main({arguments!r}); print(*sys.modules, file=sys.stderr)"
     done = subprocess.run(
         [sys.executable, "-c", script],

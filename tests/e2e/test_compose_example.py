@@ -1,4 +1,4 @@
-"""examples/compose: by the compose specification's schema, by what its parts say of each other, and run without docker."""
+"""examples/compose: valid by the compose schema, consistent in its parts, and run without docker."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def services() -> Any:
 
 
 def test_it_is_a_compose_file_by_the_specification() -> None:
-    """By the schema of the specification, which check-jsonschema carries."""
+    """By the schema of the specification, which check-jsonschema contains."""
     command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec", str(FILE)]
     checked = subprocess.run(command, capture_output=True, text=True, check=False, timeout=50)
 
@@ -53,7 +53,7 @@ def test_app_is_told_where_the_proxy_is(services: Any) -> None:
 
 
 def test_app_waits_until_the_image_finds_itself_ready(services: Any) -> None:
-    """By the check that the image has, on the admin port that it asks."""
+    """By the image's own check, on its admin port."""
     assert services["tests"]["depends_on"] == {"switch": {"condition": "service_healthy"}}
     program, *check = yaml.safe_load(re.findall(r"HEALTHCHECK.* CMD (\[.*\])", _DOCKERFILE)[0])
     assert services["switch"]["healthcheck"]["test"] == ["CMD", program, *check]
@@ -87,7 +87,7 @@ def started(command: list[str]) -> Iterator[tuple[str, str]]:
 
 
 def test_apps_tests_pass_against_what_the_command_starts(services: Any) -> None:
-    """Health check and tests by the commands of the file; only ports and addresses are others than in containers."""
+    """Health check and tests with the commands of the file; only ports and addresses differ from containers."""
     [program, *tests] = services["tests"]["command"]
     [_, image_program, *check] = services["switch"]["healthcheck"]["test"]
     assert (program, image_program) == ("python", "switch-proxy")

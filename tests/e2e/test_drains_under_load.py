@@ -1,4 +1,4 @@
-"""A proxy is told to end while clients are busy with it: not one of their requests fails."""
+"""A proxy gets a signal to end while clients use it: none of their requests fails."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ async def wait_until(is_true: Callable[[], Awaitable[bool]]) -> None:
 async def test_as_a_sidecar_it_answers_what_kept_connections_have_in_flight_and_lets_go_of_the_idle_ones(
     configure: Configure,
 ) -> None:
-    """The app has ended by then, or is about to: there are no new requests, and none that was sent is lost."""
+    """The app has ended by then, or is about to: no request that it sent is lost."""
     async with AsyncExitStack() as stack:
         upstream = await stack.enter_async_context(HeldUpstream())
         proxy = await stack.enter_async_context(proxy_process(configure(upstream=upstream.url)))
@@ -55,7 +55,7 @@ async def test_as_a_sidecar_it_answers_what_kept_connections_have_in_flight_and_
 async def test_as_one_of_several_behind_a_service_it_hands_its_clients_over(
     configure: Configure, client: aiohttp.ClientSession
 ) -> None:
-    """Until its endpoint is withdrawn it serves, then it tells who still has a connection to go elsewhere."""
+    """It serves until its endpoint is withdrawn, then it tells connected clients to close."""
     async with AsyncExitStack() as stack:
         fast, slow = [await stack.enter_async_context(HeldUpstream()) for _ in range(2)]
         fast.release()

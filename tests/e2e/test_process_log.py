@@ -1,4 +1,4 @@
-"""Whatever becomes of standard output, the process serves on: it is not read, it is closed, or it never was."""
+"""The process keeps serving if standard output is not read, is closed, or never existed."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ async def wait_until_lines_are_dropped(client: aiohttp.ClientSession, admin: str
 
 @pytest.fixture
 def ports() -> tuple[str, str]:
-    """Two addresses that are free now: the log, which tells what port 0 became, is what these tests take away."""
+    """Two addresses that are free now: these tests take away the log, which would show the port."""
     with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as other:
         return f"127.0.0.1:{one.getsockname()[1]}", f"127.0.0.1:{other.getsockname()[1]}"
 
@@ -95,7 +95,7 @@ async def test_a_pipe_that_nobody_reads_stops_neither_requests_nor_the_end(
         async with silent_process(config, output=writing) as process:
             os.close(writing)
             await wait_until_it_listens(client, f"http://{admin}")
-            # A pipe takes 64 KiB; these are four times as much.
+            # A pipe holds 64 KiB; these are four times as much.
             await send_many(client, f"http://{listen}", 64)
             assert await end(process) == 0
     os.close(reading)

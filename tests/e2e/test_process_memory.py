@@ -1,4 +1,4 @@
-"""The process's memory while bodies pass that are far larger than it is."""
+"""The process's memory while bodies pass that are far larger."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def receive_body(connected: socket.socket, early: bytes) -> int:
 
 
 def receive_head(connected: socket.socket) -> bytes:
-    """Return what came behind a head."""
+    """Return the bytes after a head."""
     data = b""
     while b"\r\n\r\n" not in data:
         data += connected.recv(65536)
@@ -58,7 +58,7 @@ def receive_head(connected: socket.socket) -> bytes:
 
 
 def accept_and_answer(listening: socket.socket) -> socket.socket:
-    """Play the API for one small request, and return the connection that it came on."""
+    """Serve one small request as the API, and return its connection."""
     connected, _ = listening.accept()
     connected.settimeout(120)
     receive_head(connected)
@@ -67,7 +67,7 @@ def accept_and_answer(listening: socket.socket) -> socket.socket:
 
 
 def memory(pid: int, kind: str) -> int:
-    """Return `VmRSS`, what is resident now, or `VmHWM`, the most that ever was; bytes."""
+    """Return `VmRSS`, the resident memory, or `VmHWM`, its maximum so far; bytes."""
     status = Path(f"/proc/{pid}/status").read_text()
     [kibibytes] = re.findall(rf"{kind}:\s+(\d+) kB", status)
     return int(kibibytes) * 1024

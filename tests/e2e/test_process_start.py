@@ -1,4 +1,4 @@
-"""How the process starts: what it says, what it serves before it is ready, and what keeps it from starting."""
+"""How the process starts: its output, what it serves before it is ready, and what prevents a start."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ async def test_a_request_that_comes_before_the_first_token_waits_for_it(
 async def test_with_a_wrong_secret_it_stays_up_and_says_what_is_wrong(
     configure: Configure, client: aiohttp.ClientSession
 ) -> None:
-    """It is not ready, refuses requests with the reason, and waits for a right secret: a restart would mend nothing."""
+    """It is not ready, refuses requests with the reason, and waits for the right secret: a restart would not help."""
     async with proxy_process(configure()) as proxy:
         admin = await proxy.url("admin")
         failed = await proxy.event("token.refresh_failed")
@@ -81,7 +81,7 @@ async def test_with_a_wrong_secret_it_stays_up_and_says_what_is_wrong(
 async def test_authorities_that_the_environment_names_are_trusted(
     configure: Configure, client: aiohttp.ClientSession, tmp_path: Path
 ) -> None:
-    """SSL_CERT_FILE is OpenSSL's own, and how many images bring their certificates."""
+    """SSL_CERT_FILE is OpenSSL's variable; many images set it for their certificates."""
     authority = trustme.CA()
     authority.cert_pem.write_to_path(tmp_path / "authorities.pem")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -107,7 +107,7 @@ async def test_authorities_that_the_environment_names_are_trusted(
 async def test_a_port_that_is_taken_ends_it_with_one_clear_line_and_exit_code_1(
     configure: Configure, auth: FakeAuthorizationServer
 ) -> None:
-    """And no token is asked for: a pod that restarts again and again would be billed for each."""
+    """No token is requested: a pod that restarts repeatedly would pay for each."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         listen = f"127.0.0.1:{taken.getsockname()[1]}"
         async with proxy_process(configure(listen=listen)) as proxy:

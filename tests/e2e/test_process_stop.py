@@ -1,4 +1,4 @@
-"""How the process ends: SIGTERM and SIGINT drain it, requests in flight are answered, a second signal ends it at once."""
+"""How the process ends: SIGTERM and SIGINT drain it, requests in flight finish, a second signal ends it immediately."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ async def test_requests_in_flight_are_answered_while_new_ones_are_refused_and_re
 
 
 async def test_a_thread_that_hangs_does_not_keep_it_from_ending(configure: Configure) -> None:
-    """Python waits for all threads of its pools: a look at a volume that is gone may take for ever."""
+    """Python waits for all threads of its pools, and reading a lost volume may take forever."""
     hang = (
         "import time; from concurrent.futures import ThreadPoolExecutor; ThreadPoolExecutor().submit(time.sleep, 600)"
     )
@@ -90,7 +90,7 @@ async def test_idle_connections_that_clients_keep_do_not_hold_it_up(configure: C
 async def test_during_the_drain_delay_new_requests_are_served_while_readiness_is_red(
     configure: Configure, client: aiohttp.ClientSession
 ) -> None:
-    """Who sends requests learns of the end with a delay: the endpoints of a Service take seconds to be withdrawn."""
+    """Clients learn of the end with a delay: the endpoints of a Service take seconds to be withdrawn."""
     config = configure(shutdown={"drain_delay": "1s"})
     async with proxy_process(config) as proxy:
         url, admin = await proxy.url("switch-api"), await proxy.url("admin")

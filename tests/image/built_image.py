@@ -1,8 +1,8 @@
 """
-The image as buildah builds it on this machine, and its program started the way a container runtime would.
+The image as buildah builds it on this machine, and its program started as a container runtime would start it.
 
-The base image of the registry is stood in for by one that debootstrap makes, with the oldest Python that is supported.
-The container is a chroot with a read-only root and the image's user; its network is this machine's.
+debootstrap makes a base image with the oldest supported Python in place of the registry's. The container is a chroot with a
+read-only root and the image's user; its network is this machine's.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class BuiltImage:
         container = self._buildah("from", "scratch")
         self._buildah("add", "--quiet", container, str(files), "/")
         shutil.rmtree(files)
-        # What pip needs here to reach its index is the builder's matter, and no part of what is built.
+        # pip's way to its index on this machine is not part of the image.
         for name, value in os.environ.items():
             if name in {"PIP_INDEX_URL", "PIP_DEFAULT_TIMEOUT"}:
                 self._buildah("config", "--env", f"{name}={value}", container)
@@ -72,7 +72,7 @@ class BuiltImage:
         self._buildah("commit", "--quiet", "--rm", container, "base")
 
     def command(self, *arguments: str) -> list[str]:
-        """Return how to start the image's program as its user, with the root mounted read-only."""
+        """Return the command that starts the image's program as its user, with a read-only root."""
         root = str(self.root)
         user = ("--userspec", self.config["User"], "--groups", "")
         mounts = 'mount --bind "$1" "$1" && mount -o remount,bind,ro "$1" && shift && exec chroot "$@"'
@@ -80,9 +80,9 @@ class BuiltImage:
         return ["unshare", "--mount", "sh", "-c", mounts, "sh", root, *user, root, *program]
 
     def environ(self, variables: Mapping[str, str]) -> dict[str, str]:
-        """Return the environment that the program has: the image's, the given variables, nothing of this machine's."""
+        """Return the program's environment: the image's and the given variables, none of this machine's."""
         image = dict(variable.split("=", 1) for variable in self.config["Env"])
-        # Both the image's programs and unshare and chroot have to be found.
+        # The image's programs must be found, and also unshare and chroot.
         return {**image, "PATH": f"{os.environ['PATH']}:{image['PATH']}", **variables}
 
     def run(self, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:

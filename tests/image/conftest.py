@@ -1,4 +1,4 @@
-"""The image is built once, and only by `make image-test`: it takes minutes, and programs that not every machine has."""
+"""The image is built once, and only by `make image-test`: it takes minutes, and needs programs that may be missing."""
 
 from __future__ import annotations
 
@@ -24,5 +24,5 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BuiltImage]:
         pytest.skip("only root may make a base image, and change its root folder")
     folder = tmp_path_factory.mktemp("image")
     yield BuiltImage(folder)
-    # Some 1.5 GB, which pytest would keep for three runs.
+    # About 1.5 GB, which pytest would keep for three runs.
     shutil.rmtree(folder)

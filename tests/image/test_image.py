@@ -1,4 +1,4 @@
-"""The container image, really built and run: what it says of itself, what is in it, and that it works."""
+"""The container image, built and run: its metadata, its content, and that it works."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.timeout(900)
 _SECRET: Final = "the-one-and-only-secret-of-the-client"
 
 _MOST_BYTES: Final = 100 * 2**20
-"""Of all files: 90 MiB when this was written, of which Python with its libraries is a half."""
+"""The size of all files: 90 MiB when this was written, half of it Python with its libraries."""
 
 
 def files(image: BuiltImage) -> Iterator[Path]:
@@ -59,7 +59,7 @@ def test_its_user_owns_and_may_change_nothing(image: BuiltImage) -> None:
 
 
 def test_every_module_is_byte_compiled(image: BuiltImage) -> None:
-    """A read-only root takes no cache, so each start would compile all of them."""
+    """A read-only root has no cache, so each start would compile all of them."""
     modules = [path for path in files(image) if path.suffix == ".py" and "lib/python3" in str(path)]
     assert len(modules) > 500
     for module in modules:
@@ -90,7 +90,7 @@ def test_it_is_small(image: BuiltImage) -> None:
 
 
 def test_it_has_the_fakes_for_tests_of_apps(image: BuiltImage) -> None:
-    """`demo --serve` of examples/compose is this one without its script; nothing is written to the read-only root."""
+    """`demo --serve` of examples/compose is the same without the script; nothing is written to the read-only root."""
     told = image.run("demo", "--once")
     assert (told.returncode, told.stderr) == (0, "")
     assert "checks hold." in told.stdout

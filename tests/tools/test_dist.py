@@ -1,4 +1,4 @@
-"""What `make dist` refuses, and that there is one place for the version."""
+"""What `make dist` refuses, and that the version is set in one place."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ TRACKED: Final = ["Makefile", "proxy/switch_proxy/__init__.py", "proxy/switch_pr
 
 
 def test_sdist_must_hold_all_that_git_has() -> None:
-    """Members stand in the folder of the version; what setuptools adds is welcome."""
+    """Members are in the folder of the version; setuptools may add files."""
     whole = ["switch_proxy-1/PKG-INFO", *(f"switch_proxy-1/{name}" for name in TRACKED)]
 
     assert missing_from_sdist(TRACKED, whole) == []
@@ -84,7 +84,7 @@ def test_releases_are_made_from_a_checkout(tmp_path: Path) -> None:
 
 
 def test_copies_have_one_time_and_git_s_modes(tmp_path: Path) -> None:
-    """Whatever the umask and the times of the checkout are."""
+    """Umask and file times of the checkout do not matter."""
     copy_sources(["README.md", ".ci/run"], tmp_path, modified_at=1767225600)
 
     copied = {name: (tmp_path / name).stat() for name in ("README.md", ".ci/run")}
@@ -98,7 +98,7 @@ def test_a_command_that_fails_is_told_with_what_it_said() -> None:
 
 
 def test_version_stands_in_one_place() -> None:
-    """pyproject.toml takes it from the package, and so do the command line and the release."""
+    """pyproject.toml, the command line and the release read it from the package."""
     project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     assert version() == switch_proxy.__version__
     assert 'version = { attr = "switch_proxy.__version__" }' in project
@@ -106,7 +106,7 @@ def test_version_stands_in_one_place() -> None:
 
 
 def test_changelog_is_kept_as_it_says() -> None:
-    """Unreleased first, then versions from new to old with their dates; a version is released once it stands there."""
+    """Unreleased comes first, then versions from new to old with their dates."""
     text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
     first, *released = re.findall(r"^## (.+)$", text, flags=re.MULTILINE)
     assert first == "[Unreleased]"

@@ -46,7 +46,7 @@ def test_a_mutant_survives_if_its_tests_pass(folder: Path, tests: str, expected:
 
 
 def test_tests_that_cannot_be_run_kill_nothing(folder: Path) -> None:
-    """Then the exit code is another."""
+    """The exit code is another one then."""
     with pytest.raises(MutantError, match="pytest ended with 4"):
         survives(_mutant(tests="test_missing.py"), folder)
 

@@ -1,4 +1,4 @@
-"""What `make sbom` makes of what cyclonedx-py wrote."""
+"""How `make sbom` changes the output of cyclonedx-py."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def test_bill_is_about_a_version() -> None:
 
 
 def test_names_are_compared_as_the_index_does() -> None:
-    """PEP 503: case, underscores and dots make no other package."""
+    """PEP 503: case, underscores and dots do not distinguish packages."""
     lock = "# a comment\nprometheus-client==0.26.0 \\\n    --hash=sha256:00\n    # via switch-proxy\nattrs==26.1.0 \\\n"
     bill = {"components": [{"name": "Prometheus_Client", "version": "0.26.0"}, {"name": "evil", "version": "1"}]}
 

@@ -39,14 +39,14 @@ def test_reading(switch_proxy, fake_switch_api):
 
 
 def run(*command: str | Path, cwd: Path) -> str:
-    """Run a command, and return what it printed."""
+    """Run a command, and return its output."""
     environ = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     ran = subprocess.run(command, cwd=cwd, env=environ, capture_output=True, text=True, check=False, timeout=50)
     return f"{ran.stdout}{ran.stderr}exit code {ran.returncode}"
 
 
 def requirements(*names: str) -> dict[str, Distribution]:
-    """Return these distributions with everything that they require on this machine, by their normalised names."""
+    """Return these distributions and all their requirements on this machine, by normalized name."""
     found: dict[str, Distribution] = {}
     left = list(names)
     while left:
@@ -61,9 +61,9 @@ def requirements(*names: str) -> dict[str, Distribution]:
 @pytest.fixture(scope="module")
 def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """
-    Return the interpreter of an environment that has the wheel, its requirements and pytest, and nothing else.
+    Return the interpreter of an environment with only the wheel, its requirements and pytest.
 
-    The requirements are links to what is installed here, so that nothing is downloaded.
+    The requirements are links to the packages that are installed here, so that nothing is downloaded.
     """
     folder = tmp_path_factory.mktemp("installed")
     sources = folder / "sources"

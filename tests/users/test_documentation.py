@@ -1,4 +1,4 @@
-"""docs/testing-your-app.md is true: it names everything there is, and its smaller examples run too."""
+"""docs/testing-your-app.md names every fixture and method, and its smaller examples run too."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_everything_the_proxy_has_is_on_the_page(name: str) -> None:
 
 @pytest.mark.parametrize("name", sorted({*members(AuthorizationServer), *members(SwitchAPI)}))
 def test_everything_the_fakes_have_is_on_one_of_the_pages(name: str) -> None:
-    """What they share with the fakes of the reference is there, the rest here."""
+    """The page of the fakes has what both share, this page the rest."""
     assert re.search(rf"\b{name}\b", _TEXT + _REFERENCE)
 
 
@@ -44,7 +44,7 @@ def test_everything_the_fakes_have_is_on_one_of_the_pages(name: str) -> None:
     ids=["authorization server", "Switch API"],
 )
 def test_names_are_those_of_the_fakes_themselves(handed: type, fake: type) -> None:
-    """One page tells of both: what is only here is told of here."""
+    """Each name is on one of the two pages."""
     for name in set(members(handed)) - set(members(fake)):
         assert re.search(rf"`[\w.]*\b{name}\b", _TEXT)
 
@@ -70,7 +70,7 @@ def world_of(
 
 
 def test_the_example_without_pytest_runs(tmp_path: Path) -> None:
-    """As it stands, with the names that it takes from elsewhere."""
+    """Unchanged, with the names that it uses from elsewhere."""
     _, _, example = blocks(PAGE, "python")
     sent: list[str] = []
     names = {

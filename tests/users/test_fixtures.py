@@ -1,4 +1,4 @@
-"""The fixtures as users have them: plain functions, a client that blocks, and everything a test may want of the world."""
+"""The fixtures as users use them: plain functions, and a client that blocks."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ POSTED = json.dumps(
 
 
 def get(url: str) -> tuple[int, Any]:
-    """Return status and content of what an app without an HTTP library gets."""
+    """Return status and content of a response, as an app without an HTTP library gets them."""
     return send(Request(url))
 
 
@@ -64,14 +64,14 @@ def send(request: Request) -> tuple[int, Any]:
 
 
 def eventually(predicate: Callable[[], object]) -> None:
-    """Wait for what another thread makes true."""
+    """Wait for a condition that another thread makes true."""
     deadline = time.monotonic() + 20  # noqa: TID251 - threads run in real time
     while not predicate():
         assert time.monotonic() < deadline, "it did not come true"  # noqa: TID251 - threads run in real time
         time.sleep(0.005)
 
 
-# --- as it is ------------------------------------------------------------------------------------------------------
+# --- defaults ------------------------------------------------------------------------------------------------------
 
 
 def test_app_reads_through_the_proxy(switch_proxy: Proxy, fake_switch_api: SwitchAPI) -> None:
@@ -88,7 +88,7 @@ def test_app_reads_through_the_proxy(switch_proxy: Proxy, fake_switch_api: Switc
 def test_world_starts_with_one_token_fetched(
     switch_proxy: Proxy, fake_authorization_server: AuthorizationServer
 ) -> None:
-    """So a test counts from a known state."""
+    """A test can count from a known state."""
     assert switch_proxy.is_ready
     [token] = fake_authorization_server.issued
     assert fake_authorization_server.find(token.value) == token
@@ -98,7 +98,7 @@ def test_world_starts_with_one_token_fetched(
 
 @pytest.mark.parametrize("turn", ["first", "second"])
 def test_each_test_has_a_world_of_its_own(turn: str, switch_proxy: Proxy, fake_switch_api: SwitchAPI) -> None:
-    """Nothing that one test did is seen by the next: neither requests, nor faults, nor what the API was sent."""
+    """A test sees nothing of the one before it: no requests, no faults, no posted readings."""
     assert fake_switch_api.requests == ()
     assert fake_switch_api.faults.is_empty
     get(switch_proxy.url + METERS)
@@ -171,7 +171,7 @@ def test_an_outage_of_the_authorization_server_is_not_noticed_while_the_token_la
 
 
 def test_an_app_meets_refused_connections_while_the_proxy_is_away(switch_proxy: Proxy) -> None:
-    """And finds it at the same address again."""
+    """The restarted fake has the same address."""
     url = switch_proxy.url
     switch_proxy.stop()
     with pytest.raises(URLError):
@@ -185,7 +185,7 @@ def test_an_app_meets_refused_connections_while_the_proxy_is_away(switch_proxy: 
 def test_a_start_without_a_token_is_a_503_that_says_why(
     switch_proxy: Proxy, fake_authorization_server: AuthorizationServer
 ) -> None:
-    """A proxy that cannot get its first token is not waited for when the test says so."""
+    """With is_awaited=False the fixture does not wait for the first token."""
     fake_authorization_server.faults.add(Status(code=503), times=None)
     switch_proxy.restart(is_awaited=False)
 
@@ -208,7 +208,7 @@ def test_a_proxy_that_does_not_become_ready_says_what_is_missing(
 def test_a_rotated_secret_is_taken_up_from_its_file(
     switch_proxy: Proxy, fake_authorization_server: AuthorizationServer
 ) -> None:
-    """The old one is dead at once; nothing is restarted but the wait."""
+    """The old secret stops working immediately; the proxy is not restarted."""
     secret = fake_authorization_server.rotate_secret()
     switch_proxy.secret_file.write_text(secret)
     switch_proxy.restart()
@@ -220,7 +220,7 @@ def test_a_rotated_secret_is_taken_up_from_its_file(
 def test_revoked_tokens_are_refused_by_the_api(
     switch_proxy: Proxy, fake_authorization_server: AuthorizationServer
 ) -> None:
-    """Sent past the proxy, which would get another token."""
+    """The request bypasses the proxy, which would fetch another token."""
     [token] = fake_authorization_server.issued
     fake_authorization_server.revoke_all()
 
@@ -254,7 +254,7 @@ def test_a_lifetime_of_one_token_is_a_fault_too(
 
 
 def test_rate_limits_pass_without_waiting(switch_proxy: Proxy, fake_switch_api: SwitchAPI) -> None:
-    """The fakes' clock jumps when it is told; the sixth post within a second is one too many."""
+    """The fakes' clock jumps on `advance`; the sixth post within a second is refused."""
     fast = [post(switch_proxy.url + READINGS)[0] for _ in range(6)]
     fake_switch_api.clock.advance(1.0)
 
@@ -269,7 +269,7 @@ def test_the_fakes_clock_goes_on_only() -> None:
 def test_a_test_that_stops_time_stops_neither_fakes_nor_proxy(
     monkeypatch: pytest.MonkeyPatch, switch_proxy: Proxy, fake_switch_api: SwitchAPI
 ) -> None:
-    """As libraries do that freeze time: in all threads."""
+    """As libraries freeze time: in all threads."""
     for name in ("time", "monotonic"):
         monkeypatch.setattr(time, name, lambda: 0.0)
     fake_switch_api.faults.add(Delay(seconds=0.01))
@@ -278,7 +278,7 @@ def test_a_test_that_stops_time_stops_neither_fakes_nor_proxy(
 
 
 def test_random_numbers_of_a_test_are_not_drawn_by_the_proxy(request: pytest.FixtureRequest) -> None:
-    """A seed gives the same numbers with and without a proxy that draws its own beside."""
+    """A seed gives the same numbers with and without a running proxy."""
     random.seed(5)
     state = random.getstate()
     proxy: Proxy = request.getfixturevalue("switch_proxy")
@@ -320,7 +320,7 @@ class TestOverriddenConfiguration:
 
 
 class TestSharedListener:
-    """Routes that share a listener have URLs of their own, and keep them when the proxy starts again."""
+    """Each route on a shared listener has its own URL, and keeps it when the proxy restarts."""
 
     @pytest.fixture
     def switch_proxy_configuration(self) -> str:
@@ -425,7 +425,7 @@ def test_a_second_client_has_its_own_audience(fake_authorization_server: Authori
 
 
 async def test_coroutines_use_the_same_fixtures(switch_proxy: Proxy, fake_switch_api: SwitchAPI) -> None:
-    """On a loop of their own, whichever plugin made it."""
+    """They run on their own loop, whichever plugin made it."""
     import aiohttp  # noqa: PLC0415 - what this test's app uses
 
     fake_switch_api.faults.add(Status(code=503))
@@ -436,7 +436,7 @@ async def test_coroutines_use_the_same_fixtures(switch_proxy: Proxy, fake_switch
 
 
 def test_the_loop_is_not_called_from_itself(switch_background_loop: BackgroundLoop) -> None:
-    """It would wait for itself for ever."""
+    """It would wait for itself forever."""
     with pytest.raises(RuntimeError, match="calls from other threads"):
         switch_background_loop.call(lambda: switch_background_loop.call(lambda: None))
 
@@ -450,7 +450,7 @@ def test_a_loop_that_has_ended_takes_no_calls() -> None:
 
 
 def test_nothing_is_left_behind(tmp_path: Path) -> None:
-    """Threads and descriptors are as many as before."""
+    """The numbers of threads and file descriptors are as before."""
 
     def there() -> tuple[int, int]:
         gc.collect()
@@ -467,7 +467,7 @@ def test_nothing_is_left_behind(tmp_path: Path) -> None:
             with pytest.raises(TimeoutError):
                 urlopen(proxy.url + METERS, timeout=0.05)
 
-    use()  # What is made once and kept, as by OpenSSL.
+    use()  # Some objects are made once and kept, for example by OpenSSL.
     before = there()
     use()
     eventually(lambda: there() == before)

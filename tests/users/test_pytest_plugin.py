@@ -1,4 +1,4 @@
-"""The plugin in other people's test suites: processes of pytest, in a folder that knows nothing of this one."""
+"""The plugin in users' test suites: pytest processes in a folder apart from this project."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ ASYNCIO: Final = ("-o", "asyncio_default_fixture_loop_scope=function", "-o", "as
 
 def run(folder: Path, *arguments: str, plugins: Sequence[str] | None = None) -> str:
     """
-    Run pytest in a folder, with warnings as errors, and return what it printed.
+    Run pytest in a folder, with warnings as errors, and return its output.
 
-    With `plugins`, no others are loaded: those that are installed for this project's own tests are not there.
+    With `plugins`, only those are loaded, and not the others that are installed for this project's tests.
     """
     alone = ASYNCIO if plugins is None else [word for plugin in plugins for word in ("-p", plugin)]
     ran = subprocess.run(
@@ -57,7 +57,7 @@ def write(folder: Path, text: str, name: str = "test_app.py") -> None:
 
 
 def test_the_complete_example_of_the_page_passes(tmp_path: Path) -> None:
-    """The first block, saved and run as the page says; with it, every plugin that is installed here."""
+    """The first block, saved and run as the page says, with every plugin that is installed here."""
     write(tmp_path, next(blocks(PAGE, "python")), "test_send_reading.py")
 
     told = run(tmp_path, "-q")
@@ -67,14 +67,14 @@ def test_the_complete_example_of_the_page_passes(tmp_path: Path) -> None:
 
 
 def test_it_needs_no_other_plugin(tmp_path: Path) -> None:
-    """No event loop is forced on a suite, nor does it have to bring one."""
+    """A suite needs no plugin for event loops."""
     write(tmp_path, next(blocks(PAGE, "python")), "test_send_reading.py")
 
     assert "3 passed" in run(tmp_path, "-q", plugins=["switch_proxy.pytest_plugin"])
 
 
 def test_it_goes_with_xdist_and_random_order(tmp_path: Path) -> None:
-    """Each worker has a loop of its own; ports are free ones."""
+    """Each worker has its own loop and uses free ports."""
     write(tmp_path, TWO_WORLDS)
 
     told = run(tmp_path, "-n", "2", "--randomly-seed=5")
@@ -84,7 +84,7 @@ def test_it_goes_with_xdist_and_random_order(tmp_path: Path) -> None:
 
 
 def test_a_suite_that_does_not_use_it_pays_nothing(tmp_path: Path) -> None:
-    """No module but the plugin's own is imported, no thread started, no fixture set up, no option or marker added."""
+    """Only the plugin's module is imported; no thread, fixture, option or marker is added."""
     text = """
         import sys
         import threading
@@ -103,7 +103,7 @@ def test_a_suite_that_does_not_use_it_pays_nothing(tmp_path: Path) -> None:
 
 
 def test_a_program_that_imports_the_package_and_then_runs_pytest_is_not_warned(tmp_path: Path) -> None:
-    """Of assertions that cannot be rewritten any more: there are none in it. Only installed packages are looked at."""
+    """The warning is about assertions that can no longer be rewritten; this package has none. pytest checks installed packages only."""
     package = tmp_path / "site" / "switch_proxy"
     package.mkdir(parents=True)
     for name in ("__init__.py", "pytest_plugin.py"):
@@ -129,7 +129,7 @@ def test_a_program_that_imports_the_package_and_then_runs_pytest_is_not_warned(t
 
 
 def test_fixtures_are_told_of_by_pytest_itself(tmp_path: Path) -> None:
-    """`pytest --fixtures` has a sentence for each, and the page a row."""
+    """`pytest --fixtures` has a sentence for each fixture, and the page a row."""
     told = run(tmp_path, "--fixtures", plugins=["switch_proxy.pytest_plugin"])
     page = PAGE.read_text(encoding="utf-8")
 
@@ -146,7 +146,7 @@ def test_fixtures_are_told_of_by_pytest_itself(tmp_path: Path) -> None:
 
 
 def test_the_log_of_the_proxy_is_shown_with_a_test_that_failed(tmp_path: Path) -> None:
-    """And with no other."""
+    """It is not shown with tests that passed."""
     write(tmp_path, TWO_WORLDS.replace("== 1", "== 1 + turn // 3"))
 
     told = run(tmp_path, "-q", plugins=["switch_proxy.pytest_plugin"])
@@ -156,7 +156,7 @@ def test_the_log_of_the_proxy_is_shown_with_a_test_that_failed(tmp_path: Path) -
 
 
 def test_a_configuration_that_cannot_be_used_is_told_with_its_line(tmp_path: Path) -> None:
-    """As an error of the fixture, which keeps the test from running."""
+    """It is an error of the fixture, so the test does not run."""
     write(tmp_path, TWO_WORLDS)
     write(
         tmp_path,
@@ -176,7 +176,7 @@ def test_a_configuration_that_cannot_be_used_is_told_with_its_line(tmp_path: Pat
     ids=["asyncio", "aiohttp"],
 )
 def test_coroutines_use_it_with_the_plugins_that_run_them(tmp_path: Path, plugins: list[str]) -> None:
-    """Their loop is not the fakes'; waiting is done in a thread, as the page says."""
+    """Their loop is not that of the fakes; they wait in a thread, as the page says."""
     write(
         tmp_path,
         """
