@@ -1,4 +1,4 @@
-"""Results as a run would give them, for the tests of what is drawn from them."""
+"""Results as of a run, for the tests of report and plot."""
 
 from __future__ import annotations
 

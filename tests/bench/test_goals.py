@@ -36,7 +36,7 @@ def test_a_goal_is_reached_up_to_its_limit(goal: Goal, ours: float, *, is_reache
 
 @pytest.mark.parametrize("goal", [AT_MOST, AT_LEAST], ids=["at most", "at least"])
 def test_without_the_reference_a_ratio_is_neither_reached_nor_missed(goal: Goal) -> None:
-    """A peer that is not installed is never guessed."""
+    """No figure is invented for a peer that is not installed."""
     verdict = judge(goal, measured(1.0, None))
     assert (verdict.measured, verdict.is_reached) == (None, None)
 

@@ -9,7 +9,7 @@ RESPONSE = b"HTTP/1.1 200 OK\r\nDate: now\r\nContent-Length: 5\r\n\r\nhello"
 
 
 def test_arrivals_are_the_same_for_every_system() -> None:
-    """The moments depend on rate and seed alone, never on what the proxy does."""
+    """The moments depend only on rate and seed, not on the proxy."""
     assert list(islice(arrivals(1000.0, 7), 500)) == list(islice(arrivals(1000.0, 7), 500))
 
 
@@ -44,6 +44,6 @@ def test_a_response_that_cannot_be_timed_ends_the_run(response: bytes) -> None:
 
 
 def test_what_was_never_answered_counts_with_its_age() -> None:
-    """Leaving it out would make the slowest proxy the fastest."""
+    """Otherwise the slowest proxy would seem the fastest."""
     found = figures(latencies=[1.0] * 98, unanswered=[2000.0, 2000.0], lateness=[0.1])
     assert found == {"p50_ms": 1.0, "p99_ms": 2000.0, "p999_ms": 2000.0, "generator_late_p99_ms": 0.1}

@@ -66,7 +66,7 @@ def test_a_turn_that_was_taken_again_is_named() -> None:
 
 
 def test_a_core_that_waited_for_the_load_is_named() -> None:
-    """The rate is then a lower bound, for the load generator was what it waited for."""
+    """The rate is then a lower bound, because the load generator was the limit."""
     waited = sample("small-plain", "nginx", 0, cpu_us_per_request=15.0, requests_per_second=60_000.0, idle=0.12)
     assert line_with(render_markdown(results(*SMALL, waited)), "nginx (its core 12% idle)")
 

@@ -16,5 +16,5 @@ from session import disturbance
     ],
 )
 def test_a_turn_is_taken_again_for_what_the_machine_did_alone(values: dict[str, float], *, is_let_pass: bool) -> None:
-    """Were it taken again for what the system did, the benchmark would choose its own result."""
+    """If the system's own behaviour caused a repetition, the benchmark would choose its result."""
     assert (disturbance(values) <= 1.0) is is_let_pass

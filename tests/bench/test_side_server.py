@@ -16,7 +16,7 @@ TOKEN = b"POST /oauth/token HTTP/1.1\r\nHost: h\r\ncontent-length: 3\r\n\r\na=b"
 
 
 class RecordingTransport:
-    """Keeps what is written to it."""
+    """Keeps the written bytes."""
 
     def __init__(self) -> None:
         self.written = b""
@@ -62,5 +62,5 @@ def test_an_upload_is_answered_after_its_last_byte() -> None:
     ],
 )
 def test_what_a_proxy_must_not_send_is_refused(request_head: bytes, status: bytes) -> None:
-    """A system that does the job wrongly fails its turn instead of being measured."""
+    """A system that works wrongly fails its turn instead of being measured."""
     assert answers_to(request_head).written.startswith(b"HTTP/1.1 " + status)

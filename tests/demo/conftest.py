@@ -1,4 +1,4 @@
-"""What the tests of the fakes share: a clock that is set by hand, running fakes, a client that keeps no connection."""
+"""Shared by the tests of the fakes: a clock set by hand, running fakes, a client without kept connections."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ async def api(auth: FakeAuthorizationServer, now: SettableTime) -> AsyncIterator
 
 @pytest.fixture
 async def client() -> AsyncIterator[aiohttp.ClientSession]:
-    # Every request on a connection of its own: aiohttp sends again what fails on a kept one.
+    # Every request has its own connection, because aiohttp repeats requests that fail on a kept one.
     connector = aiohttp.TCPConnector(force_close=True)
     async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=10)) as session:
         yield session

@@ -1,4 +1,4 @@
-"""A few lines that add a token, as tutorials write it, to judge the demo's script by: right, or wrong as told."""
+"""A minimal proxy to test the demo's script with: correct, or wrong in one selected way."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Wrong(Enum):
-    """What a proxy can do wrong."""
+    """The ways in which the proxy can be wrong."""
 
     SENDS_NO_TOKEN = auto()
     INVENTS_A_TOKEN = auto()
@@ -36,7 +36,7 @@ class Wrong(Enum):
 
 
 class StandInProxy:
-    """Forward what comes, with a token of the fake authorization server; its admin pages are at the same address."""
+    """Forward requests with a token of the fake authorization server; the admin pages are at the same address."""
 
     def __init__(
         self, auth: FakeAuthorizationServer, api: FakeSwitchAPI, *, wrong: AbstractSet[Wrong] = frozenset()

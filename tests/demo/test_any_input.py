@@ -1,4 +1,4 @@
-"""Whatever a fake receives, it decides: no input is an error of the fake's own."""
+"""A fake has a response for any input; no input is an internal error."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def received(method: str, target: str, *fields: tuple[str, str], body: bytes = b
 
 @given(st.binary(max_size=40) | (json_values | posts).map(lambda content: json.dumps(content).encode()))
 def test_any_body_is_either_stored_or_refused_with_a_reason(body: bytes) -> None:
-    """A refusal stores nothing; what is stored can be read back."""
+    """A refused request stores nothing; stored readings can be read."""
     readings = Readings()
     try:
         count = readings.save(body, now=NOW)
@@ -86,7 +86,7 @@ def test_any_body_is_either_stored_or_refused_with_a_reason(body: bytes) -> None
     body=st.binary(max_size=20) | posts.map(lambda content: json.dumps(content).encode()),
 )
 def test_the_api_decides_on_any_request(method: str, path: str, query: str, body: bytes) -> None:
-    """With a token that is good for everything: an answer that the API's reference knows, with its rate limit."""
+    """With a token for everything: a response of the API's reference, with its rate limit."""
     granted = {"active": True, "aud": "https://api.switchmarket.se", "scope": SWITCH_PERMISSIONS, "client_id": "app"}
     api = FakeSwitchAPI(introspect=lambda _: granted, now=lambda: 1762185104.667)
     fields = (("Authorization", "Bearer x"), ("Content-Type", "application/json"))

@@ -48,7 +48,7 @@ def basic(client_id: str, secret: str) -> dict[str, str]:
 async def test_the_documented_request_gets_a_token(
     auth: FakeAuthorizationServer, client: aiohttp.ClientSession
 ) -> None:
-    """The four parameters are answered with the three members that the API's documentation shows."""
+    """The response to the four parameters has the three members of the API's documentation."""
     status, headers, body = await ask(client, auth.token_url)
 
     assert status == 200
@@ -84,7 +84,7 @@ async def test_a_token_has_the_form_and_the_claims_of_an_auth0_jwt(
 
 
 async def test_no_two_tokens_are_alike(auth: FakeAuthorizationServer, client: aiohttp.ClientSession) -> None:
-    """Even those of one instant differ, so a test can tell which one it saw."""
+    """Even tokens of the same instant differ, so a test can identify them."""
     for _ in range(5):
         await ask(client, auth.token_url)
 
@@ -117,7 +117,7 @@ async def test_no_two_tokens_are_alike(auth: FakeAuthorizationServer, client: ai
 async def test_a_wrong_request_is_refused_by_the_error_of_the_rfc(
     auth: FakeAuthorizationServer, client: aiohttp.ClientSession, body: str, status: int, error: str
 ) -> None:
-    """RFC 6749 §5.2, with Auth0's `access_denied` for credentials and audiences it does not know."""
+    """RFC 6749 §5.2, with Auth0's `access_denied` for unknown credentials and audiences."""
     answered, _, content = await ask(client, auth.token_url, body)
 
     assert (answered, content["error"]) == (status, error)
@@ -146,7 +146,7 @@ async def test_what_the_rfc_says_to_ignore_is_ignored(
 async def test_a_body_that_is_no_form_is_refused(
     auth: FakeAuthorizationServer, client: aiohttp.ClientSession, content_type: str
 ) -> None:
-    """The one content type of a token request is the form's (RFC 6749 §4.4.2)."""
+    """The content type of a token request is that of a form (RFC 6749 §4.4.2)."""
     status, _, body = await ask(client, auth.token_url, headers={"Content-Type": content_type})
 
     assert (status, body["error"]) == (400, "invalid_request")
@@ -162,7 +162,7 @@ async def test_a_content_type_with_a_charset_is_a_form_still(
 
 
 async def test_credentials_in_the_url_are_refused(auth: FakeAuthorizationServer, client: aiohttp.ClientSession) -> None:
-    """RFC 6749 §2.3.1: they must not be in the request URI, right or not."""
+    """RFC 6749 §2.3.1: credentials must not be in the request URI, even correct ones."""
     status, _, body = await ask(client, f"{auth.token_url}?client_secret=s3cret")
 
     assert (status, body["error"]) == (400, "invalid_request")
@@ -197,7 +197,7 @@ async def test_a_scope_that_was_asked_for_is_told(auth: FakeAuthorizationServer,
 async def test_a_default_scope_stands_for_the_audience(
     auth: FakeAuthorizationServer, client: aiohttp.ClientSession, endpoint: str
 ) -> None:
-    """The Microsoft way: `scope=<resource>/.default` in place of `audience`."""
+    """As at Microsoft: `scope=<resource>/.default` instead of `audience`."""
     body = without("audience") + f"&scope={quote_plus(SWITCH_AUDIENCE + '/.default')}"
     status, _, content = await ask(client, getattr(auth, endpoint), body)
 
@@ -216,7 +216,7 @@ async def test_a_default_scope_stands_for_the_audience(
 async def test_the_microsoft_endpoint_refuses_in_its_own_words(
     auth: FakeAuthorizationServer, client: aiohttp.ClientSession, body: str, status: int, error: str
 ) -> None:
-    """It wants a scope that ends in `/.default` and calls a wrong secret `invalid_client`."""
+    """It requires a scope that ends in `/.default`, and the error for a wrong secret is `invalid_client`."""
     answered, _, content = await ask(client, auth.microsoft_token_url, body)
 
     assert (answered, content["error"]) == (status, error)
@@ -252,7 +252,7 @@ async def test_wrong_basic_authentication_is_refused(
     status: int,
     error: str,
 ) -> None:
-    """RFC 6749 §5.2: 401 with WWW-Authenticate naming the scheme that was used; one way of authentication only."""
+    """RFC 6749 §5.2: 401 with the used scheme in WWW-Authenticate; only one way of authentication is allowed."""
     answered, answer_headers, content = await ask(client, auth.token_url, body, headers)
 
     assert (answered, content["error"]) == (status, error)
@@ -262,7 +262,7 @@ async def test_wrong_basic_authentication_is_refused(
 async def test_a_rotated_secret_stops_working_at_once(
     auth: FakeAuthorizationServer, client: aiohttp.ClientSession
 ) -> None:
-    """There is one secret at a time: after the rotation the old one is refused, the new one is not."""
+    """There is one secret at a time: after the rotation only the new one is accepted."""
     new = auth.rotate_secret()
 
     assert (await ask(client, auth.token_url))[0] == 401
@@ -272,7 +272,7 @@ async def test_a_rotated_secret_stops_working_at_once(
 async def test_a_token_outlives_the_rotation_of_its_secret(
     auth: FakeAuthorizationServer, client: aiohttp.ClientSession
 ) -> None:
-    """Tokens already issued go on until they expire."""
+    """Tokens already issued stay valid until they expire."""
     await ask(client, auth.token_url)
     auth.rotate_secret(client_secret="new")
 
@@ -307,7 +307,7 @@ async def test_introspection_tells_what_the_token_is_for(
 async def test_a_token_expires_at_the_end_of_its_lifetime(
     auth: FakeAuthorizationServer, client: aiohttp.ClientSession, now: SettableTime, after: float, *, is_active: bool
 ) -> None:
-    """`lifetime` may be set at any time and holds for the tokens to come."""
+    """`lifetime` may be set at any time and applies to new tokens."""
     now.at = 1_000.0
     auth.lifetime = 2
     _, _, body = await ask(client, auth.token_url)
@@ -320,7 +320,7 @@ async def test_a_token_expires_at_the_end_of_its_lifetime(
 async def test_revoked_tokens_are_inactive_and_later_ones_are_not(
     auth: FakeAuthorizationServer, client: aiohttp.ClientSession
 ) -> None:
-    """`revoke_all` ends what was issued so far."""
+    """`revoke_all` ends the tokens issued so far."""
     await ask(client, auth.token_url)
     auth.revoke_all()
     await ask(client, auth.token_url)
@@ -329,7 +329,7 @@ async def test_revoked_tokens_are_inactive_and_later_ones_are_not(
 
 
 def test_a_token_that_was_never_issued_is_inactive() -> None:
-    """Whatever it looks like."""
+    """Its form does not matter."""
     assert FakeAuthorizationServer().introspect("eyJ.e30.x") == {"active": False}
 
 
@@ -348,7 +348,7 @@ async def test_each_client_has_a_secret_and_an_audience_of_its_own(
 async def test_too_many_calls_in_a_minute_get_429_with_retry_after(
     client: aiohttp.ClientSession, now: SettableTime
 ) -> None:
-    """`calls_per_minute` counts every call; Retry-After says when the next one is answered."""
+    """`calls_per_minute` counts every call; Retry-After gives the time of the next one."""
     async with FakeAuthorizationServer(client_id="app", client_secret="s3cret", now=now, calls_per_minute=2) as auth:
         assert [(await ask(client, auth.token_url))[0] for _ in range(3)] == [200, 200, 429]
         now.at += 30.5
@@ -362,7 +362,7 @@ async def test_too_many_calls_in_a_minute_get_429_with_retry_after(
 async def test_refusals_in_a_row_lock_the_client_out_until_unlocked(
     client: aiohttp.ClientSession, now: SettableTime
 ) -> None:
-    """`lockout_after`: from then on even the right secret is answered 429."""
+    """`lockout_after`: from then on even the right secret gets 429."""
     async with FakeAuthorizationServer(client_id="app", client_secret="s3cret", now=now, lockout_after=2) as auth:
         wrong = RIGHT.replace("s3cret", "wrong")
 
@@ -411,7 +411,7 @@ async def test_a_token_response_says_what_the_fault_says(
     member: str,
     expected: object,
 ) -> None:
-    """Members are changed or left out, the rest stays as it is."""
+    """Members are changed or left out; the others stay the same."""
     auth.faults.add(fault)
     status, _, body = await ask(client, auth.token_url)
 
@@ -434,7 +434,7 @@ async def test_a_token_response_says_what_the_fault_says(
 async def test_a_status_by_fault_has_the_body_that_belongs_to_it(
     auth: FakeAuthorizationServer, client: aiohttp.ClientSession, code: int, error: str
 ) -> None:
-    """A refusal by fault looks like a refusal."""
+    """A refusal by a fault has the form of a real one."""
     auth.faults.add(Status(code=code, retry_after=7))
     status, headers, body = await ask(client, auth.token_url)
 
@@ -454,7 +454,7 @@ async def test_requests_are_recorded_as_they_came(auth: FakeAuthorizationServer,
 async def test_reprs_show_neither_secret_nor_token(
     auth: FakeAuthorizationServer, client: aiohttp.ClientSession
 ) -> None:
-    """Of the server, its clients and what it issued."""
+    """The reprs of the server, its clients and its tokens."""
     await ask(client, auth.token_url)
     added = auth.add_client("vtn", client_secret="s3cret")
 
@@ -464,5 +464,5 @@ async def test_reprs_show_neither_secret_nor_token(
 
 
 def test_a_secret_that_is_not_given_is_random() -> None:
-    """No default secret can end up anywhere it matters."""
+    """A default secret could end up in production."""
     assert FakeAuthorizationServer().client_secret != FakeAuthorizationServer().client_secret

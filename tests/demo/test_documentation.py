@@ -1,4 +1,4 @@
-"""docs/testing-against-the-fakes.md is true: its example runs, and it names everything there is."""
+"""docs/testing-against-the-fakes.md: its example runs, and it names everything."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_every_fault_stands_in_the_table_with_its_arguments(fault: type) -> None
 
 @pytest.mark.parametrize("server", [FakeAuthorizationServer, FakeSwitchAPI], ids=lambda kind: kind.__name__)
 def test_every_argument_of_the_fakes_is_named(server: type) -> None:
-    """In the order of the signature."""
+    """The arguments are in the order of the signature."""
     arguments = ", ".join(f"{name}=" for name in inspect.signature(server).parameters)
 
     assert f"`{server.__name__}({arguments})`" in " ".join(PAGE.split())
@@ -59,7 +59,7 @@ def test_every_argument_of_the_fakes_is_named(server: type) -> None:
 
 @pytest.mark.parametrize("name", sorted({*members_of(FakeAuthorizationServer), *members_of(FakeSwitchAPI)}))
 def test_every_public_name_of_the_fakes_is_mentioned(name: str) -> None:
-    """So that the page is all one needs."""
+    """A reader needs no other page."""
     assert re.search(rf"\b{name}\b", PAGE)
 
 
@@ -67,7 +67,7 @@ def test_every_public_name_of_the_fakes_is_mentioned(name: str) -> None:
     "endpoint", FakeSwitchAPI(introspect=lambda _: {})._endpoints, ids=lambda it: f"{it.method} {it.path.pattern}"
 )
 def test_every_endpoint_stands_in_the_table(endpoint: _Endpoint) -> None:
-    """Method and path, as the API's reference writes them."""
+    """Method and path, as in the API's reference."""
     path = re.sub(r"\(\?P<(\w+)>[^)]*\)", r"{\1}", endpoint.path.pattern)
 
     assert f"| `{endpoint.method} {path}` |" in PAGE

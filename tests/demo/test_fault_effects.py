@@ -1,4 +1,4 @@
-"""What a client meets when a fake misbehaves, over real connections."""
+"""The effect of each fault on a client, over real connections."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ CONTENT = b'{"answer": "a body of some length"}'
 
 
 class PlainFake:
-    """A fake that answers everything with one body: what is tested here is the server under both fakes."""
+    """A fake with one response for everything: these tests are about the server of both fakes."""
 
     def __init__(self, ssl_context: ssl.SSLContext | None = None) -> None:
         self.faults: FaultScript[Fault] = FaultScript()
@@ -73,7 +73,7 @@ async def fake() -> AsyncIterator[PlainFake]:
 
 
 async def read_raw(fake: PlainFake, request: bytes = b"GET / HTTP/1.1\r\nHost: fake\r\n\r\n") -> bytes:
-    """Return all that comes back for a request until the server closes."""
+    """Return all bytes of a response until the server closes."""
     reader, writer = await asyncio.open_connection("127.0.0.1", fake.server.port)
     try:
         writer.write(request)
@@ -90,7 +90,7 @@ async def test_without_faults_the_answer_comes_as_decided(fake: PlainFake, clien
 
 
 async def test_answers_are_dated_by_the_clock_of_the_fake(fake: PlainFake, client: aiohttp.ClientSession) -> None:
-    """Whose lifetimes would else be wrong for who compares them with the date; a fault may say another one."""
+    """Clients compare lifetimes with the date; a fault may set another one."""
     dates = []
     fake.faults.add(Field(name="date", value="yesterday"))
     for _ in range(2):
@@ -100,7 +100,7 @@ async def test_answers_are_dated_by_the_clock_of_the_fake(fake: PlainFake, clien
 
 
 async def test_a_status_comes_in_place_of_the_answer(fake: PlainFake, client: aiohttp.ClientSession) -> None:
-    """The fake does not even look at the request."""
+    """The fake does not read the request."""
     fake.faults.add(Status(code=503, retry_after="Wed, 21 Oct 2026 07:28:00 GMT"))
     async with client.get(fake.server.url) as response:
         assert (response.status, await response.read()) == (503, b"refused")
@@ -120,7 +120,7 @@ async def test_a_status_comes_in_place_of_the_answer(fake: PlainFake, client: ai
 async def test_the_body_is_what_the_fault_says(
     fake: PlainFake, client: aiohttp.ClientSession, fault: Fault, content_type: str, body: bytes
 ) -> None:
-    """It is complete by its Content-Length all the same."""
+    """It is complete by its Content-Length nevertheless."""
     fake.faults.add(fault)
     async with client.get(fake.server.url) as response:
         assert (response.status, response.headers.getall("Content-Type")) == (200, [content_type])
@@ -128,14 +128,14 @@ async def test_the_body_is_what_the_fault_says(
 
 
 async def test_faults_combine(fake: PlainFake, client: aiohttp.ClientSession) -> None:
-    """A gateway's error page: a status, HTML and a Retry-After at once."""
+    """A gateway's error page: a status, HTML and Retry-After together."""
     fake.faults.add(Status(code=502, retry_after=5), HTML_PAGE)
     async with client.get(fake.server.url) as response:
         assert (response.status, response.content_type, response.headers["Retry-After"]) == (502, "text/html", "5")
 
 
 async def test_a_delay_holds_the_answer_back(fake: PlainFake) -> None:
-    """The request is there before the delay, the answer is decided after it."""
+    """The request is recorded before the delay, the response is decided after it."""
     fake.faults.add(Delay(seconds=30))
     async with asyncio.TaskGroup() as tasks:
         asking = tasks.create_task(read_raw(fake))
@@ -143,13 +143,13 @@ async def test_a_delay_holds_the_answer_back(fake: PlainFake) -> None:
 
         assert fake.decided == []
         assert not asking.done()
-        await fake.server.stop()  # a stopping fake does not sit its delays out
+        await fake.server.stop()  # a fake that stops does not wait for its delays
 
     assert len(fake.decided) == 1
 
 
 async def test_a_hang_lasts_until_the_client_leaves(fake: PlainFake) -> None:
-    """Nothing comes, and the connection stays open; the client that gives up frees it."""
+    """No byte arrives, and the connection stays open until the client gives up."""
     fake.faults.add(Hang())
     reader, writer = await asyncio.open_connection("127.0.0.1", fake.server.port)
     writer.write(b"GET / HTTP/1.1\r\nHost: fake\r\n\r\n")
@@ -162,7 +162,7 @@ async def test_a_hang_lasts_until_the_client_leaves(fake: PlainFake) -> None:
 
 
 async def test_a_stopping_fake_lets_go_of_what_hangs(fake: PlainFake) -> None:
-    """A test that ends does not wait for it."""
+    """The end of a test does not wait for it."""
     fake.faults.add(Hang())
     async with asyncio.TaskGroup() as tasks:
         answer = tasks.create_task(read_raw(fake))
@@ -173,14 +173,14 @@ async def test_a_stopping_fake_lets_go_of_what_hangs(fake: PlainFake) -> None:
 
 
 async def test_a_reset_is_a_reset(fake: PlainFake) -> None:
-    """The client's read fails with ECONNRESET; no byte of an answer came."""
+    """The client's read fails with ECONNRESET, without a byte of a response."""
     fake.faults.add(Reset())
     with pytest.raises(ConnectionResetError):
         await read_raw(fake)
 
 
 def test_a_reset_is_a_reset_on_uvloop_too() -> None:
-    """The loop of the demo, whose sockets are not quite those of asyncio's own."""
+    """The demo runs on uvloop, whose sockets differ from asyncio's."""
 
     async def meet_a_reset() -> None:
         fake = PlainFake()
@@ -196,7 +196,7 @@ def test_a_reset_is_a_reset_on_uvloop_too() -> None:
 
 
 async def test_a_close_is_an_end_without_an_answer(fake: PlainFake) -> None:
-    """The client reads the end of the stream at once."""
+    """The client reads the end of the stream immediately."""
     fake.faults.add(Close())
 
     assert await read_raw(fake) == b""
@@ -204,7 +204,7 @@ async def test_a_close_is_an_end_without_an_answer(fake: PlainFake) -> None:
 
 @pytest.mark.parametrize("is_chunked", [False, True], ids=["content-length", "chunked"])
 async def test_a_truncated_body_ends_early_and_does_not_look_complete(fake: PlainFake, *, is_chunked: bool) -> None:
-    """The whole is announced, a part of it sent; a chunked one has no last chunk."""
+    """The whole body is announced and a part of it sent; a chunked one has no last chunk."""
     fake.faults.add(TruncatedBody(after=10, is_chunked=is_chunked))
     head, _, body = (await read_raw(fake)).partition(b"\r\n\r\n")
 
@@ -218,7 +218,7 @@ async def test_a_truncated_body_ends_early_and_does_not_look_complete(fake: Plai
 
 @pytest.mark.parametrize("is_chunked", [False, True], ids=["content-length", "chunked"])
 async def test_a_stalled_body_stops_on_an_open_connection(fake: PlainFake, *, is_chunked: bool) -> None:
-    """The first bytes come, then nothing, and no end either."""
+    """The first bytes arrive, then nothing, not even the end."""
     fake.faults.add(StalledBody(after=10, is_chunked=is_chunked))
     reader, writer = await asyncio.open_connection("127.0.0.1", fake.server.port)
     writer.write(b"GET / HTTP/1.1\r\nHost: fake\r\n\r\n")
@@ -234,7 +234,7 @@ async def test_a_stalled_body_stops_on_an_open_connection(fake: PlainFake, *, is
 async def test_a_slow_body_comes_in_pieces_and_whole(
     fake: PlainFake, client: aiohttp.ClientSession, *, is_chunked: bool
 ) -> None:
-    """What is slow is not broken."""
+    """A slow body is complete."""
     fake.faults.add(SlowBody(pause=0.002, piece=10, is_chunked=is_chunked))
     async with client.get(fake.server.url) as response:
         pieces = [piece async for piece in response.content.iter_any()]
@@ -244,7 +244,7 @@ async def test_a_slow_body_comes_in_pieces_and_whole(
 
 
 async def test_a_connection_closed_afterwards_was_not_announced(fake: PlainFake) -> None:
-    """The answer is complete and promises a connection that is then gone: what a pool sees as stale."""
+    """The response is complete and promises to keep the connection, which is then closed: stale for a pool."""
     fake.faults.add(CloseAfterwards())
     head, _, body = (await read_raw(fake)).partition(b"\r\n\r\n")
 
@@ -264,7 +264,7 @@ async def test_faults_are_met_by_a_matching_request_alone(fake: PlainFake, clien
 
 
 async def test_a_body_that_was_cut_short_is_recorded_as_such(fake: PlainFake) -> None:
-    """What a client sent before it broke off can be asserted on."""
+    """A test can check what a client sent before it broke off."""
     _, writer = await asyncio.open_connection("127.0.0.1", fake.server.port)
     writer.write(b"POST /cut HTTP/1.1\r\nHost: fake\r\nContent-Length: 10\r\n\r\nabc")
     await writer.drain()
@@ -289,7 +289,7 @@ async def test_a_client_that_waits_for_continue_is_told_to(fake: PlainFake) -> N
 
 
 async def test_requests_on_one_connection_have_one_peer(fake: PlainFake) -> None:
-    """Which is how a test sees a connection being used again."""
+    """So a test can see whether a connection is used again."""
     async with aiohttp.ClientSession() as keeping:
         for _ in range(2):
             async with keeping.get(fake.server.url) as response:
@@ -302,7 +302,7 @@ async def test_requests_on_one_connection_have_one_peer(fake: PlainFake) -> None
 async def test_waiting_for_requests_that_do_not_come_says_how_many_did(
     fake: PlainFake, client: aiohttp.ClientSession
 ) -> None:
-    """The error of a failing test is to the point."""
+    """A failing test has a clear error."""
     async with client.get(fake.server.url):
         pass
     with pytest.raises(TimeoutError, match=r"1 of 3 requests came within 0\.01 s"):
@@ -312,7 +312,7 @@ async def test_waiting_for_requests_that_do_not_come_says_how_many_did(
 async def test_a_fake_that_is_stopped_refuses_connections_and_comes_back_at_the_same_port(
     fake: PlainFake, client: aiohttp.ClientSession
 ) -> None:
-    """An outage, as data: stop, and start again."""
+    """An outage: stop, and start again."""
     url = fake.server.url
     await fake.server.stop()
     with pytest.raises(aiohttp.ClientConnectorError):
@@ -326,7 +326,7 @@ async def test_a_fake_that_is_stopped_refuses_connections_and_comes_back_at_the_
 async def test_an_answer_to_a_connection_that_has_been_closed_is_no_error_of_the_fake(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """It happens when either side ends in the wrong moment: whoever runs the fake reads of no failure."""
+    """It happens if either side ends at a bad moment; the fake's user sees no error."""
     fake = PlainFake()
 
     def close_and_answer(_: ReceivedRequest, __: tuple[object, ...]) -> Response:
@@ -348,13 +348,13 @@ async def test_an_answer_to_a_connection_that_has_been_closed_is_no_error_of_the
 
 
 async def test_starting_twice_is_an_error(fake: PlainFake) -> None:
-    """It would leak the first."""
+    """The first server would be leaked."""
     with pytest.raises(RuntimeError, match="already serves at http://127"):
         await fake.server.start()
 
 
 async def test_a_port_that_is_taken_is_an_error_and_leaves_nothing_behind(fake: PlainFake) -> None:
-    """The address is in the error, and the fake can be stopped as if nothing had been."""
+    """The error has the address, and the fake can still be stopped."""
     second = FakeAuthorizationServer(port=fake.server.port)
     with pytest.raises(OSError, match=str(fake.server.port)):
         await second.start()

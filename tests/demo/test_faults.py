@@ -1,4 +1,4 @@
-"""Fault scripts as data: which request meets which fault."""
+"""Fault scripts as data: which fault applies to which request."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ def script() -> FaultScript[Fault]:
 
 
 def test_a_new_script_lets_every_request_pass(script: FaultScript[Fault]) -> None:
-    """Without faults a fake behaves."""
+    """Without faults a fake responds normally."""
     assert script.take("GET", "/") == ()
     assert script.is_empty
 
 
 def test_a_fault_is_met_once_unless_said_otherwise(script: FaultScript[Fault]) -> None:
-    """The default is the next request alone."""
+    """The default is only the next request."""
     script.add(DOWN)
 
     assert [script.take("GET", "/"), script.take("GET", "/")] == [(DOWN,), ()]
@@ -70,7 +70,7 @@ def test_faults_are_met_in_the_order_they_were_added(script: FaultScript[Fault])
 
 
 def test_faults_added_together_are_met_together(script: FaultScript[Fault]) -> None:
-    """One call is one misbehaviour."""
+    """The faults of one call apply together."""
     script.add(Delay(seconds=0.1), DOWN)
 
     assert script.take("GET", "/") == (Delay(seconds=0.1), DOWN)
@@ -88,7 +88,7 @@ def test_faults_added_together_are_met_together(script: FaultScript[Fault]) -> N
 def test_a_confined_fault_waits_for_a_request_that_matches(
     script: FaultScript[Fault], method: str, path: str, *, is_met: bool
 ) -> None:
-    """`method` and `path` confine a fault, and a request that does not match leaves it unused."""
+    """`method` and `path` limit a fault; a request that does not match leaves it unused."""
     script.add(DOWN, method="POST", path="/api/readings")
 
     assert (script.take(method, path) == (DOWN,)) is is_met
@@ -96,7 +96,7 @@ def test_a_confined_fault_waits_for_a_request_that_matches(
 
 
 def test_faults_of_a_with_block_come_first_and_end_with_it(script: FaultScript[Fault]) -> None:
-    """`during` lasts as long as its block and leaves what was added earlier as it was."""
+    """`during` applies within its block and does not change earlier faults."""
     script.add(DOWN)
     with script.during(Hang()):
         assert [script.take("GET", "/") for _ in range(2)] == [(Hang(),), (Hang(),)]
@@ -105,7 +105,7 @@ def test_faults_of_a_with_block_come_first_and_end_with_it(script: FaultScript[F
 
 
 def test_faults_of_a_with_block_end_when_it_raises(script: FaultScript[Fault]) -> None:
-    """A failing test does not leave the fake misbehaving for the next."""
+    """A failing test leaves no faults for the next one."""
     with pytest.raises(LookupError), script.during(Hang()):
         raise LookupError
 
@@ -135,19 +135,19 @@ def test_faults_of_a_with_block_end_when_it_raises(script: FaultScript[Fault]) -
     ],
 )
 def test_a_fault_that_makes_no_sense_is_refused_where_it_is_written(build: Callable[[], object], message: str) -> None:
-    """A mistake in a test's faults is an error there, not a fake that behaves."""
+    """A mistake in a test's faults is an error at once, not a missing fault."""
     with pytest.raises(ValueError, match=message):
         build()
 
 
 def test_a_token_field_that_is_no_json_is_refused_where_it_is_written() -> None:
-    """What JSON cannot carry cannot be told in a token response."""
+    """A value that JSON cannot hold cannot be in a token response."""
     with pytest.raises(TypeError):
         TokenField(name="scope", value={1, 2})
 
 
 def test_the_repr_tells_what_is_to_come(script: FaultScript[Fault]) -> None:
-    """A failing assertion on a script shows what is left of it."""
+    """A failing assertion on a script shows the remaining faults."""
     script.add(DOWN, times=2)
 
     assert repr(script) == "<FaultScript (Status(code=503, retry_after=None),), 2 times>"

@@ -1,4 +1,4 @@
-"""Received requests and answers as values: what they tell, and what their reprs hide."""
+"""Requests and responses as values: their attributes, and what their reprs hide."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def received(
 
 
 def test_path_and_query_stay_as_they_were_sent() -> None:
-    """Nothing is decoded but by `parameters`."""
+    """Only `parameters` decodes."""
     request = received(target="/a%2Fb?x=%3A&x=1?2&y=")
 
     assert (request.path, request.query) == ("/a%2Fb", "x=%3A&x=1?2&y=")
@@ -50,7 +50,7 @@ def test_values_keep_order_and_ignore_case() -> None:
     ],
 )
 def test_the_bearer_token_is_that_of_the_one_bearer_line(fields: list[tuple[str, str]], token: str | None) -> None:
-    """Two lines are as bad as none: which one a server would take is anybody's guess."""
+    """Two lines are as bad as none: servers differ in which one they use."""
     assert received(*fields).bearer_token == token
 
 
@@ -73,12 +73,12 @@ def test_the_repr_of_a_request_masks_credentials(line: tuple[str, str]) -> None:
 
 
 def test_the_repr_of_a_request_says_when_it_was_cut_short() -> None:
-    """A client that broke off is seen at a glance."""
+    """The repr shows that the client broke off."""
     assert repr(received(body=b"abc", is_complete=False)) == "<ReceivedRequest GET / [] 3 bytes, cut short>"
 
 
 def test_the_repr_of_an_answer_hides_its_body() -> None:
-    """A token response is an answer too."""
+    """The body may be a token response."""
     assert repr(Response(status=200, body=TOKEN.encode())) == f"<Response 200 {len(TOKEN)} bytes>"
 
 

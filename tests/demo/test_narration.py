@@ -16,7 +16,7 @@ FAILS = Check(expectation="a thing", seen="something else", holds=False)
 
 
 class Terminal(io.StringIO):
-    """A stream that says it is a terminal."""
+    """A stream that claims to be a terminal."""
 
     def isatty(self) -> bool:
         return True
@@ -38,7 +38,7 @@ def test_labels_and_texts_are_aligned() -> None:
 
 
 def test_a_failed_check_says_what_was_expected_and_what_was_seen() -> None:
-    """In words, not by colour alone."""
+    """In words, not only by colour."""
     stream, narrator = told(None)
     narrator.check(FAILS)
 
@@ -46,7 +46,7 @@ def test_a_failed_check_says_what_was_expected_and_what_was_seen() -> None:
 
 
 def test_a_long_target_is_broken_after_its_parameters_and_keeps_its_indentation() -> None:
-    """Each line but the last ends with an ampersand, as one reads a query."""
+    """Each line except the last ends with an ampersand."""
     stream, narrator = told(50)
     narrator.fact("app sent", "GET /api/readings?organizationId=1&registerId=1&registerId=2")
 
@@ -57,7 +57,7 @@ def test_a_long_target_is_broken_after_its_parameters_and_keeps_its_indentation(
 
 
 def test_in_a_very_narrow_terminal_the_text_goes_below_its_label() -> None:
-    """Rather than a column of three letters."""
+    """Otherwise the text would be a column of three letters."""
     stream, narrator = told(30)
     narrator.fact("app sent", "GET /api/meter?organizationId=1")
 
@@ -65,7 +65,7 @@ def test_in_a_very_narrow_terminal_the_text_goes_below_its_label() -> None:
 
 
 def test_a_command_is_never_broken() -> None:
-    """It is there to be copied."""
+    """Commands are copied."""
     command = "curl -i 'http://127.0.0.1:40000/api/readings?organizationId=1&registerId=1'"
     stream, narrator = told(30)
     narrator.command(command, "read")
@@ -101,7 +101,7 @@ def test_a_terminal_gets_colour_unless_told_otherwise(environ: dict[str, str], *
 
 
 def test_what_is_no_terminal_gets_neither_colour_nor_wrapping() -> None:
-    """A file or a pipe is read by programs too."""
+    """Programs read files and pipes too."""
     stream = io.StringIO()
     narrator_for(stream, {"TERM": "xterm"}).fact("app sent", "x" * 300)
 
@@ -109,7 +109,7 @@ def test_what_is_no_terminal_gets_neither_colour_nor_wrapping() -> None:
 
 
 def test_colour_does_not_change_the_text() -> None:
-    """Nor the alignment: without the escapes both are the same."""
+    """Without the escapes, both outputs are the same."""
     plain, coloured = told(40), told(40, has_colour=True)
     for _, narrator in (plain, coloured):
         narrator.title("A title that is longer than the forty columns there are")

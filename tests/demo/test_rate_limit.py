@@ -12,7 +12,7 @@ MINUTE = Rule(requests=20, period=60.0)
 
 
 def test_the_sixth_request_of_a_second_is_refused_until_the_window_ends() -> None:
-    """The wait is what is left of the window that the first request opened."""
+    """The wait is the rest of the window that the first request opened."""
     limiter = RateLimiter(SECOND, MINUTE)
 
     assert [limiter.admit("app", 100.0) for _ in range(5)] == [None] * 5
@@ -20,7 +20,7 @@ def test_the_sixth_request_of_a_second_is_refused_until_the_window_ends() -> Non
 
 
 def test_a_new_window_opens_exactly_one_period_after_the_first_request() -> None:
-    """At the boundary the request is admitted, just before it it is not."""
+    """A request at the boundary is admitted, one just before it is not."""
     limiter = RateLimiter(Rule(requests=1, period=1.0))
     limiter.admit("app", 100.0)
 
@@ -29,7 +29,7 @@ def test_a_new_window_opens_exactly_one_period_after_the_first_request() -> None
 
 
 def test_the_twenty_first_request_of_a_minute_waits_for_the_minute() -> None:
-    """Both rules hold; the longer wait is told."""
+    """Both rules hold; the longer wait is returned."""
     limiter = RateLimiter(SECOND, MINUTE)
     for second in range(4):
         assert [limiter.admit("app", second * 1.0) for _ in range(5)] == [None] * 5
@@ -38,7 +38,7 @@ def test_the_twenty_first_request_of_a_minute_waits_for_the_minute() -> None:
 
 
 def test_a_refused_request_is_not_counted() -> None:
-    """Knocking too early does not prolong the wait."""
+    """A request that is too early does not prolong the wait."""
     limiter = RateLimiter(MINUTE)
     for _ in range(30):
         limiter.admit("app", 0.0)
@@ -62,7 +62,7 @@ def test_a_client_that_has_sent_nothing_stands_at_the_full_limit() -> None:
 
 @given(st.lists(st.floats(min_value=0, max_value=3), max_size=80))
 def test_no_window_ever_admits_more_than_its_rule_says(gaps: list[float]) -> None:
-    """Whatever the pace, from a window's first request on it admits at most its number, and a wait told is enough."""
+    """At any pace, a window admits at most its number of requests, and the returned wait is enough."""
     limiter, now, opened_at, admitted = RateLimiter(SECOND), 0.0, -2.0, 0
     for gap in gaps:
         now += gap

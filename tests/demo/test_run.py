@@ -35,7 +35,7 @@ sys.exit(main(once=True, prepare=lambda world: world.api.faults.add(Status(code=
 
 @asynccontextmanager
 async def python(*arguments: str, stdout: int = asyncio.subprocess.PIPE) -> AsyncIterator[Process]:
-    """Run Python in a process of its own; one that is still there in the end is killed."""
+    """Run Python in a process; kill it if it still runs at the end."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, *arguments, stdout=stdout, stderr=asyncio.subprocess.PIPE
     )
@@ -52,7 +52,7 @@ def demo(*arguments: str) -> AbstractAsyncContextManager[Process]:
 
 
 async def read_until(process: Process, marker: str) -> str:
-    """Return what the process prints up to the line that has the marker in it."""
+    """Return the output of the process up to the line with the marker."""
     assert process.stdout is not None
     told = ""
     while marker not in told:
@@ -76,7 +76,7 @@ async def test_once_runs_every_check_through_and_exits_0() -> None:
 
 
 async def test_once_exits_1_where_something_is_not_as_it_must_be() -> None:
-    """An API that fails now and then is told as a failed check, and counted at the end."""
+    """An API that fails sometimes is shown as a failed check, and counted at the end."""
     async with python("-c", FAULTY) as process:
         out, _ = await process.communicate()
     told = out.decode()
@@ -88,7 +88,7 @@ async def test_once_exits_1_where_something_is_not_as_it_must_be() -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
 async def test_it_stays_up_to_be_tried_until_a_signal_and_exits_0(number: signal.Signals) -> None:
-    """The printed commands' addresses answer; the end is silent."""
+    """The addresses in the printed commands respond; the end is silent."""
     async with demo("--serve") as process:
         told = await read_until(process, "/metrics'")
         urls = re.findall(r"'(http://[^']+)'", told)
@@ -106,7 +106,7 @@ async def test_it_stays_up_to_be_tried_until_a_signal_and_exits_0(number: signal
 
 
 async def test_a_script_that_is_interrupted_is_no_success() -> None:
-    """`--once` promises its checks: what was not run through exits as shells have it, without a traceback."""
+    """`--once` promises its checks: an interrupted script exits as in shells, without a traceback."""
     async with demo("--once") as process:
         await read_until(process, "token 1 in use")
         process.send_signal(signal.SIGINT)
@@ -117,7 +117,7 @@ async def test_a_script_that_is_interrupted_is_no_success() -> None:
 
 @pytest.mark.parametrize("place", ["proxy", "admin", "auth-server", "switch-api"])
 async def test_a_port_that_is_taken_is_said_in_one_line(place: str) -> None:
-    """And nothing is left running."""
+    """No process is left."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         async with demo("--serve", f"--{place}-port", str(port)) as process:
@@ -141,7 +141,7 @@ async def test_a_reader_that_has_seen_enough_ends_it_without_a_traceback() -> No
 
 
 async def test_the_fakes_import_nothing_else_of_the_package() -> None:
-    """They share no code with what they judge."""
+    """The fakes share no code with what they judge."""
     code = (
         "import sys, switch_proxy.demo.auth_server, switch_proxy.demo.switch_api, switch_proxy.demo.script;"
         "print(*(name for name in sys.modules if name.startswith('switch_proxy')))"
@@ -158,7 +158,7 @@ async def test_the_fakes_import_nothing_else_of_the_package() -> None:
     ids=["IPv4", "IPv6", "a name"],
 )
 async def test_it_prints_addresses_that_can_be_reached_whatever_it_listens_on(host: str, reached: str) -> None:
-    """As URLs have them."""
+    """The addresses have the form of URLs."""
     async with demo("--serve", "--host", host) as process:
         told = await read_until(process, "(fake; they live")
 
@@ -171,12 +171,12 @@ async def test_it_prints_addresses_that_can_be_reached_whatever_it_listens_on(ho
     ("listened", "told"), [("0.0.0.0", "127.0.0.1"), ("::", "::1"), ("192.0.2.1", "192.0.2.1")], ids=str
 )
 def test_all_addresses_are_reached_at_loopback(listened: str, told: str) -> None:
-    """What listens everywhere, as in a container, is no address to connect to."""
+    """A wildcard address, as in a container, is not an address to connect to."""
     assert reachable(listened) == told
 
 
 async def test_another_proxy_can_be_put_before_its_fakes() -> None:
-    """The secret and the lifetime are those that were asked for."""
+    """Secret and lifetime are those of the arguments."""
     async with demo("--serve", "--client-secret", "made-up", "--lifetime", "5m") as process:
         told = await read_until(process, "/metrics'")
         [token_url] = re.findall(r"http://\S+/oauth/token", told)

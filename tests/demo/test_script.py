@@ -1,4 +1,4 @@
-"""The demo's script judges a proxy: a right one passes every check, a wrong one fails the check that is about it."""
+"""The demo's script judges a proxy: a correct one passes every check, a wrong one fails the check for its defect."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ NOW = 1_762_185_104.0
 async def world_with(
     *wrong: Wrong, lifetime: float = 60.0, told: io.StringIO | None = None
 ) -> AsyncIterator[tuple[World, Script]]:
-    """Start the fakes with such a proxy before them, all by a clock that the script's pauses move."""
+    """Start the fakes with such a proxy in front of them, on a clock that the script's pauses move."""
     now = SettableTime(NOW)
     auth = FakeAuthorizationServer(lifetime=lifetime, now=now)
     api = FakeSwitchAPI(introspect=auth.introspect, now=now)
@@ -57,7 +57,7 @@ def failed(checks: Sequence[Check]) -> list[str]:
 
 
 async def test_a_right_proxy_passes_every_check_and_the_story_is_told() -> None:
-    """The whole script, with tokens that end within it."""
+    """The whole script, with tokens that expire during it."""
     told = io.StringIO()
     async with world_with(lifetime=2.0, told=told) as (world, script):
         checks = await script.run()
@@ -92,9 +92,9 @@ async def test_a_right_proxy_passes_every_check_and_the_story_is_told() -> None:
     ],
 )
 async def test_a_wrong_proxy_fails_the_check_that_is_about_it(step: str, wrong: Wrong, expectation: str) -> None:
-    """No check of the demo holds whatever happens."""
+    """No check of the demo passes regardless of the proxy."""
     async with world_with(wrong, lifetime=2.0) as (_, script):
-        await take("_post", script)  # so that there is a token
+        await take("_post", script)  # fetches a token
         before = len(script._checks)
         checks = (await take(step, script))[before:]
 
@@ -111,7 +111,7 @@ async def test_one_token_that_never_ends_is_not_taken_for_a_refresh() -> None:
 
 
 async def test_an_api_that_asks_for_no_token_is_noticed() -> None:
-    """Else all that follows would prove nothing."""
+    """Otherwise the following checks would prove nothing."""
     async with world_with() as (world, script):
         world.api.faults.add(Status(code=200))
         checks = await take("_past_the_proxy", script)
@@ -120,7 +120,7 @@ async def test_an_api_that_asks_for_no_token_is_noticed() -> None:
 
 
 async def test_an_answer_that_cannot_be_read_is_a_failed_check() -> None:
-    """Not an error of the demo."""
+    """It is not an error of the demo."""
     async with world_with() as (world, script):
         world.api.faults.add(MALFORMED_JSON)
         checks = await take("_read", script)
@@ -129,7 +129,7 @@ async def test_an_answer_that_cannot_be_read_is_a_failed_check() -> None:
 
 
 async def test_a_step_without_an_answer_fails_and_the_next_one_is_taken() -> None:
-    """The demo tells everything that is wrong, not the first thing alone."""
+    """The demo shows every failure, not only the first."""
     async with world_with(lifetime=2.0) as (world, _):
         async with StandInProxy(world.auth, world.api) as gone:
             url = gone.url

@@ -71,7 +71,7 @@ async def call(
 async def test_readings_of_two_registers_come_by_the_hour(
     api: FakeSwitchAPI, client: aiohttp.ClientSession, token: str
 ) -> None:
-    """The repeated parameter names the registers, the answer has the documented shape."""
+    """The repeated parameter names the registers; the response has the documented shape."""
     status, _, body = await call(api, client, token, READINGS)
 
     assert status == 200
@@ -93,7 +93,7 @@ async def test_the_same_question_gets_the_same_answer(
 async def test_posted_readings_are_answered_204_and_read_back(
     api: FakeSwitchAPI, client: aiohttp.ClientSession, token: str
 ) -> None:
-    """A register that was posted to shows what was posted, with the time it was."""
+    """A register returns the posted readings with the time of the post."""
     status, headers, body = await call(api, client, token, "/api/readings", "POST", posted(VALUE))
     assert (status, body, headers.get("Content-Type"), headers.get("Content-Length")) == (204, None, None, None)
 
@@ -116,7 +116,7 @@ async def test_posted_readings_are_answered_204_and_read_back(
 async def test_hourly_averages_average_within_the_hour(
     api: FakeSwitchAPI, client: aiohttp.ClientSession, token: str
 ) -> None:
-    """Posted values of one hour become their mean, hours without any are left out."""
+    """The values of an hour become their mean; hours without values are left out."""
     values = [
         {"timestamp": f"2025-11-03T{at}:00Z", "value": value}
         for at, value in (("16:00", 1), ("16:30", 2), ("17:15", 9))
@@ -160,7 +160,7 @@ async def test_every_other_endpoint_answers_in_its_documented_shape(
 async def test_reference_readings_of_a_resource_are_answered_204(
     api: FakeSwitchAPI, client: aiohttp.ClientSession, token: str
 ) -> None:
-    """`POST /api/grid/resource/{id}/readings/reference`, which no rate limit holds back."""
+    """`POST /api/grid/resource/{id}/readings/reference` has no rate limit."""
     content = {"organizationId": 1, "readings": [VALUE]}
     target = "/api/grid/resource/1/readings/reference"
 
@@ -200,7 +200,7 @@ async def test_the_scheme_is_read_in_any_case(api: FakeSwitchAPI, client: aiohtt
 async def test_an_expired_token_is_unauthorized(
     api: FakeSwitchAPI, auth: FakeAuthorizationServer, client: aiohttp.ClientSession, now: SettableTime
 ) -> None:
-    """It is good to the end of its lifetime and no longer."""
+    """It is valid until the end of its lifetime and no longer."""
     now.at = 1_000.0
     auth.faults.add(Lifetime(seconds=2))
     token = await fetch_token(auth, client)
@@ -215,7 +215,7 @@ async def test_an_expired_token_is_unauthorized(
 async def test_a_revoked_token_is_unauthorized(
     api: FakeSwitchAPI, auth: FakeAuthorizationServer, client: aiohttp.ClientSession, token: str
 ) -> None:
-    """The API asks about each token each time."""
+    """The API introspects each token each time."""
     auth.revoke_all()
 
     assert (await call(api, client, token, READINGS))[0] == 401
@@ -224,7 +224,7 @@ async def test_a_revoked_token_is_unauthorized(
 async def test_a_token_for_another_audience_is_unauthorized(
     api: FakeSwitchAPI, auth: FakeAuthorizationServer, client: aiohttp.ClientSession
 ) -> None:
-    """A valid token of the same server for another API is none here."""
+    """A valid token of the same server for another API is refused."""
     auth.add_client("vtn", client_secret="s3cret", audience="https://vtn.example")
     token = await fetch_token(auth, client, "vtn", "https://vtn.example")
 
@@ -232,7 +232,7 @@ async def test_a_token_for_another_audience_is_unauthorized(
 
 
 async def test_any_judge_of_tokens_will_do(client: aiohttp.ClientSession) -> None:
-    """The API shares nothing with the authorization server but the answer to one question; `aud` may be a list."""
+    """The API uses only the introspection of the authorization server; `aud` may be a list."""
 
     def introspect(token: str) -> Mapping[str, object]:
         return {"active": token == "good", "aud": ["https://other", SWITCH_AUDIENCE], "scope": SWITCH_PERMISSIONS}
@@ -264,7 +264,7 @@ async def test_a_client_without_the_permission_is_not_allowed(
 async def test_another_organization_is_not_allowed(
     api: FakeSwitchAPI, client: aiohttp.ClientSession, token: str, target: str
 ) -> None:
-    """The client may name its own organizations only."""
+    """The client may use only its own organizations."""
     assert (await call(api, client, token, target))[0] == 403
 
 
@@ -291,7 +291,7 @@ async def test_another_organization_is_not_allowed(
 async def test_invalid_parameters_are_answered_400_saying_which(
     api: FakeSwitchAPI, client: aiohttp.ClientSession, token: str, change: tuple[str, str], message: str
 ) -> None:
-    """The message names the parameter and what is wrong with it."""
+    """The message names the parameter and the mistake."""
     assert change[0] in READINGS
     status, _, body = await call(api, client, token, READINGS.replace(*change))
 
@@ -344,7 +344,7 @@ async def test_invalid_readings_are_answered_400_saying_where_and_store_nothing(
 async def test_a_body_that_is_no_json_is_answered_400(
     api: FakeSwitchAPI, client: aiohttp.ClientSession, token: str, body: bytes
 ) -> None:
-    """Never 500, whatever comes."""
+    """No input causes a 500."""
     headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
     async with client.post(f"{api.url}/api/readings", headers=headers, data=body) as response:
         assert response.status == 400
@@ -388,7 +388,7 @@ async def test_what_does_not_exist_is_answered_so(
 async def test_head_is_answered_as_get_without_its_body(
     api: FakeSwitchAPI, client: aiohttp.ClientSession, token: str
 ) -> None:
-    """RFC 9110 §9.3.2: the length of what GET would have sent, and none of it."""
+    """RFC 9110 §9.3.2: the length of the response to GET, without its body."""
     got = await call(api, client, token, READINGS)
     status, headers, body = await call(api, client, token, READINGS, "HEAD")
 
@@ -399,7 +399,7 @@ async def test_head_is_answered_as_get_without_its_body(
 async def test_the_sixth_post_within_a_second_is_answered_429(
     api: FakeSwitchAPI, client: aiohttp.ClientSession, token: str, now: SettableTime
 ) -> None:
-    """Five a second; Retry-After says in whole seconds when to come back, and then it works."""
+    """Five a second; after the whole seconds of Retry-After, the next post succeeds."""
     statuses = [(await call(api, client, token, "/api/readings", "POST", posted(VALUE)))[0] for _ in range(5)]
     status, headers, body = await call(api, client, token, "/api/readings", "POST", posted(VALUE))
 
@@ -413,7 +413,7 @@ async def test_the_sixth_post_within_a_second_is_answered_429(
 async def test_the_twenty_first_post_within_a_minute_is_answered_429(
     api: FakeSwitchAPI, client: aiohttp.ClientSession, token: str, now: SettableTime
 ) -> None:
-    """Twenty a minute, at whatever pace; Retry-After is what is left of the minute."""
+    """Twenty a minute, at any pace; Retry-After is the rest of the minute."""
     for _ in range(20):
         assert (await call(api, client, token, "/api/readings", "POST", posted(VALUE)))[0] == 204
         now.at += 1
@@ -425,7 +425,7 @@ async def test_the_twenty_first_post_within_a_minute_is_answered_429(
 async def test_nothing_but_the_posting_of_readings_is_limited(
     api: FakeSwitchAPI, client: aiohttp.ClientSession, token: str
 ) -> None:
-    """Reading as often as one likes uses nothing up."""
+    """Reads do not count."""
     statuses = {(await call(api, client, token, READINGS))[0] for _ in range(30)}
     _, headers, _ = await call(api, client, token, READINGS)
 
@@ -436,7 +436,7 @@ async def test_nothing_but_the_posting_of_readings_is_limited(
 async def test_each_client_has_a_limit_of_its_own(
     api: FakeSwitchAPI, auth: FakeAuthorizationServer, client: aiohttp.ClientSession, token: str
 ) -> None:
-    """The limit goes with the client, not with the token or the address."""
+    """The limit belongs to the client, not to the token or the address."""
     auth.add_client("other", client_secret="s3cret")
     others = await fetch_token(auth, client, "other")
     for _ in range(6):
@@ -459,7 +459,7 @@ async def test_each_client_has_a_limit_of_its_own(
 async def test_every_response_tells_the_rate_limit(
     api: FakeSwitchAPI, client: aiohttp.ClientSession, token: str, target: str, *, is_authorized: bool, status: int
 ) -> None:
-    """Limit per minute, what remains of it, and when it starts anew, in ISO 8601 and UTC."""
+    """The limit per minute, the rest of it, and its reset in ISO 8601 and UTC."""
     answered, headers, _ = await call(api, client, token if is_authorized else None, target)
 
     assert answered == status
@@ -470,7 +470,7 @@ async def test_every_response_tells_the_rate_limit(
 async def test_a_status_by_fault_has_the_apis_error_body_and_rate_limit(
     api: FakeSwitchAPI, client: aiohttp.ClientSession, token: str
 ) -> None:
-    """A refusal by fault looks like a refusal, and the endpoint has not been called."""
+    """A refusal by a fault has the form of a real one, and the endpoint is not called."""
     api.faults.add(Status(code=503, retry_after=2), method="POST", path="/api/readings")
     status, headers, body = await call(api, client, token, "/api/readings", "POST", posted(VALUE))
 

@@ -67,7 +67,7 @@ class Policy:
         return met
 
     def admit(self, pod: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the pod as it is after admission."""
+        """Return the pod after admission."""
         admitted: dict[str, Any] = copy.deepcopy(dict(pod))
         if not all(self.is_met(condition, pod) for condition in self._conditions):
             return admitted
@@ -81,7 +81,7 @@ class Policy:
         return admitted
 
     def _written(self, patch: Message) -> dict[str, Any]:
-        """Return an operation as JSON has it."""
+        """Return an operation as JSON."""
         name = patch.value.type_url.rpartition("/")[2]  # type: ignore[attr-defined] # a message made at run time
         value = message_factory.GetMessageClass(self._pool.FindMessageTypeByName(name))()
         patch.value.Unpack(value)  # type: ignore[attr-defined] # likewise
@@ -90,7 +90,7 @@ class Policy:
 
 
 def _add(document: Any, *, op: str, path: str, value: Any) -> None:
-    """Do the one operation that is needed, to members of objects and places in arrays (RFC 6902 §4.1)."""
+    """Apply an add operation to members of objects and places in arrays (RFC 6902 §4.1)."""
     assert op == "add", op
     *parents, last = path.removeprefix("/").split("/")
     for name in parents:
@@ -111,7 +111,7 @@ def _message_name(path: str) -> str:
 
 
 def _make_types(expressions: Iterable[str], *, kubernetes: str) -> descriptor_pool.DescriptorPool:
-    """Return the messages for all that the expressions make; what else a field may hold is any JSON."""
+    """Return the messages for the types in the expressions; other fields may hold any JSON."""
     pool = descriptor_pool.DescriptorPool()
     file = descriptor_pb2.FileDescriptorProto(name="admission.proto", syntax="proto2")
     for module in (any_pb2, struct_pb2):

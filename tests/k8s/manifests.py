@@ -1,4 +1,4 @@
-"""The manifests of k8s/ as kustomize builds them, and the versions of Kubernetes that they are for."""
+"""The manifests of k8s/ as kustomize builds them, and the versions of Kubernetes that they support."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ K8S: Final = ROOT / "k8s"
 EXAMPLES: Final = tuple(sorted(path.parent for path in K8S.glob("examples/*/kustomization.yaml")))
 
 SUPPORTED: Final = ("1.29", "1.33", "1.35", "1.36", "1.37")
-"""The first two have native sidecars as beta and as stable; the rest are those that Kubernetes itself supports."""
+"""The first two have native sidecars as beta and as stable; Kubernetes itself supports the others."""
 
 WITH_POLICIES: Final = ("1.36", "1.37")
-"""Those with MutatingAdmissionPolicy in admissionregistration.k8s.io/v1."""
+"""Versions with MutatingAdmissionPolicy in admissionregistration.k8s.io/v1."""
 
 
 @cache
@@ -44,12 +44,12 @@ def _build(folder: Path) -> str:
 
 
 def build(folder: Path) -> list[Any]:
-    """Return what a kustomization gives."""
+    """Return the documents of a kustomization."""
     return list(yaml.safe_load_all(_build(folder)))
 
 
 def read(*path: str) -> Any:
-    """Return the one document of a file in k8s/."""
+    """Return the only document of a file in k8s/."""
     return yaml.safe_load(K8S.joinpath(*path).read_text(encoding="utf-8"))
 
 

@@ -1,4 +1,4 @@
-"""k8s/component gives every kind of workload the sidecar, by one line of a kustomization."""
+"""k8s/component adds the sidecar to every kind of workload with one line of a kustomization."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def a_workload(kind: str, name: str = "app", **metadata: Any) -> dict[str, Any]:
 
 
 def write(folder: Path, *documents: dict[str, Any], **kustomization: Any) -> Path:
-    """Write a user's kustomization beside a copy of the component, since kustomize takes no absolute path."""
+    """Write a user's kustomization beside a copy of the component, because kustomize accepts no absolute path."""
     component = folder / "component"
     component.mkdir()
     for path in (K8S / "component").iterdir():
@@ -56,13 +56,13 @@ def write(folder: Path, *documents: dict[str, Any], **kustomization: Any) -> Pat
 
 @pytest.fixture(scope="module")
 def added() -> Any:
-    """What the component adds to a pod."""
+    """The parts that the component adds to a pod."""
     return read("component", "pod.yaml")["spec"]
 
 
 @pytest.mark.parametrize("kind", _WORKLOADS)
 def test_a_workload_gets_the_sidecar_first_and_keeps_its_own(kind: str, tmp_path: Path, added: Any) -> None:
-    """Whatever else initializes the pod may already need the API."""
+    """The other init containers may already need the API."""
     (workload,) = build(write(tmp_path, a_workload(kind)))
     pod = pod_of(workload)
     assert pod["initContainers"] == [*added["initContainers"], *_POD["initContainers"]]
@@ -88,7 +88,7 @@ def test_what_makes_no_pods_is_left_alone(tmp_path: Path) -> None:
 
 
 def test_a_changed_configuration_makes_new_pods(tmp_path: Path) -> None:
-    """Kustomize names a generated ConfigMap by its content, here too."""
+    """Kustomize names a generated ConfigMap by its content."""
     generator = [{"name": "switch-proxy", "files": ["config.yaml"]}]
     user = write(tmp_path, a_workload("Deployment"), configMapGenerator=generator, namePrefix="orders-")
     config, deployment = sorted(build(user), key=lambda document: str(document["kind"]))
@@ -109,6 +109,6 @@ def test_image_is_set_as_that_of_any_container(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["workload", "cronjob"])
 def test_every_kind_gets_the_same(name: str, added: Any) -> None:
-    """The patches differ in how deep the pod is; YAML has no way to say the rest once."""
+    """The patches differ in indentation; YAML cannot share the rest."""
     patch = read("component", f"{name}.yaml")
     assert pod_of({**patch, "kind": "CronJob" if name == "cronjob" else "Deployment"}) == added

@@ -1,4 +1,4 @@
-"""Every example of k8s/ builds, is what the API server takes, and has the proxy run as it should."""
+"""Every example of k8s/ builds, is valid for the API server, and runs the proxy as it should."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from switch_proxy.core.config.models import Settings
 
 _ADD_ONS: Final = {"external-secrets.io/v1", "secrets-store.csi.x-k8s.io/v1"}
-"""What their own operators define, and no version of Kubernetes has a schema of."""
+"""Kinds of operators, for which no version of Kubernetes has a schema."""
 
 examples = pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.name)
 
@@ -139,7 +139,7 @@ def test_memory_is_limited_and_cpu_is_not(example: Path) -> None:
 
 @examples
 def test_proxy_has_the_time_to_finish(example: Path) -> None:
-    """A pod that does not say otherwise has 30 seconds."""
+    """The default of a pod is 30 seconds."""
     for proxy in proxies(example):
         shutdown = proxy.settings.shutdown
         given = proxy.pod.get("terminationGracePeriodSeconds", 30)
@@ -172,7 +172,7 @@ def test_injector_and_component_are_of_this_version() -> None:
 
 @pytest.mark.parametrize("name", ["external-secret", "csi-secret"])
 def test_add_on_gives_the_file_that_is_read(name: str) -> None:
-    """By the names that docs/kubernetes.md has for the Secret, so that one can replace the other."""
+    """The names are those of the Secret in docs/kubernetes.md, so that one can replace the other."""
     documents = {document["kind"]: document for document in build(K8S / "examples" / name)}
     if name == "external-secret":
         spec = documents["ExternalSecret"]["spec"]
@@ -197,7 +197,7 @@ def test_workload_identity_has_no_secret_anywhere() -> None:
 
 
 class TestGateway:
-    """The one example in which the proxy is no sidecar."""
+    """The only example in which the proxy is not a sidecar."""
 
     @pytest.fixture
     def built(self) -> dict[str, Any]:

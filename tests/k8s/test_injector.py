@@ -1,4 +1,4 @@
-"""k8s/injector's policy, evaluated over pods."""
+"""The policy of k8s/injector, evaluated for pods."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def test_a_pod_that_the_component_gave_the_sidecar_keeps_that_one(policy: Policy
 
 
 def test_it_is_the_components_sidecar_configured_by_variables(policy: Policy) -> None:
-    """Probes, resources, security and the rest have no reason to differ."""
+    """Probes, resources, security and the rest are the same."""
     (expected,) = read("component", "pod.yaml")["spec"]["initContainers"]
     sidecar = sidecar_of(policy.admit(a_pod(_INJECT)))
     differ = {"env", "envFrom", "volumeMounts"}
@@ -156,14 +156,14 @@ def test_id_and_secret_come_from_one_secret_that_the_sidecar_alone_mounts(
 def test_an_annotation_says_what_a_variable_of_the_namespace_would(
     policy: Policy, annotation: str, value: str, variable: str, expected: str
 ) -> None:
-    """In a pod, `env` goes before `envFrom`."""
+    """In a pod, `env` overrides `envFrom`."""
     annotations = {**_INJECT, f"switch-proxy/{annotation}": value}
     plain, changed = variables_of(policy.admit(a_pod(_INJECT))), variables_of(policy.admit(a_pod(annotations)))
     assert changed == {**plain, variable: expected}
 
 
 def test_image_can_be_configured_by_what_an_injected_sidecar_has(policy: Policy) -> None:
-    """The policy's variables, one of the namespace's ConfigMap, and the Secret's client id are all that is needed."""
+    """The policy's variables, one of the namespace's ConfigMap, and the Secret's client id are enough."""
     options = {"upstream": "https://api.example/base", "audience": "https://api.example", "listen-port": "18080"}
     annotations = {**_INJECT, **{f"switch-proxy/{name}": value for name, value in options.items()}}
     environ = {
@@ -204,13 +204,13 @@ def test_built_policy_and_binding_are_what_the_api_server_takes(kubernetes: str)
 
 
 def test_clusters_image_is_where_the_kustomization_says_to_replace_it() -> None:
-    """A JSON patch knows variables by their place."""
+    """A JSON patch addresses variables by their place."""
     told = (K8S / "injector" / "kustomization.yaml").read_text(encoding="utf-8")
     assert "/spec/variables/0/expression" in told
     assert read("injector", "policy.yaml")["spec"]["variables"][0]["name"] == "clusterImage"
 
 
-# --- that the evaluation above would notice ------------------------------------------------------------------------
+# --- the evaluation finds mistakes ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

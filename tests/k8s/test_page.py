@@ -1,4 +1,4 @@
-"""docs/kubernetes.md: what it tells to write works, and it tells of all that there is."""
+"""docs/kubernetes.md: its instructions work, and it is complete."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The soak's arithmetic: what is excused, what tokens may cost, what counts as growth."""
+"""The soak's arithmetic: excuses, allowed token requests, growth."""
 
 from __future__ import annotations
 
@@ -50,12 +50,12 @@ def test_every_other_failure_is_one(failed: Outcome) -> None:
 
 
 def test_tokens_may_be_asked_for_at_three_quarters_of_their_lives() -> None:
-    """The first, its successor at 1.5 s, and the one that is due by now."""
+    """The first token, its successor at 1.5 s, and the one that is due now."""
     assert most_token_calls([(0.0, 2.0), (1.5, 2.0)], until=3.0, extra=0) == 3
 
 
 def test_a_token_that_was_replaced_early_counts_for_what_it_lived() -> None:
-    """What replaced it early is an extra, or too much."""
+    """An early replacement must be an allowed extra."""
     issued = [(0.0, 2.0), (0.15, 2.0), (1.65, 2.0)]
 
     assert most_token_calls(issued, until=1.65, extra=0) == 3

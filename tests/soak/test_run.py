@@ -30,7 +30,7 @@ def soak(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_a_soak_keeps_its_promises() -> None:
-    """Long enough for a revocation; the rest takes minutes."""
+    """Long enough for a revocation; the other disturbances take minutes."""
     ran = soak("-m", "soak", "--seconds", "3", "--rate", "50")
 
     assert (ran.returncode, ran.stderr) == (0, ""), ran.stdout + ran.stderr
@@ -39,7 +39,7 @@ def test_a_soak_keeps_its_promises() -> None:
 
 
 def test_a_soak_tells_what_was_broken() -> None:
-    """An API that fails is nothing that tokens excuse."""
+    """A failing API has no excuse."""
     ran = soak("-c", FORGETFUL)
 
     assert ran.returncode == 1
