@@ -1,8 +1,8 @@
 """
 Compare the cost of reading a head and preparing it for forwarding, in turns, in one process.
 
-It compares this project's parsers with aiohttp's (llhttp in C), whose lines are then joined without the hop-by-hop ones. Ours
-also judge the framing and remember lines that they have seen.
+It compares this project's parsers with aiohttp's (llhttp in C) and with bare httptools (llhttp too, each line a callback);
+their lines are then joined without the hop-by-hop ones. Ours also judge the framing and remember lines that they have seen.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable
 
+import httptools
 from aiohttp.base_protocol import BaseProtocol
 from aiohttp.http_parser import HttpRequestParser, HttpResponseParser
 
@@ -58,6 +59,30 @@ def _aiohttp(kind: str, loop: asyncio.AbstractEventLoop) -> Read:
     return read
 
 
+class _Lines:
+    """Collects the lines that pass; httptools calls `on_header` for each."""
+
+    def __init__(self) -> None:
+        self.passed: list[bytes] = []
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take one line."""
+        if name.lower() not in HOP_BY_HOP:
+            self.passed.append(name + b": " + value + b"\r\n")
+
+
+def _httptools(kind: str) -> Read:
+    lines = _Lines()
+    parser = (httptools.HttpRequestParser if kind == "request" else httptools.HttpResponseParser)(lines)
+
+    def read(data: bytes) -> object:
+        lines.passed.clear()
+        parser.feed_data(data)
+        return b"".join(lines.passed)
+
+    return read
+
+
 def _microseconds(read: Read, heads: list[bytes]) -> float:
     begun = time.process_time()
     for head in heads:
@@ -69,18 +94,18 @@ def main() -> None:
     """Print the medians and their ratios."""
     loop = asyncio.new_event_loop()
     print(f"CPU per head, median of {_ROUNDS} rounds of {_HEADS} heads, Python {sys.version.split()[0]}")
-    print(f"{'':42}{'aiohttp, µs':>13}{'ours, µs':>11}{'ratio':>8}")
+    print(f"{'':42}{'aiohttp, µs':>13}{'httptools, µs':>15}{'ours, µs':>11}{'ours ÷ aiohttp':>16}")
     for kind, template in (("request", _REQUEST), ("response", _RESPONSE)):
         for what, line in (("the same each time", b""), ("with a line that is new each time", b"traceparent: %d\r\n")):
-            readers = (_aiohttp(kind, loop), _ours(kind))
-            figures: tuple[list[float], list[float]] = ([], [])
+            readers = (_aiohttp(kind, loop), _httptools(kind), _ours(kind))
+            figures: tuple[list[float], ...] = ([], [], [])
             for turn in range(_ROUNDS):
                 first = turn * _HEADS
                 heads = [template % (line % number if line else b"") for number in range(first, first + _HEADS)]
                 for read, taken in zip(readers, figures, strict=True):
                     taken.append(_microseconds(read, heads))
-            theirs, ours = (statistics.median(taken) for taken in figures)
-            print(f"{kind + ' head, ' + what:42}{theirs:13.1f}{ours:11.1f}{ours / theirs:8.2f}")
+            theirs, bare, ours = (statistics.median(taken) for taken in figures)
+            print(f"{kind + ' head, ' + what:42}{theirs:13.1f}{bare:15.1f}{ours:11.1f}{ours / theirs:16.2f}")
     loop.close()
 
 
