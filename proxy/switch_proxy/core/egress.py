@@ -1,4 +1,4 @@
-"""Which egress proxy, if any, stands between this pod and an upstream: HTTPS_PROXY and NO_PROXY, as curl reads them."""
+"""The egress proxy between this pod and an upstream, if any: HTTPS_PROXY and NO_PROXY, read as curl does."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _DEFAULT_PORT = 3128
-"""Squid's, and what most document for their egress proxies, where the variable names none."""
+"""The port if the variable names none: Squid's, which most egress proxies use."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,7 +24,7 @@ class EgressProxy:
     host: str
     port: int
     authorization: Secret | None
-    """The value of Proxy-Authorization, where the variable carries a user."""
+    """The value of Proxy-Authorization, if the variable has a user."""
 
     def __str__(self) -> str:
         return f"{self.host}:{self.port}"
@@ -32,10 +32,10 @@ class EgressProxy:
 
 def find_egress_proxy(*, scheme: str, host: str, environ: Mapping[str, str]) -> EgressProxy | None:
     """
-    Return the egress proxy for an upstream, None where it is reached directly.
+    Return the egress proxy for an upstream, or None if it is reached directly.
 
-    Only TLS upstreams go through it: a plain one would show the token to the proxy. The lower-case variables win over
-    the upper-case ones. Raises InvalidValueError where HTTPS_PROXY cannot be used.
+    Only TLS upstreams use it: with a plain one, the proxy would see the token. Lower-case variables take precedence over
+    upper-case ones. Raises InvalidValueError if HTTPS_PROXY cannot be used.
     """
     url = _variable(environ, "https_proxy")
     if scheme != "https" or not url or is_exempt(host, _variable(environ, "no_proxy")):
@@ -55,9 +55,9 @@ def find_egress_proxy(*, scheme: str, host: str, environ: Mapping[str, str]) -> 
 
 
 def _unusable() -> InvalidValueError:
-    # The variable may hold a password, so what it says is not shown.
+    # The variable may hold a password, so its value is not shown.
     return InvalidValueError(
-        "of HTTPS_PROXY is not the address of an HTTP proxy; write http://host:port, with user:password@ where it wants them"
+        "of HTTPS_PROXY is not the address of an HTTP proxy; write http://host:port, with user:password@ if it requires them"
     )
 
 
@@ -67,7 +67,7 @@ def _variable(environ: Mapping[str, str], name: str) -> str:
 
 def is_exempt(host: str, no_proxy: str) -> bool:
     """
-    Say whether NO_PROXY names `host`: itself, a domain it is in, or `*`.
+    Return whether NO_PROXY has `host`, a domain that contains it, or `*`.
 
     Loopback is always exempt: it is this pod.
     """

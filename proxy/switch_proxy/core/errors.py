@@ -34,7 +34,7 @@ class SwitchProxyError(Exception):
 
 
 class ConfigurationError(SwitchProxyError):
-    """The configuration cannot be used; `problems` is all that is wrong with it, each a line of the error's text."""
+    """The configuration cannot be used; `problems` lists every mistake, each a line of the error's text."""
 
     def __init__(self, problems: tuple[ConfigurationProblem, ...]) -> None:
         super().__init__("\n".join(str(problem) for problem in problems))
@@ -146,7 +146,7 @@ class MessageError(SwitchProxyError):
 
 
 class RequestError(MessageError):
-    """A client's request is refused with `status`; its connection is closed, for its framing is in doubt."""
+    """A client's request is refused with `status`; its connection is closed, because its framing is in doubt."""
 
     def __init__(self, status: int, detail: str) -> None:
         super().__init__(detail)

@@ -1,8 +1,8 @@
 """
-What is remembered of one finished exchange (a request and its response): for the access log and the metrics.
+The record of one finished exchange (a request and its response), for the access log and the metrics.
 
-Plain values, filled by the data plane, read once by its observer. The query of the target is in it, so a
-reader that writes it anywhere must cut it off first.
+Plain values, written by the data plane and read once by its observer. The target includes the query: a reader must
+remove it before it writes the target anywhere.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 NO_ROUTE: Final = "-"
-"""The route of what no route was found for."""
+"""The route of a request without a route."""
 
 
 @dataclass(slots=True)
@@ -23,19 +23,19 @@ class ExchangeRecord:
     """
 
     route: str
-    """Its name, or NO_ROUTE."""
+    """The route's name, or NO_ROUTE."""
     method: bytes
     target: bytes
     """The request target as received, with its query."""
     request_id: bytes
     status: int
-    """The final status sent to the client; 0 where the client was gone before one could be sent."""
+    """The final status sent to the client; 0 if the client was gone before one could be sent."""
     request_body_bytes: int
     response_body_bytes: int
     duration: float
-    """From the request's head being complete to the last byte of the response handed to the socket."""
+    """From the end of the request's head to the last byte of the response, as it is given to the socket."""
     upstream_duration: float | None
-    """From the request's head being sent upstream to the response's head being complete; None: no response came."""
+    """From sending the request's head upstream to the end of the response's head; None without a response."""
     failure: str | None
     """None for a complete exchange, else the name of the problem, as in docs/errors.md (`upstream-timeout`, …)."""
     started_at_wall: float

@@ -1,4 +1,4 @@
-"""Instants as text: the one form (RFC 3339, UTC, milliseconds) in which logs and the admin plane write them."""
+"""Instants as text, in the form of logs and the admin plane (RFC 3339, UTC, milliseconds)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _LAST: Final = 253402300799.999
 
 
 def rfc3339(unix_time: float) -> str:
-    """Return `2026-01-31T23:59:59.123Z` for Unix time in seconds; what lies before 1970 or after 9999 is brought in."""
+    """Return `2026-01-31T23:59:59.123Z` for Unix time in seconds; the years are limited to 1970 to 9999."""
     milliseconds = int(min(max(unix_time, 0.0), _LAST) * 1000)
     instant = _EPOCH + timedelta(milliseconds=milliseconds)
     return f"{instant:%Y-%m-%dT%H:%M:%S}.{milliseconds % 1000:03d}Z"
