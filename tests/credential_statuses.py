@@ -7,6 +7,7 @@ from typing import Final
 
 from switch_proxy.core.health import HealthSnapshot, ListenerHealth
 from switch_proxy.core.lifecycle import CredentialStatus
+from switch_proxy.core.quota import QuotaBucket
 from switch_proxy.core.tokens import Freshness
 
 NOW: Final = 5000.0
@@ -33,6 +34,7 @@ HELD: Final = CredentialStatus(
     last_success_at=NOW,
     secret_error=None,
     fetches={"ok": 7, "refused": 2},
+    quota=(QuotaBucket(name="per_hour", quota=10, remaining=3, resets_at=NOW + 2800),),
 )
 """It has a token, and all is well."""
 
@@ -48,6 +50,7 @@ NEVER_HELD: Final = replace(
     next_fetch_at=None,
     last_success_at=None,
     fetches={},
+    quota=(),
 )
 """Its first token is being fetched."""
 

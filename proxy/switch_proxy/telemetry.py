@@ -249,6 +249,7 @@ def _collect_credentials(health: HealthSnapshot) -> Iterator[Metric]:
         instants = (((part.name,), health.unix_time(getattr(part, attribute))) for part in credentials)
         samples = ((labels, at) for labels, at in instants if at is not None)
         yield _metric("gauge", name, text, ("credential",), samples)
+    yield from _collect_quotas(health)
     yield _metric(
         "gauge",
         "secret_readable",
@@ -277,6 +278,19 @@ def _collect_credentials(health: HealthSnapshot) -> Iterator[Metric]:
         ("credential", "outcome"),
         (((part.name, outcome), count) for part in credentials for outcome, count in part.fetches.items()),
     )
+
+
+def _collect_quotas(health: HealthSnapshot) -> Iterator[Metric]:
+    buckets = [((part.name, bucket.name), bucket) for part in health.credentials for bucket in part.quota]
+    remaining = [(labels, bucket.remaining) for labels, bucket in buckets]
+    limits = [(labels, bucket.quota) for labels, bucket in buckets if bucket.quota is not None]
+    resets = [(labels, health.wall + (bucket.resets_at - health.now)) for labels, bucket in buckets]
+    names = ("credential", "bucket")
+    text = "Tokens left in a bucket of the client's ration, as last stated."
+    yield _metric("gauge", "token_quota_remaining", text, names, remaining)
+    yield _metric("gauge", "token_quota_limit", "Tokens of a bucket of the client's ration.", names, limits)
+    text = "When a bucket of the client's ration is full again, Unix time."
+    yield _metric("gauge", "token_quota_reset_timestamp_seconds", text, names, resets)
 
 
 def _metric(

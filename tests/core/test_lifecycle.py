@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from typing import Final
 
 import pytest
 
@@ -44,6 +45,7 @@ from switch_proxy.core.lifecycle import (
     step,
     wake_at,
 )
+from switch_proxy.core.quota import QuotaBucket
 from switch_proxy.core.secret import Secret
 from switch_proxy.core.tokens import Freshness, TokenGrant
 from tests.core.lifecycle_tables import (
@@ -469,6 +471,44 @@ def test_nothing_happens_after_the_end(event: Event) -> None:
 def test_the_end_of_a_fetch_that_was_not_under_way_does_nothing(event: Event, phase: str) -> None:
     state, now = state_at(Freshness.FRESH, phase)
     assert step(state, event, now, 0.5) == (state, ())
+
+
+# --- the ration ----------------------------------------------------------------------------------------------------
+
+BUCKET: Final = QuotaBucket(name="per_day", quota=50, remaining=9, resets_at=90_000.0)
+
+
+def _error_with_quota() -> TokenFetchError:
+    error = TokenEndpointUnavailableError("busy")
+    error.quota = (BUCKET,)
+    return error
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        pytest.param(Fetched(grant=replace(_grant(), quota=(BUCKET,))), id="a token"),
+        pytest.param(Fetched(grant=replace(_grant(0.5), quota=(BUCKET,))), id="a token that arrives too late"),
+        pytest.param(Failed(error=_error_with_quota()), id="a failure"),
+    ],
+)
+def test_the_newest_statement_of_the_ration_is_kept(event: Event) -> None:
+    older = replace(BUCKET, remaining=10)
+    state, _ = step(TokenState(phase=Fetching(since=100.0), quota=(older,)), event, 101.0, 0.5)
+    assert state.quota == (BUCKET,)
+
+
+@pytest.mark.parametrize("event", [Fetched(grant=_grant()), Failed(error=DOWN), Failed(error=NO_SECRET)])
+def test_a_response_that_states_nothing_leaves_the_ration_as_it_was(event: Event) -> None:
+    state, _ = step(TokenState(phase=Fetching(since=100.0), quota=(BUCKET,)), event, 101.0, 0.5)
+    assert state.quota == (BUCKET,)
+
+
+@pytest.mark.parametrize(("now", "shown"), [(89_999.9, (BUCKET,)), (90_000.0, ())])
+def test_the_status_has_the_ration_until_its_reset(now: float, shown: tuple[QuotaBucket, ...]) -> None:
+    state = TokenState(phase=Idle(wake_at=0.0), quota=(BUCKET,))
+    status = status_of(state, now, name="switch", secret_error=None, fetches={}, remedy="x", uses_previous_secret=False)
+    assert status.quota == shown
 
 
 # --- for people ----------------------------------------------------------------------------------------------------

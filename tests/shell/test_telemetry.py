@@ -15,6 +15,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families
 
 from switch_proxy.core.exchange_record import ExchangeRecord
+from switch_proxy.core.quota import QuotaBucket
 from switch_proxy.core.route_snapshot import ListenerSnapshot, RouteSnapshot
 from switch_proxy.telemetry import Telemetry, TelemetrySnapshot
 from tests.credential_statuses import NEVER_HELD, READY
@@ -190,6 +191,21 @@ async def test_tokens_are_read_from_the_credentials_state() -> None:
     }
     assert samples["switch_proxy_token_fetches_total", "switch", "ok"] == 7
     assert samples["switch_proxy_token_fetches_total", "switch", "refused"] == 2
+
+
+async def test_each_bucket_of_the_ration_has_its_samples() -> None:
+    samples = await scrape(telemetry())
+    assert samples["switch_proxy_token_quota_remaining", "per_hour", "switch"] == 3
+    assert samples["switch_proxy_token_quota_limit", "per_hour", "switch"] == 10
+    assert samples["switch_proxy_token_quota_reset_timestamp_seconds", "per_hour", "switch"] == 1790002800
+
+
+async def test_a_bucket_of_unknown_size_has_no_limit() -> None:
+    bucket = QuotaBucket(name="window", quota=None, remaining=3, resets_at=0.0)
+    health = dataclasses.replace(READY, credentials=(dataclasses.replace(NEVER_HELD, quota=(bucket,)),))
+    samples = await scrape(telemetry(dataclasses.replace(STATE, health=health)))
+    assert samples["switch_proxy_token_quota_remaining", "window", "switch"] == 3
+    assert ("switch_proxy_token_quota_limit", "window", "switch") not in samples
 
 
 async def test_a_credential_without_a_token_has_no_expiry_rather_than_one_in_1970() -> None:

@@ -65,6 +65,42 @@ async def test_a_token_is_masked_before_anybody_has_it() -> None:
     assert masked.secrets == [("token", grant.value)]
 
 
+AUTH0_QUOTA: Final = "b=per_hour;q=10;r=7;t=3540,b=per_day;q=50;r=47;t=43200"
+QUOTA: Final = {("per_hour", 10, 7), ("per_day", 50, 47)}
+
+
+async def test_the_ration_is_read_from_a_good_response() -> None:
+    async with _endpoint(Auth0_Client_Quota_Limit=AUTH0_QUOTA).serving() as endpoint:
+        grant = await _fetch(endpoint.url)
+    assert {(bucket.name, bucket.quota, bucket.remaining) for bucket in grant.quota} == QUOTA
+
+
+@pytest.mark.parametrize("status", [200, 400, 401, 403, 429, 500])
+async def test_the_ration_is_read_from_an_error(status: int) -> None:
+    endpoint = _endpoint(b"{}", status=status, Auth0_Client_Quota_Limit=AUTH0_QUOTA)
+    async with endpoint.serving():
+        error = await _failure(endpoint.url)
+    assert {(bucket.name, bucket.quota, bucket.remaining) for bucket in error.quota} == QUOTA
+
+
+@pytest.mark.parametrize(
+    "value",
+    [b"x" * 8000, b";;==,,b=", b"b=per_hour;q=-1;r=1e999;t=NaN", b"\xff\xfe\x80", b"b=zebra-quilt-vortex;r=1;t=1"],
+)
+@pytest.mark.parametrize("name", [b"Auth0-Client-Quota-Limit", b"RateLimit", b"X-RateLimit-Reset"])
+async def test_no_ration_however_malformed_stops_a_fetch(name: bytes, value: bytes) -> None:
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n" % len(GOOD)
+        writer.write(head + name + b": " + value + b"\r\n\r\n" + GOOD)
+        await writer.drain()
+
+    async with _raw_server(talk) as url:
+        grant = await _fetch(url)
+    assert grant.value == Secret(TOKEN)
+    assert "zebra" not in "".join(bucket.name + bucket.description for bucket in grant.quota)
+
+
 async def _failure(url: str, **changes: Any) -> TokenFetchError:
     """Return the error of a fetch, which shows neither secret nor token, not even in a traceback with locals."""
     with pytest.raises(TokenFetchError) as caught:

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
     from switch_proxy.core.http.problems import Problem
+    from switch_proxy.core.quota import QuotaBucket
     from switch_proxy.core.schema.problem import Problem as ConfigurationProblem
 
 
@@ -81,7 +82,7 @@ class TokenFetchError(SwitchProxyError):
     One fetch of an access token failed.
 
     `outcome` is the kind of failure in one word, for metrics; `reason` is a sentence that a person can act on; `retry_after`
-    is what the server asked for, in seconds, or None.
+    is what the server asked for, in seconds, or None; `quota` is what the response stated of the ration of tokens.
     """
 
     outcome: ClassVar[str] = "unexpected"
@@ -90,6 +91,7 @@ class TokenFetchError(SwitchProxyError):
         super().__init__(reason)
         self.reason = reason
         self.retry_after = retry_after
+        self.quota: tuple[QuotaBucket, ...] = ()
 
 
 class TokenEndpointUnavailableError(TokenFetchError):

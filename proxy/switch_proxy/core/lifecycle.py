@@ -53,11 +53,13 @@ from switch_proxy.core.errors import (
     TokenRequestRefusedError,
     TokenResponseInvalidError,
 )
+from switch_proxy.core.quota import current_quota
 from switch_proxy.core.tokens import AccessToken, Freshness, TokenGrant, freshness, issue
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from switch_proxy.core.quota import QuotaBucket
     from switch_proxy.core.secret import Secret
 
 FETCHED: Final = "ok"
@@ -136,6 +138,8 @@ class TokenState:
     forced_at: float = -inf
     """When a fetch was last forced by an upstream's 401."""
     min_forced_refresh_interval: float = MIN_FORCED_REFRESH_INTERVAL
+    quota: tuple[QuotaBucket, ...] = ()
+    """The ration of tokens, as the newest response that has stated one did."""
 
 
 def initial_state(now: float, *, min_forced_refresh_interval: float = MIN_FORCED_REFRESH_INTERVAL) -> TokenState:
@@ -257,7 +261,9 @@ def _fetched(
     token = issue(grant, generation=generation, sent_at=phase.since, jitter=jitter)
     if now >= token.usable_until:
         text = f"the token lives {grant.lifetime:g} seconds only, and they had passed when it arrived"
-        return _failed(state, phase, TokenResponseInvalidError(text), now, jitter)
+        invalid = TokenResponseInvalidError(text)
+        invalid.quota = grant.quota
+        return _failed(state, phase, invalid, now, jitter)
     state = replace(
         state,
         token=token,
@@ -268,6 +274,7 @@ def _fetched(
         failing_since=None,
         refused_since=None,
         succeeded_at=now,
+        quota=grant.quota or state.quota,
     )
     published = (Publish(token=token), WakeWaiters())
     if phase.is_outdated:
@@ -289,6 +296,7 @@ def _failed(
         error=error,
         failing_since=now if state.failing_since is None else state.failing_since,
         refused_since=now if state.refused_since is None and is_about_client(error) else state.refused_since,
+        quota=(error.quota if isinstance(error, TokenFetchError) else ()) or state.quota,
     )
     if phase.is_outdated and lane is Lane.REFUSED:
         # The refused secret was the old one.
@@ -462,6 +470,8 @@ class CredentialStatus:
     """Why the secret's source cannot be read now, for people; the last good secret stays in use."""
     fetches: Mapping[str, int]
     """The number of fetches by outcome: `ok`, or why they failed in one word (core/errors.py)."""
+    quota: tuple[QuotaBucket, ...] = ()
+    """The ration of tokens, as the newest response that has stated one did; without buckets that have been reset since."""
 
     @property
     def is_usable(self) -> bool:
@@ -509,4 +519,5 @@ def status_of(
         last_success_at=state.succeeded_at,
         secret_error=secret_error,
         fetches=fetches,
+        quota=current_quota(state.quota, now),
     )

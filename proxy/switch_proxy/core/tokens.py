@@ -17,6 +17,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Final, NoReturn, SupportsIndex
 
 if TYPE_CHECKING:
+    from switch_proxy.core.quota import QuotaBucket
     from switch_proxy.core.secret import Secret
 
 REFRESH_EARLIEST: Final = 0.75
@@ -53,11 +54,16 @@ class Freshness(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenGrant:
-    """What an authorization server granted (RFC 6749 §5.1); `lifetime` in seconds, `scope` if it was named."""
+    """
+    What an authorization server granted (RFC 6749 §5.1); `lifetime` in seconds, `scope` if it was named.
+
+    `quota` is what the response stated of the ration of tokens.
+    """
 
     value: Secret
     lifetime: float
     scope: str | None
+    quota: tuple[QuotaBucket, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)

@@ -185,6 +185,7 @@ class TokenClient:
             allow_redirects=False,
             server_hostname=self._settings.tls.server_name,
         ) as response:
+            received_at = self._clock.now()
             body, is_complete = await _read_body(response)
             return ServerResponse(
                 status=response.status,
@@ -193,6 +194,8 @@ class TokenClient:
                 retry_after=response.headers.get("Retry-After"),
                 location=response.headers.get("Location"),
                 date=response.headers.get("Date"),
+                fields=tuple(response.headers.items()),
+                received_at=received_at,
                 body=body,
                 is_complete=is_complete,
             )

@@ -25,8 +25,9 @@ class ServerResponse:
     """
     A response of the token endpoint or of the metadata's URL. Its body may hold a token in the clear.
 
-    `body` is cut off after MAX_BODY bytes if `is_complete` is False. The other fields are those of the message's head, as
-    received; `content_encoding` is empty if there was none.
+    `body` is cut off after MAX_BODY bytes if `is_complete` is False. `fields` are all fields of the message's head, the others
+    those that are read most; `content_encoding` is empty if there was none. `received_at` is on the clock
+    of `Clock.now`.
     """
 
     status: int
@@ -35,6 +36,8 @@ class ServerResponse:
     retry_after: str | None = None
     location: str | None = None
     date: str | None = None
+    fields: tuple[tuple[str, str], ...] = ()
+    received_at: float = 0.0
     body: bytes
     is_complete: bool = True
 

@@ -22,6 +22,7 @@ from switch_proxy.core.errors import (
 from switch_proxy.core.jwt_claims import expiry, read_claims
 from switch_proxy.core.oauth.quoting import ServerWords
 from switch_proxy.core.oauth.response import parse_date, parse_retry_after, read_object, status_text
+from switch_proxy.core.quota import parse_quota
 from switch_proxy.core.secret import Secret
 from switch_proxy.core.tokens import TokenGrant
 
@@ -75,8 +76,22 @@ def parse_response(
     Return what was granted (RFC 6749 §5.1).
 
     `client_credential` is what was sent, and is not shown in any error. `wall` is Unix time in seconds, for a response
-    without Date. Raises TokenEndpointUnavailableError, TokenRequestRefusedError or TokenResponseInvalidError.
+    without Date. Raises TokenEndpointUnavailableError, TokenRequestRefusedError or TokenResponseInvalidError. Grant and error
+    have the quota that the response states.
     """
+    server_time = parse_date(response.date)
+    quota = parse_quota(response.fields, now=response.received_at, wall=wall if server_time is None else server_time)
+    try:
+        grant = _judge(response, settings=settings, client_credential=client_credential, wall=wall)
+    except TokenFetchError as error:
+        error.quota = quota
+        raise
+    return replace(grant, quota=quota)
+
+
+def _judge(
+    response: ServerResponse, *, settings: CredentialSettings, client_credential: Secret, wall: float
+) -> TokenGrant:
     words = ServerWords(credential_name=method_of(settings).credential_name, secret=client_credential)
     if response.status != HTTPStatus.OK:
         raise _failure(response, words, wall)
