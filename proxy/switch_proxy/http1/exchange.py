@@ -187,6 +187,7 @@ class Exchange:
         await self._context.clock.sleep_until(until)
         self._sent_at = self._moved_at = self._context.now()
         self.start()
+        self._resume_body()
 
     def _respond(self, lines: bytes) -> None:
         """Respond as the final recipient, without content."""
@@ -236,9 +237,13 @@ class Exchange:
                 return
             self._sent_at = self._moved_at = now
             self._send(upstream, token)
-            client = self._client
-            if self._phase is _AWAITING and not client.codec.is_request_complete and not upstream.is_write_paused:
-                client.resume_reading()
+            self._resume_body()
+
+    def _resume_body(self) -> None:
+        """Read the rest of the request's body, now that it can be sent on."""
+        upstream = self._upstream
+        if upstream is not None and not self._client.codec.is_request_complete and not upstream.is_write_paused:
+            self._client.resume_reading()
 
     # AWAITING: the request is sent, its body as it comes, and interim responses pass.
 

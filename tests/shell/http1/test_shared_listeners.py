@@ -16,6 +16,7 @@ from switch_proxy.http1.listener import Listener
 from switch_proxy.http1.route import Route
 from switch_proxy.settings import parse
 from tests.shell.http1.raw_client import RawClient, connect
+from tests.shell.http1.raw_peer import working
 from tests.shell.http1.raw_upstream import RawUpstream
 from tests.shell.http1.test_broken_upstreams import kind, problem
 from tests.shell.http1.tokens import access_token
@@ -205,6 +206,25 @@ async def test_a_request_that_its_policy_holds_back_waits_and_is_then_sent_with_
     await server.send(OK)
     assert (await client.receive_response()).body == b"hi"
     assert asked == [b"/switch/a"] * 3
+
+
+async def test_the_body_of_a_request_that_was_held_back_follows_on_an_idle_connection(shared: SharedWorld) -> None:
+    """Reading was paused while it waited, and the quick way is taken afterwards."""
+    client = await shared.send(get(b"/switch/first"))
+    server = await shared.switch.accept()
+    await server.receive_head()
+    await server.send(OK)
+    await client.receive_response()
+    decisions = iter([Wait(until=shared.clock.now() + 5), None])
+    shared.routes[0].admission = Admission(policy=lambda *_: next(decisions))
+    body = bytes(2_000_000)
+    async with working(client.send(b"PUT /switch/a HTTP/1.1\r\nHost: a\r\nContent-Length: 2000000\r\n\r\n", body)):
+        await until(lambda: shared.clock.sleepers == 1, lambda: "nothing is held back")
+        shared.clock.skip(5)
+        await server.receive_head()
+        assert await server.receive(len(body)) == body
+    await server.send(OK)
+    assert (await client.receive_response()).status == 200
 
 
 async def test_a_client_that_leaves_while_its_request_is_held_back_leaves_nothing_behind(shared: SharedWorld) -> None:
