@@ -266,6 +266,13 @@ def _collect_credentials(health: HealthSnapshot) -> Iterator[Metric]:
     )
     yield _metric(
         "gauge",
+        "token_quota_exhausted",
+        "Whether the authorization server grants the client no more tokens for now.",
+        ("credential",),
+        (((part.name,), part.is_exhausted) for part in credentials),
+    )
+    yield _metric(
+        "gauge",
         "previous_secret_used",
         "Whether the newer of two client secrets is refused and the previous one is used.",
         ("credential",),

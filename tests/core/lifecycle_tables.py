@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from switch_proxy.core.backoff import Lane
-from switch_proxy.core.errors import TokenEndpointUnavailableError, TokenRequestRefusedError
+from switch_proxy.core.errors import TokenEndpointUnavailableError, TokenQuotaExhaustedError, TokenRequestRefusedError
 from switch_proxy.core.lifecycle import (
     BackingOff,
     CredentialsChanged,
@@ -91,18 +91,21 @@ def requests_table() -> str:
 
 _REFUSED: Final = Failed(error=TokenRequestRefusedError("no"))
 _OUTAGE: Final = Failed(error=TokenEndpointUnavailableError("down"))
+_EXHAUSTED: Final = Failed(error=TokenQuotaExhaustedError("used up", exhausted_until=20_000.0))
 _NOW: Final = 10_900.0
 _STARTS: Final[dict[str, Phase]] = {
     "`IDLE`": Idle(wake_at=_NOW),
     "`FETCHING`": Fetching(since=_NOW - 1),
     "`BACKING_OFF`, outage": BackingOff(until=_NOW, lane=Lane.TRANSIENT),
     "`BACKING_OFF`, refused": BackingOff(until=_NOW, lane=Lane.REFUSED),
+    "`BACKING_OFF`, exhausted": BackingOff(until=_NOW, lane=Lane.EXHAUSTED),
 }
 _EVENTS: Final[dict[str, Event]] = {
     "the time has come": Ticked(),
     "a token has arrived": Fetched(grant=GRANT),
     "the fetch failed: outage": _OUTAGE,
     "the fetch failed: refused": _REFUSED,
+    "the fetch failed: exhausted": _EXHAUSTED,
     "401 for the newest token": Rejected(generation=TOKEN.generation),
     "401 for an older token": Rejected(generation=TOKEN.generation - 1),
     "another secret": CredentialsChanged(),

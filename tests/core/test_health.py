@@ -182,3 +182,16 @@ def test_a_credential_without_a_token_says_since_when(credential: CredentialStat
 
 def test_the_verdict_in_the_document_is_the_one_judged() -> None:
     assert render_verdict(judge_readiness(replace(READY, draining_since=WALL)))["status"] == "not ready"
+
+
+@pytest.mark.parametrize("held", [HELD, NEVER_HELD], ids=["with a token", "without"])
+def test_a_used_up_quota_is_told_with_its_end(held: CredentialStatus) -> None:
+    text = "the client's quota of tokens (50 a day) is used up until 00:00 UTC"
+    credential = replace(held, last_error=text, failing_since=NOW - 1, is_exhausted=True, exhausted_until=NOW + 3600)
+    verdict = judge_readiness(replace(READY, credentials=(credential,)))
+    document = render_verdict(verdict)
+    assert isinstance(document["checks"], list)
+    check = document["checks"][0]
+    assert text in check["reason"]
+    assert check["exhausted_until"] == "2026-09-21T15:13:20.000Z"
+    assert check["ok"] is held.is_usable

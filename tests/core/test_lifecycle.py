@@ -14,6 +14,7 @@ from switch_proxy.core.errors import (
     SecretUnavailableError,
     TokenEndpointUnavailableError,
     TokenFetchError,
+    TokenQuotaExhaustedError,
     TokenRequestRefusedError,
     TokenResponseInvalidError,
 )
@@ -61,6 +62,7 @@ from tests.generated_tables import generated
 
 DOWN = TokenEndpointUnavailableError("the token endpoint is down")
 REFUSED = TokenRequestRefusedError("the token endpoint refused")
+EXHAUSTED = TokenQuotaExhaustedError("the quota is used up", exhausted_until=54_052.0)
 NO_SECRET = SecretUnavailableError("no client secret")
 
 
@@ -217,6 +219,14 @@ def test_a_token_that_arrives_too_late_to_be_used_is_a_failure(arrives_at: float
         pytest.param(
             TokenEndpointUnavailableError("busy", retry_after=1e9), Lane.TRANSIENT, 3600.5, id="an absurd time"
         ),
+        pytest.param(EXHAUSTED, Lane.EXHAUSTED, 43_230.1, id="a used-up quota"),
+        pytest.param(
+            TokenQuotaExhaustedError("used up", retry_after=43_300.0, exhausted_until=54_052.0),
+            Lane.EXHAUSTED,
+            43_330.1,
+            id="a used-up quota, and a later time",
+        ),
+        pytest.param(TokenQuotaExhaustedError("429"), Lane.EXHAUSTED, 90.1, id="a used-up quota without a time"),
     ],
 )
 def test_a_failure_is_waited_out_in_its_lane(error: FetchFailure, lane: Lane, delay: float) -> None:
@@ -256,6 +266,43 @@ def test_refusals_and_outages_in_turn_are_counted_each_for_itself() -> None:
     assert _delays([REFUSED, DOWN, REFUSED, DOWN])[1::2] == [1.0, 2.0]
 
 
+def test_a_quota_found_used_up_again_and_again_is_waited_for_longer_and_longer() -> None:
+    """Without a word about its reset; neither outages nor refusals count."""
+    unknown = TokenQuotaExhaustedError("429")
+    assert _delays([unknown, DOWN, unknown, REFUSED, unknown], jitter=0.0)[::2] == [60.1, 120.1, 240.1]
+
+
+def test_a_token_ends_the_count_of_used_up_quotas() -> None:
+    before = TokenState(phase=Fetching(since=100.0), exhaustions=3, failures=3, error=EXHAUSTED, failing_since=50.0)
+    state, _ = step(before, Fetched(grant=_grant()), 101.0, 0.5)
+    assert state.exhaustions == 0
+
+
+def test_a_request_is_told_to_come_back_after_the_reset() -> None:
+    state, _ = step(TokenState(phase=Fetching(since=10_850.0)), Failed(error=EXHAUSTED), 10_852.0, 0.5)
+    decision = decide_request(state, 10_852.0)
+    assert isinstance(decision, Refuse)
+    assert decision.reason == "the last fetch failed: the quota is used up"
+    assert decision.retry_after == pytest.approx(43_230.1)
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        pytest.param(EXHAUSTED, (True, 54_052.0), id="known"),
+        pytest.param(TokenQuotaExhaustedError("429"), (True, None), id="unknown"),
+        pytest.param(DOWN, (False, None), id="an outage"),
+        pytest.param(None, (False, None), id="no failure"),
+    ],
+)
+def test_the_status_tells_until_when_the_quota_is_used_up(
+    error: FetchFailure | None, expected: tuple[bool, float | None]
+) -> None:
+    state = TokenState(phase=Fetching(since=100.0), error=error)
+    status = status_of(state, 101.0, name="x", secret_error=None, fetches={}, remedy="x", uses_previous_secret=False)
+    assert (status.is_exhausted, status.exhausted_until) == expected
+
+
 def test_it_is_remembered_since_when_fetches_fail() -> None:
     state = initial_state(0.0)
     for now in (0.0, 100.0, 300.0):
@@ -279,9 +326,10 @@ def test_another_secret_is_tried_at_once(phase: Idle | BackingOff) -> None:
     assert state.refusals == 0
 
 
-def test_another_secret_does_not_cut_an_outage_short() -> None:
-    """Nor what a server asked for with Retry-After: the next fetch has the new secret in any case."""
-    state = TokenState(phase=BackingOff(until=10_800.0, lane=Lane.TRANSIENT), token=TOKEN)
+@pytest.mark.parametrize("lane", [Lane.TRANSIENT, Lane.EXHAUSTED])
+def test_another_secret_does_not_cut_an_outage_or_a_used_up_quota_short(lane: Lane) -> None:
+    """The quota is the client's, not the secret's; and the next fetch has the new secret in any case."""
+    state = TokenState(phase=BackingOff(until=10_800.0, lane=lane), token=TOKEN)
     assert step(state, CredentialsChanged(), 10_100.0, 0.5) == (state, ())
 
 

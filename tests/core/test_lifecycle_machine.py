@@ -9,11 +9,12 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from switch_proxy.core.backoff import LONGEST_RETRY_AFTER, Lane
+from switch_proxy.core.backoff import LONGEST_EXHAUSTION, LONGEST_RETRY_AFTER, Lane
 from switch_proxy.core.errors import (
     SecretUnavailableError,
     TokenEndpointUnavailableError,
     TokenFetchError,
+    TokenQuotaExhaustedError,
     TokenRequestRefusedError,
     TokenResponseInvalidError,
 )
@@ -55,6 +56,12 @@ lifetimes = st.sampled_from([0.001, 0.3, 1.0, 10.0, 300.0, 3600.0, 2592000.0]) |
 retry_afters = st.none() | st.floats(min_value=0.0, max_value=10_000.0)
 errors = st.one_of(
     st.builds(TokenEndpointUnavailableError, st.just("down"), retry_after=retry_afters),
+    st.builds(
+        TokenQuotaExhaustedError,
+        st.just("exhausted"),
+        retry_after=st.none() | st.floats(min_value=0.0, max_value=1e6),
+        exhausted_until=st.none() | st.floats(min_value=0.0, max_value=1e6),
+    ),
     st.builds(TokenRequestRefusedError, st.just("refused"), retry_after=retry_afters),
     st.builds(TokenResponseInvalidError, st.just("invalid"), retry_after=retry_afters),
     st.builds(TokenFetchError, st.just("unexpected")),
@@ -152,8 +159,13 @@ class Lifecycle(RuleBasedStateMachine):
 
     def _is_in_its_window(self, error: FetchFailure, phase: BackingOff) -> None:
         waits = phase.until - self.now
-        asked_for = min(error.retry_after or 0.0, LONGEST_RETRY_AFTER) if isinstance(error, TokenFetchError) else 0.0
         assert phase.lane is lane_of(error)
+        if isinstance(error, TokenQuotaExhaustedError):
+            reset = max(error.retry_after or 0.0, (error.exhausted_until or 0.0) - self.now)
+            assert waits >= min(reset, LONGEST_EXHAUSTION) - 1e-6
+            assert 0.1 - 1e-6 <= waits <= LONGEST_EXHAUSTION + 900.1 + 1e-6
+            return
+        asked_for = min(error.retry_after or 0.0, LONGEST_RETRY_AFTER) if isinstance(error, TokenFetchError) else 0.0
         assert waits >= asked_for - 1e-6
         if phase.lane is Lane.TRANSIENT:
             assert 0.1 - 1e-6 <= waits <= asked_for + 60.0
@@ -218,12 +230,12 @@ class Lifecycle(RuleBasedStateMachine):
 
     @invariant()
     def a_changed_secret_is_not_forgotten(self) -> None:
-        """Until a fetch with it has begun, the one in flight is known to be outdated, or an outage is waited out."""
+        """Until a fetch with it has begun, the one in flight is known to be outdated, or an outage or a used-up quota is waited out."""
         match self.state.phase:
             case Fetching(is_outdated=is_outdated):
                 assert is_outdated is self.owes_fetch
             case BackingOff(lane=lane):
-                assert lane is Lane.TRANSIENT or not self.owes_fetch
+                assert lane is not Lane.REFUSED or not self.owes_fetch
             case Idle():
                 assert not self.owes_fetch
             case _:
@@ -242,7 +254,7 @@ class Lifecycle(RuleBasedStateMachine):
     @invariant()
     def failures_are_counted(self) -> None:
         assert (self.state.failures == 0) is (self.state.error is None) is (self.state.failing_since is None)
-        assert self.state.outages + self.state.refusals <= self.state.failures
+        assert self.state.outages + self.state.refusals + self.state.exhaustions <= self.state.failures
 
 
 Lifecycle.TestCase.settings = settings(

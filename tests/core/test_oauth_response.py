@@ -19,6 +19,7 @@ from switch_proxy.core.config.models import CredentialSettings, SecretSource
 from switch_proxy.core.errors import (
     TokenEndpointUnavailableError,
     TokenFetchError,
+    TokenQuotaExhaustedError,
     TokenRequestRefusedError,
     TokenResponseInvalidError,
 )
@@ -301,6 +302,7 @@ def _error(code: str, description: str | None = None, **more: object) -> bytes:
 
 
 REFUSED, UNAVAILABLE, INVALID = TokenRequestRefusedError, TokenEndpointUnavailableError, TokenResponseInvalidError
+EXHAUSTED = TokenQuotaExhaustedError
 
 FAILURES: Final[dict[str, tuple[int, bytes, type[TokenFetchError], str]]] = {
     "a wrong secret": (401, _error("access_denied", "Unauthorized"), REFUSED, "401 Unauthorized: access_denied: Un"),
@@ -322,7 +324,8 @@ FAILURES: Final[dict[str, tuple[int, bytes, type[TokenFetchError], str]]] = {
     "an error and a token with 200": (200, _members(error="invalid_client"), REFUSED, "200 OK: invalid_client"),
     "an error that is no text, with 200": (200, _members(error=True), REFUSED, "200 OK"),
     "a lockout": (429, _error("too_many_attempts", "Blocked"), REFUSED, "the client is locked out"),
-    "too many requests": (429, _error("too_many_requests"), UNAVAILABLE, "429 Too Many Requests: too_many_requests"),
+    "too many requests": (429, _error("too_many_requests"), EXHAUSTED, "429 Too Many Requests: too_many_requests"),
+    "too many requests in HTML": (429, b"<html>", EXHAUSTED, "429 Too Many Requests; the client gets no more tokens"),
     "a timeout of the server's": (408, b"", UNAVAILABLE, "408 Request Timeout"),
     "too early": (425, b"", UNAVAILABLE, "425 Too Early"),
     "an internal error": (500, _error("server_error"), UNAVAILABLE, "500 Internal Server Error: server_error"),
@@ -363,6 +366,54 @@ def test_a_redirect_tells_where_to_without_the_query() -> None:
         "the token endpoint responded with 301 Moved Permanently to https://new.example.com/token; "
         "redirects are not followed: token_url must be final"
     )
+
+
+@pytest.mark.parametrize(
+    ("quota", "text", "until"),
+    [
+        pytest.param(
+            "b=per_hour;q=10;r=3;t=100,b=per_day;q=50;r=0;t=6400",
+            "the client's quota of tokens (50 a day) is used up until 00:00 UTC; "
+            "the token endpoint responded with 429 Too Many Requests: too_many_requests",
+            11_400.0,
+            id="the day's",
+        ),
+        pytest.param(
+            "b=per_hour;q=10;r=0;t=2800,b=per_day;q=50;r=0;t=6400",
+            "the client's quota of tokens (50 a day) is used up until 00:00 UTC; ",
+            11_400.0,
+            id="both: the one that resets last",
+        ),
+        pytest.param(
+            "b=per_hour;q=10;r=0;t=2800,b=per_day;q=50;r=40;t=6400",
+            "the client's quota of tokens (10 an hour) is used up until 23:00 UTC; ",
+            7_800.0,
+            id="the hour's",
+        ),
+        pytest.param(
+            "b=per_hour;q=10;r=1;t=2800",
+            "the token endpoint responded with 429 Too Many Requests: too_many_requests; the client gets no more tokens",
+            None,
+            id="none, by its own count",
+        ),
+    ],
+)
+def test_a_429_says_which_quota_is_used_up_and_until_when(quota: str, text: str, until: float | None) -> None:
+    """WALL is 22:13:20 UTC."""
+    failure = _failure(
+        _error("too_many_requests"), 429, fields=(("Auth0-Client-Quota-Limit", quota),), received_at=5000.0
+    )
+    assert isinstance(failure, TokenQuotaExhaustedError)
+    assert failure.reason.startswith(text)
+    assert failure.exhausted_until == until
+    assert len(failure.quota) == quota.count("q=")
+
+
+def test_the_moment_of_the_reset_is_by_the_servers_clock() -> None:
+    """This machine's is an hour behind."""
+    fields = (("Auth0-Client-Quota-Limit", "b=per_day;q=50;r=0;t=2800"),)
+    failure = _failure(b"", 429, fields=fields, received_at=5000.0, date="Tue, 14 Nov 2023 23:13:20 GMT")
+    assert "until 00:00 UTC" in failure.reason
 
 
 @pytest.mark.parametrize("status", [200, 301, 400, 401, 403, 404, 429, 500, 503])

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from switch_proxy.core.quota import LONGEST_WINDOW, QuotaBucket, current_quota, parse_quota
+from switch_proxy.core.quota import LONGEST_WINDOW, QuotaBucket, current_quota, parse_quota, used_up
 
 NOW: Final = 5000.0
 WALL: Final = 1_790_000_000.0
@@ -119,6 +120,7 @@ def test_each_dialect_states_the_same_buckets(fields: list[tuple[str, str]], exp
     [
         pytest.param([("Auth0-Client-Quota-Limit", "")], id="empty"),
         pytest.param([("Auth0-Client-Quota-Limit", ",;=,;;,==;")], id="separators"),
+        pytest.param([("Auth0-Client-Quota-Limit", " , ,\t")], id="blanks"),
         pytest.param([("Auth0-Client-Quota-Limit", "b=per_hour;q=10;t=2800")], id="nothing about what remains"),
         pytest.param([("Auth0-Client-Quota-Limit", "b=per_hour;q=10;r=seven;t=2800")], id="no number"),
         pytest.param([("Auth0-Client-Quota-Limit", "b=per_hour;q=10;r=\u0667;t=2800")], id="a digit of another script"),
@@ -179,6 +181,17 @@ def test_a_bucket_is_forgotten_at_its_reset() -> None:
     """What was spent from the new one since is unknown."""
     assert current_quota((HOUR, DAY), HOUR.resets_at - 0.001) == (HOUR, DAY)
     assert current_quota((HOUR, DAY), HOUR.resets_at) == (DAY,)
+
+
+@pytest.mark.parametrize(
+    ("remaining", "expected"),
+    [((7, 47), None), ((0, 47), HOUR), ((7, 0), DAY), ((0, 0), DAY)],
+    ids=["none", "the hour's", "the day's", "both: the last to reset"],
+)
+def test_the_bucket_that_is_used_up_is_found(remaining: tuple[int, int], expected: QuotaBucket | None) -> None:
+    hour, day = (replace(bucket, remaining=left) for bucket, left in zip((HOUR, DAY), remaining, strict=True))
+    found = used_up((hour, day))
+    assert (found and found.name) == (expected and expected.name)
 
 
 _names = st.sampled_from(

@@ -425,3 +425,27 @@ async def test_running_logs_to_standard_output(settings: Settings, capfd: pytest
     assert names[0] == "listener.started"
     assert "request.forwarded" in names
     assert names[-1] == "proxy.stopped"
+
+
+async def test_a_used_up_quota_is_told_to_apps_and_probes_and_in_the_log(
+    settings: Settings, told: Told, auth: FakeAuthorizationServer
+) -> None:
+    """With its end, apart from outages and refusals, and nothing is asked before it."""
+    quota = faults.Field(name="Auth0-Client-Quota-Limit", value="b=per_hour;q=10;r=4;t=60,b=per_day;q=50;r=0;t=36000")
+    midnight = faults.Field(name="Date", value="Mon, 21 Sep 2026 14:00:00 GMT")
+    auth.faults.add(faults.Status(code=429), quota, midnight, times=None)
+    text = "the client's quota of tokens (50 a day) is used up until 00:00 UTC"
+    async with started(settings, told) as application, aiohttp.ClientSession() as session:
+        event = await told.wait_for("token.refresh_failed")
+        assert (event["outcome"], text in event["error"]) == ("exhausted", True)
+        assert 36000 <= event["retry_in"] <= 36061
+        urls = {name: f"http://{host}:{port}" for name, (host, port) in application.addresses.items()}
+        async with session.get(urls["switch-api"] + METERS) as response:
+            assert response.status == 503
+            assert text in (await response.json(content_type=None))["detail"]
+            assert 36000 - 10 <= int(response.headers["Retry-After"]) <= 36062
+        async with session.get(urls["admin"] + "/readyz") as response:
+            check = (await response.json(content_type=None))["checks"][0]
+            assert text in check["reason"]
+            assert "exhausted_until" in check
+        assert len(auth.requests) == 1

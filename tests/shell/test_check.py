@@ -196,6 +196,15 @@ async def test_credential_that_is_refused_is_told_with_the_reason_and_what_to_do
     assert _SECRET not in "\n".join(attempt.lines)
 
 
+async def test_used_up_quota_is_told_with_its_end(auth: FakeAuthorizationServer) -> None:
+    quota = faults.Field(name="Auth0-Client-Quota-Limit", value="b=per_day;q=50;r=0;t=3600")
+    auth.faults.add(faults.Status(code=429), quota, faults.Field(name="Date", value="Mon, 21 Sep 2026 23:00:00 GMT"))
+    attempt = await try_credential("switch", _credential(auth), {"SECRET": _SECRET})
+    assert not attempt.has_token
+    assert attempt.lines[0] == "credential switch gets no token"
+    assert "the client's quota of tokens (50 a day) is used up until 00:00 UTC" in attempt.lines[1]
+
+
 async def test_answer_that_is_no_token_is_told(auth: FakeAuthorizationServer) -> None:
     auth.faults.add(faults.TokenField(name="token_type", value="mac"))
     attempt = await try_credential("switch", _credential(auth), {"SECRET": _SECRET})

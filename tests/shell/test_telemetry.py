@@ -185,6 +185,7 @@ async def test_tokens_are_read_from_the_credentials_state() -> None:
         "switch_proxy_token_next_fetch_timestamp_seconds": 1790002880.0,
         "switch_proxy_secret_readable": 1.0,
         "switch_proxy_client_refused": 0.0,
+        "switch_proxy_token_quota_exhausted": 0.0,
         "switch_proxy_previous_secret_used": 0.0,
         "switch_proxy_token_generation": 7.0,
         "switch_proxy_token_fetch_consecutive_failures": 0.0,
@@ -237,6 +238,12 @@ async def test_a_refused_client_and_a_previous_secret_in_use_are_seen() -> None:
     )
     assert samples["switch_proxy_client_refused", "switch"] == 1
     assert samples["switch_proxy_previous_secret_used", "switch"] == 1
+
+
+async def test_a_used_up_quota_is_seen() -> None:
+    credential = dataclasses.replace(NEVER_HELD, is_exhausted=True)
+    state = dataclasses.replace(STATE, health=dataclasses.replace(READY, credentials=(credential,)))
+    assert (await scrape(telemetry(state)))["switch_proxy_token_quota_exhausted", "switch"] == 1
 
 
 async def test_a_secret_that_cannot_be_read_is_seen() -> None:

@@ -22,6 +22,7 @@ from switch_proxy.core.config.models import CredentialSettings, SecretSource, Tl
 from switch_proxy.core.errors import (
     TokenEndpointUnavailableError,
     TokenFetchError,
+    TokenQuotaExhaustedError,
     TokenRequestRefusedError,
     TokenResponseInvalidError,
 )
@@ -288,7 +289,7 @@ async def test_an_answer_that_cannot_be_used_is_told(body: bytes, head: dict[str
         (401, TokenRequestRefusedError),
         (403, TokenRequestRefusedError),
         (404, TokenRequestRefusedError),
-        (429, TokenEndpointUnavailableError),
+        (429, TokenQuotaExhaustedError),
         (500, TokenEndpointUnavailableError),
         (503, TokenEndpointUnavailableError),
     ],

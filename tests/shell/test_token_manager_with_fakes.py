@@ -202,7 +202,7 @@ async def test_a_file_that_comes_late_is_taken_up(tmp_path: Path) -> None:
 
 MISBEHAVIOURS: Final[dict[str, tuple[str, tuple[Fault | TokenFault, ...]]]] = {
     "unavailable": ("unavailable", (Status(code=503),)),
-    "rate limited": ("unavailable", (Status(code=429, retry_after=20),)),
+    "rate limited": ("exhausted", (Status(code=429, retry_after=20),)),
     "closing": ("unavailable", (Close(),)),
     "resetting": ("unavailable", (Reset(),)),
     "a page": ("invalid", (HTML_PAGE,)),

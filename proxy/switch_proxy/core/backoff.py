@@ -1,9 +1,10 @@
 """
 How long to wait after a fetch has failed.
 
-There are two lanes. Transient failures (network, 5xx, 429) are tried again soon: exponential backoff with full jitter, which
+There are three lanes. Transient failures (network, 5xx) are tried again soon: exponential backoff with full jitter, which
 spreads a fleet best. A refusal, or a secret that cannot be read, is not cured by another request and goes to the slow lane:
-a client that keeps sending a wrong secret gets itself and its organization locked out.
+a client that keeps sending a wrong secret gets itself and its organization locked out. A quota of tokens that is used up
+(429) is waited for until it resets, however long that takes, and the fleet that waits for the same moment is spread after it.
 """
 
 from __future__ import annotations
@@ -32,6 +33,29 @@ REFUSED_JITTER: Final = 0.25
 LONGEST_RETRY_AFTER: Final = 3600.0
 """Seconds. Retry hourly even if told to wait longer; otherwise a recovery would go unnoticed."""
 
+EXHAUSTED_START: Final = 60.0
+EXHAUSTED_CEILING: Final = 3600.0
+"""
+Seconds: the first and the last wait for a quota whose reset the server does not state. Rations are per hour or day, so more
+than a request an hour is wasted.
+"""
+
+EXHAUSTED_SPREAD_START: Final = 60.0
+EXHAUSTED_SPREAD_CEILING: Final = 900.0
+"""
+Seconds after the reset over which the pods that wait for it are spread, by chance alone. It doubles with each time that the quota
+is found used up again, because then more pods ask than tokens are left.
+"""
+
+SHORTEST_SPREAD: Final = 1.0
+"""Seconds; the server may count in whole ones."""
+
+LONGEST_EXHAUSTION: Final = 86400.0
+"""
+Seconds. Try again once a day even if told to wait longer: that is nothing to any ration, and otherwise a server's mistake would
+stop a pod for good.
+"""
+
 _LAST_DOUBLING: Final = 30
 """The window reaches its ceiling long before this power."""
 
@@ -41,17 +65,30 @@ class Lane(Enum):
 
     TRANSIENT = "transient"
     REFUSED = "refused"
+    EXHAUSTED = "exhausted"
 
 
-def delay(*, lane: Lane, attempt: int, jitter: float, retry_after: float | None) -> float:
+def delay(
+    *, lane: Lane, attempt: int, jitter: float, retry_after: float | None, resets_in: float | None = None
+) -> float:
     """
     Return the seconds to wait after the `attempt`-th failure in a row of this lane (from 1).
 
     `jitter` in [0, 1) places the delay in its window. `retry_after` is what the server asked for (RFC 9110 §10.2.3): the delay
-    is not shorter, up to an hour, and jitter is added, because other clients were told the same.
+    is not shorter, up to an hour, and jitter is added, because other clients were told the same. In the lane of a used-up
+    quota it is up to a day, and `resets_in` is when the quota resets, if the server states it: the later of the two counts.
     """
     doubling = 2.0 ** min(attempt - 1, _LAST_DOUBLING)
+    if lane is Lane.EXHAUSTED:
+        return _until_reset(doubling=doubling, jitter=jitter, stated=max(retry_after or 0.0, resets_in or 0.0))
     floor = min(max(retry_after or 0.0, 0.0), LONGEST_RETRY_AFTER)
     if lane is Lane.REFUSED:
         return max(floor, min(REFUSED_CEILING, REFUSED_START * doubling)) * (1 + REFUSED_JITTER * jitter)
     return max(SHORTEST_DELAY, floor + jitter * min(TRANSIENT_CEILING, TRANSIENT_START * doubling))
+
+
+def _until_reset(*, doubling: float, jitter: float, stated: float) -> float:
+    floor = min(stated, LONGEST_EXHAUSTION) if stated > 0 else min(EXHAUSTED_CEILING, EXHAUSTED_START * doubling)
+    # A short wait is a rate of requests rather than a ration: it is not spread over longer than itself at first.
+    start = min(EXHAUSTED_SPREAD_START, max(SHORTEST_SPREAD, floor))
+    return floor + SHORTEST_DELAY + jitter * min(EXHAUSTED_SPREAD_CEILING, start * doubling)

@@ -8,7 +8,8 @@ The exceptions of this package: one small tree, named by whose fault the error i
     ├── TlsFilesError             the operator's: a certificate, key or authority's file cannot be used
     ├── SecretUnavailableError    the operator's: a secret's file or variable is missing, empty or unreadable
     ├── TokenFetchError           the authorization server's or the network's; one failed fetch
-    │   ├── TokenEndpointUnavailableError   network, 5xx, 429: tried again soon
+    │   ├── TokenEndpointUnavailableError   network, 5xx: tried again soon
+    │   ├── TokenQuotaExhaustedError        429: tried again once the quota has been reset
     │   ├── TokenRequestRefusedError        400, 401, 403: tried again slowly
     │   └── TokenResponseInvalidError       a response that cannot be used: tried again soon
     ├── TokenUnavailableError     no usable token for a request in time (the caller gets 503)
@@ -95,9 +96,23 @@ class TokenFetchError(SwitchProxyError):
 
 
 class TokenEndpointUnavailableError(TokenFetchError):
-    """The token endpoint cannot be reached, or responds with 5xx or 429: transient."""
+    """The token endpoint cannot be reached, or responds with 5xx: transient."""
 
     outcome = "unavailable"
+
+
+class TokenQuotaExhaustedError(TokenFetchError):
+    """
+    The authorization server grants this client no more tokens for now (429).
+
+    `exhausted_until` is when the bucket that is used up resets, on the clock of its `quota`; None if the server does not say.
+    """
+
+    outcome = "exhausted"
+
+    def __init__(self, reason: str, *, retry_after: float | None = None, exhausted_until: float | None = None) -> None:
+        super().__init__(reason, retry_after=retry_after)
+        self.exhausted_until = exhausted_until
 
 
 class TokenRequestRefusedError(TokenFetchError):

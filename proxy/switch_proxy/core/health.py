@@ -61,7 +61,7 @@ class Check:
 
     `since` is when that began, `until` when it will change at the latest, `next_attempt_at` when the next fetch begins; Unix
     time in seconds, None if unknown. The authorization server has refused the client since `refused_since`, and `remedy`
-    is what would end that.
+    is what would end that. The client's quota of tokens is used up until `exhausted_until`.
     """
 
     name: str
@@ -72,6 +72,7 @@ class Check:
     next_attempt_at: float | None = None
     refused_since: float | None = None
     remedy: str | None = None
+    exhausted_until: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,6 +131,7 @@ def _judge_credential(credential: CredentialStatus, snapshot: HealthSnapshot) ->
     next_attempt_at = snapshot.unix_time(credential.next_fetch_at)
     refused_since = snapshot.unix_time(credential.refused_since)
     remedy = None if refused_since is None else credential.remedy
+    exhausted_until = snapshot.unix_time(credential.exhausted_until)
     problem = _describe_problem(credential, snapshot)
     if credential.is_usable:
         return Check(
@@ -141,6 +143,7 @@ def _judge_credential(credential: CredentialStatus, snapshot: HealthSnapshot) ->
             next_attempt_at=next_attempt_at,
             refused_since=refused_since,
             remedy=remedy,
+            exhausted_until=exhausted_until,
         )
     has_had_one = credential.usable_until is not None
     if not problem:
@@ -155,6 +158,7 @@ def _judge_credential(credential: CredentialStatus, snapshot: HealthSnapshot) ->
         next_attempt_at=next_attempt_at,
         refused_since=refused_since,
         remedy=remedy,
+        exhausted_until=exhausted_until,
     )
 
 
@@ -192,6 +196,7 @@ def _render_check(check: Check) -> dict[str, object]:
         "until": check.until,
         "next_attempt": check.next_attempt_at,
         "refused_since": check.refused_since,
+        "exhausted_until": check.exhausted_until,
     }
     document |= {name: rfc3339(at) for name, at in times.items() if at is not None}
     return document if check.remedy is None else document | {"remedy": check.remedy}

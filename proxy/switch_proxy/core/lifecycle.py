@@ -18,6 +18,8 @@ A fetch that succeeds replaces the token. A fetch that fails does not change it:
 core/backoff.py decides how long to wait, by the kind of failure. Each kind is counted separately, so that a refusal
 after an outage is not counted as the first one.
 
+A quota that is used up (429) is a kind of its own: its wait lasts until the quota resets, which may be a day.
+
 Requests never wait while there is a usable token. Without one, they wait only for a fetch in flight. During a back-off
 they fail immediately, with the remaining time:
 
@@ -31,8 +33,8 @@ they fail immediately, with the remaining time:
     ========  ====================  ===============  ============================
 
 A changed client secret is tried immediately, while the old token is still served. It ends a back-off of the slow lane. If
-a fetch with the old secret is in flight, another follows it. A back-off after an outage, or one that the server asked for with
-Retry-After, is not shortened: the next fetch uses the new secret anyway.
+a fetch with the old secret is in flight, another follows it. A back-off after an outage or a used-up quota is not shortened: the
+next fetch uses the new secret anyway.
 
 When an upstream refuses a token (401), the token's generation is reported. If it is still the newest, one fetch is forced for
 all requests that were refused. After it, no other is forced for `min_forced_refresh_interval`, so that an API that responds
@@ -50,6 +52,7 @@ from switch_proxy.core.backoff import Lane, delay
 from switch_proxy.core.errors import (
     SecretUnavailableError,
     TokenFetchError,
+    TokenQuotaExhaustedError,
     TokenRequestRefusedError,
     TokenResponseInvalidError,
 )
@@ -125,6 +128,8 @@ class TokenState:
     """Transient failures since the last success."""
     refusals: int = 0
     """Refusals since the last success or the last new secret."""
+    exhaustions: int = 0
+    """Times that the quota was found used up since the last success."""
     failures: int = 0
     """All failures since the last success."""
     error: FetchFailure | None = None
@@ -269,6 +274,7 @@ def _fetched(
         token=token,
         outages=0,
         refusals=0,
+        exhaustions=0,
         failures=0,
         error=None,
         failing_since=None,
@@ -292,6 +298,7 @@ def _failed(
         state,
         outages=state.outages + (lane is Lane.TRANSIENT),
         refusals=state.refusals + (lane is Lane.REFUSED),
+        exhaustions=state.exhaustions + (lane is Lane.EXHAUSTED),
         failures=state.failures + 1,
         error=error,
         failing_since=now if state.failing_since is None else state.failing_since,
@@ -302,8 +309,15 @@ def _failed(
         # The refused secret was the old one.
         return _begin(replace(state, refusals=0), now)
     retry_after = error.retry_after if isinstance(error, TokenFetchError) else None
-    attempt = state.refusals if lane is Lane.REFUSED else state.outages
-    until = now + delay(lane=lane, attempt=attempt, jitter=jitter, retry_after=retry_after)
+    attempts = {Lane.TRANSIENT: state.outages, Lane.REFUSED: state.refusals, Lane.EXHAUSTED: state.exhaustions}
+    resets_at = exhausted_until(error)
+    until = now + delay(
+        lane=lane,
+        attempt=attempts[lane],
+        jitter=jitter,
+        retry_after=retry_after,
+        resets_in=None if resets_at is None else resets_at - now,
+    )
     return replace(state, phase=BackingOff(until=until, lane=lane)), (WakeWaiters(), WakeAt(at=until))
 
 
@@ -322,7 +336,7 @@ def _credentials_changed(state: TokenState, now: float) -> tuple[TokenState, tup
     match state.phase:
         case Fetching(since=since):
             return replace(state, phase=Fetching(since=since, is_outdated=True)), ()
-        case BackingOff(lane=Lane.TRANSIENT):
+        case BackingOff(lane=Lane.TRANSIENT | Lane.EXHAUSTED):
             return state, ()
         case _:
             return _begin(replace(state, refusals=0), now)
@@ -344,6 +358,8 @@ def secrets_to_try(current: Secret, previous: Secret | None, *, refusals: int) -
 
 def lane_of(error: FetchFailure) -> Lane:
     """Return the lane in which a failure is tried again."""
+    if isinstance(error, TokenQuotaExhaustedError):
+        return Lane.EXHAUSTED
     is_refusal = isinstance(error, (TokenRequestRefusedError, SecretUnavailableError))
     return Lane.REFUSED if is_refusal else Lane.TRANSIENT
 
@@ -351,6 +367,11 @@ def lane_of(error: FetchFailure) -> Lane:
 def is_about_client(error: FetchFailure) -> bool:
     """Return whether the client's authentication was refused, so that another secret, key or certificate is needed."""
     return isinstance(error, TokenRequestRefusedError) and error.is_about_client
+
+
+def exhausted_until(error: FetchFailure | None) -> float | None:
+    """Return when the quota resets that this failure found used up; None if it is another failure, or if nobody knows."""
+    return error.exhausted_until if isinstance(error, TokenQuotaExhaustedError) else None
 
 
 def wake_at(state: TokenState) -> float | None:
@@ -458,6 +479,10 @@ class CredentialStatus:
     failing_since: float | None
     refused_since: float | None
     """When the client's authentication was first refused since the last success; None if it was not."""
+    is_exhausted: bool
+    """Whether the last fetch failed because the client's quota of tokens is used up."""
+    exhausted_until: float | None
+    """When that quota resets; None if it is not used up, or if the server does not say."""
     remedy: str
     """What would end such a refusal, for people: `another content of the file /…`."""
     uses_previous_secret: bool
@@ -513,6 +538,8 @@ def status_of(
         consecutive_failures=state.failures,
         failing_since=state.failing_since,
         refused_since=state.refused_since,
+        is_exhausted=isinstance(state.error, TokenQuotaExhaustedError),
+        exhausted_until=exhausted_until(state.error),
         remedy=remedy,
         uses_previous_secret=uses_previous_secret,
         last_error=None if state.error is None else describe(state.error),

@@ -141,6 +141,12 @@ def current_quota(buckets: tuple[QuotaBucket, ...], now: float) -> tuple[QuotaBu
     return tuple(bucket for bucket in buckets if now < bucket.resets_at)
 
 
+def used_up(buckets: tuple[QuotaBucket, ...]) -> QuotaBucket | None:
+    """Return the bucket of which nothing is left; of several, the one that resets last. None if there is none."""
+    empty = [bucket for bucket in buckets if bucket.remaining == 0]
+    return max(empty, key=lambda bucket: bucket.resets_at, default=None)
+
+
 def _free_name(stated: _Stated, taken: Mapping[str, QuotaBucket]) -> str:
     if stated.unit:
         name = f"per_{stated.unit}"

@@ -16,19 +16,22 @@ from switch_proxy.core.authentication.registry import method_of
 from switch_proxy.core.errors import (
     TokenEndpointUnavailableError,
     TokenFetchError,
+    TokenQuotaExhaustedError,
     TokenRequestRefusedError,
     TokenResponseInvalidError,
 )
 from switch_proxy.core.jwt_claims import expiry, read_claims
 from switch_proxy.core.oauth.quoting import ServerWords
 from switch_proxy.core.oauth.response import parse_date, parse_retry_after, read_object, status_text
-from switch_proxy.core.quota import parse_quota
+from switch_proxy.core.quota import parse_quota, used_up
 from switch_proxy.core.secret import Secret
+from switch_proxy.core.timestamps import clock_time
 from switch_proxy.core.tokens import TokenGrant
 
 if TYPE_CHECKING:
     from switch_proxy.core.config.models import CredentialSettings
     from switch_proxy.core.oauth.response import ServerResponse
+    from switch_proxy.core.quota import QuotaBucket
 
 LONGEST_LIFETIME: Final = 30 * 86400.0
 """
@@ -45,7 +48,7 @@ _B64TOKEN: Final = re.compile(r"[A-Za-z0-9\-._~+/]+=*")  # RFC 6750 §2.1
 _SCOPE: Final = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+(?: [\x21\x23-\x5b\x5d-\x7e]+)*")  # RFC 6749 §3.3
 _SECONDS: Final = re.compile(r"[0-9]+(?:\.[0-9]+)?")
 
-_TRANSIENT_STATUSES: Final = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS})
+_TRANSIENT_STATUSES: Final = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY})
 _TRANSIENT_ERRORS: Final = frozenset({"server_error", "temporarily_unavailable"})  # RFC 6749 §4.1.2.1, used here too
 
 _LOCKED_OUT: Final = "too_many_attempts"
@@ -76,23 +79,24 @@ def parse_response(
     Return what was granted (RFC 6749 §5.1).
 
     `client_credential` is what was sent, and is not shown in any error. `wall` is Unix time in seconds, for a response
-    without Date. Raises TokenEndpointUnavailableError, TokenRequestRefusedError or TokenResponseInvalidError. Grant and error
-    have the quota that the response states.
+    without Date. Raises TokenEndpointUnavailableError, TokenQuotaExhaustedError, TokenRequestRefusedError or
+    TokenResponseInvalidError. Grant and error have the quota that the response states.
     """
-    server_time = parse_date(response.date)
-    quota = parse_quota(response.fields, now=response.received_at, wall=wall if server_time is None else server_time)
+    said = parse_date(response.date)
+    server_time = wall if said is None else said
+    quota = parse_quota(response.fields, now=response.received_at, wall=server_time)
+    words = ServerWords(credential_name=method_of(settings).credential_name, secret=client_credential)
     try:
-        grant = _judge(response, settings=settings, client_credential=client_credential, wall=wall)
+        if response.status == HTTPStatus.TOO_MANY_REQUESTS:
+            raise _too_many(response, words, quota, server_time)
+        grant = _judge(response, words, default_lifetime=settings.default_lifetime, wall=wall)
     except TokenFetchError as error:
         error.quota = quota
         raise
     return replace(grant, quota=quota)
 
 
-def _judge(
-    response: ServerResponse, *, settings: CredentialSettings, client_credential: Secret, wall: float
-) -> TokenGrant:
-    words = ServerWords(credential_name=method_of(settings).credential_name, secret=client_credential)
+def _judge(response: ServerResponse, words: ServerWords, *, default_lifetime: float, wall: float) -> TokenGrant:
     if response.status != HTTPStatus.OK:
         raise _failure(response, words, wall)
     document = read_object(response)
@@ -102,7 +106,7 @@ def _judge(
         raise TokenResponseInvalidError(f"the token endpoint's response{kind_shown} {document}")
     if document.get("error") is not None:
         raise _refusal(response.status, document, words, retry_after=None)
-    grant = _grant(document, words, default_lifetime=settings.default_lifetime)
+    grant = _grant(document, words, default_lifetime=default_lifetime)
     return replace(grant, lifetime=_earlier_end(grant, response, wall=wall))
 
 
@@ -171,6 +175,28 @@ def _invalid(problem: str) -> TokenResponseInvalidError:
 # --- failures ------------------------------------------------------------------------------------------------------
 
 
+def _too_many(
+    response: ServerResponse, words: ServerWords, quota: tuple[QuotaBucket, ...], wall: float
+) -> TokenFetchError:
+    """Return the error of a 429; `wall` is the server's Unix time."""
+    retry_after = parse_retry_after(response.retry_after, wall=wall)
+    document = read_object(response)
+    members = document if isinstance(document, dict) else {}
+    if members.get("error") == _LOCKED_OUT:
+        return _refusal(response.status, members, words, retry_after=retry_after)
+    details = words.error(members)
+    responded = f"the token endpoint responded with {status_text(response.status)}" + (
+        f": {details}" if details else ""
+    )
+    bucket = used_up(quota)
+    if bucket is None:
+        text = f"{responded}; the client gets no more tokens for now"
+        return TokenQuotaExhaustedError(text, retry_after=retry_after)
+    until = clock_time(wall + (bucket.resets_at - response.received_at), now=wall)
+    text = f"{bucket.description} is used up until {until}; {responded}"
+    return TokenQuotaExhaustedError(text, retry_after=retry_after, exhausted_until=bucket.resets_at)
+
+
 def _failure(response: ServerResponse, words: ServerWords, wall: float) -> TokenFetchError:
     """Return the error of a response with another status than 200."""
     status = response.status
@@ -179,8 +205,7 @@ def _failure(response: ServerResponse, words: ServerWords, wall: float) -> Token
     members = document if isinstance(document, dict) else {}
     details = words.error(members)
     shown = status_text(status) + (f": {details}" if details else "")
-    is_transient = status in _TRANSIENT_STATUSES or status >= HTTPStatus.INTERNAL_SERVER_ERROR
-    if is_transient and members.get("error") != _LOCKED_OUT:
+    if status in _TRANSIENT_STATUSES or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         return TokenEndpointUnavailableError(f"the token endpoint responded with {shown}", retry_after=retry_after)
     if status >= HTTPStatus.BAD_REQUEST:
         return _refusal(status, members, words, retry_after=retry_after)
