@@ -169,6 +169,11 @@ class Application:
         await asyncio.wait([self._owner])
         return self._owner.exception() or RuntimeError("the tasks have ended")
 
+    def refresh_credentials(self) -> None:
+        """Read the secrets again, and try refused credentials at once: an operator says that something was mended."""
+        for manager in self._managers.values():
+            manager.refresh()
+
     async def stop(self) -> None:
         """Stop, in the order above."""
         shutdown = self._settings.shutdown

@@ -44,6 +44,8 @@ class ExitCode(IntEnum):
     """The configuration or the command line is invalid; nothing was started."""
     INTERRUPTED = 130
     """Ended by Ctrl-C before it was done, or immediately by a second Ctrl-C (128 + SIGINT, as in shells)."""
+    QUIT = 131
+    """Ended immediately by a second SIGQUIT (128 + SIGQUIT)."""
     TERMINATED = 143
     """Ended immediately by a second SIGTERM (128 + SIGTERM)."""
 
@@ -201,7 +203,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="switch-proxy",
         description="Forwards an app's plain HTTP requests to an API, with a fresh OAuth 2.0 access token on each.",
-        epilog="Exit codes: 0 done, 1 tried and failed, 2 invalid configuration or arguments, 130 and 143 ended by a signal.",
+        epilog="Exit codes: 0 done, 1 tried and failed, 2 invalid configuration or arguments, 130, 131 and 143 ended by a signal.",
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"switch-proxy {__version__}")

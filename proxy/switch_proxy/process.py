@@ -2,7 +2,10 @@
 The proxy as a process: log, event loop, signals and exit code.
 
 Exit codes: 0 after a signal and an orderly shutdown; 1 if it could not start, or if a part of it died; 128 plus the
-signal's number if a second signal ended it immediately (143 for SIGTERM, 130 for SIGINT, as in shells).
+signal's number if a second signal ended it immediately (143 for SIGTERM, 130 for SIGINT, 131 for SIGQUIT, as in shells).
+
+SIGHUP makes it read secrets again and try refused credentials at once. SIGUSR1 and SIGUSR2, which other servers take as
+"reopen the log" or "upgrade", are logged and do nothing: their default would end the process and cut every request.
 """
 
 from __future__ import annotations
@@ -40,8 +43,16 @@ _LAST_WORD: Final = 0.1
 """Time to flush the log before an immediate exit, in seconds."""
 
 
+_ENDS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
+"""SIGQUIT too: it is the orderly stop of nginx and of images that follow it (STOPSIGNAL)."""
+
+_HARMLESS: Final = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+"""Signals that people send to servers for other reasons than to end them."""
+
+
 def run(settings: Settings) -> int:
     """Run a proxy as this process until a signal or a failure ends it; return the exit code."""
+    ignore_harmless_signals()
     clock = SystemClock()
     # The log is opened first and closed last; logs/log.py gives the reason.
     with Log(settings.log, environ=os.environ, wall=clock.wall) as log:
@@ -51,6 +62,12 @@ def run(settings: Settings) -> int:
             exit_code = runner.run(_run(settings, log=log, clock=clock))
             _end_within(_LAST_STEPS, exit_code)
     return exit_code
+
+
+def ignore_harmless_signals() -> None:
+    """Ignore the signals that must never end the process, while no event loop handles them."""
+    for number in _HARMLESS:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _find_loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
@@ -74,11 +91,23 @@ async def _run(settings: Settings, *, log: Log, clock: Clock) -> int:
     loop.set_exception_handler(lambda _, context: _note_error(log, context))
     signalled = _receive_signals(loop, log)
     try:
+        return await _run_until(signalled, settings, log=log, clock=clock)
+    finally:
+        # A loop that closes gives each signal back its default.
+        for number in _HARMLESS:
+            loop.remove_signal_handler(number)
+        ignore_harmless_signals()
+
+
+async def _run_until(signalled: asyncio.Future[None], settings: Settings, *, log: Log, clock: Clock) -> int:
+    loop = asyncio.get_running_loop()
+    try:
         application = Application(settings, log=log, environ=os.environ, clock=clock)
         await application.start()
     except SwitchProxyError as error:
         log.write(ProxyStartFailed(reason=str(error)))
         return EXIT_FAILED
+    loop.add_signal_handler(signal.SIGHUP, _refresh, application, log)
     # The objects made so far live until the end. Skipping them saves the garbage collector 20 ms each time.
     gc.freeze()
     failed = loop.create_task(application.failure())
@@ -94,7 +123,7 @@ async def _run(settings: Settings, *, log: Log, clock: Clock) -> int:
 
 
 def _receive_signals(loop: asyncio.AbstractEventLoop, log: Log) -> asyncio.Future[None]:
-    """Return a future that the first SIGTERM or SIGINT completes; a second signal ends the process immediately."""
+    """Return a future that the first signal to end completes; a second one ends the process immediately."""
     signalled: asyncio.Future[None] = loop.create_future()
 
     def receive(number: signal.Signals) -> None:
@@ -103,9 +132,16 @@ def _receive_signals(loop: asyncio.AbstractEventLoop, log: Log) -> asyncio.Futur
         log.write(SignalReceived(signal=number.name))
         signalled.set_result(None)
 
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in _ENDS:
         loop.add_signal_handler(number, receive, number)
+    for number in _HARMLESS:
+        loop.add_signal_handler(number, log.write, SignalReceived(signal=number.name))
     return signalled
+
+
+def _refresh(application: Application, log: Log) -> None:
+    log.write(SignalReceived(signal=signal.SIGHUP.name))
+    application.refresh_credentials()
 
 
 def _abort(number: signal.Signals, log: Log) -> NoReturn:

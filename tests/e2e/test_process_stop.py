@@ -1,4 +1,4 @@
-"""How the process ends: SIGTERM and SIGINT drain it, requests in flight finish, a second signal ends it immediately."""
+"""How the process ends: SIGTERM, SIGINT and SIGQUIT drain it, requests in flight finish, a second signal ends it immediately."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ from tests.e2e.proxy_process import proxy_process
 if TYPE_CHECKING:
     from tests.e2e.conftest import Configure
 
-both_signals = pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
+all_signals = pytest.mark.parametrize(
+    "number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT], ids=lambda number: number.name
+)
 
 
 async def get(client: aiohttp.ClientSession, url: str) -> tuple[int, str]:
@@ -23,7 +25,7 @@ async def get(client: aiohttp.ClientSession, url: str) -> tuple[int, str]:
         return response.status, await response.text()
 
 
-@both_signals
+@all_signals
 async def test_an_idle_proxy_ends_with_exit_code_0(configure: Configure, number: signal.Signals) -> None:
     async with proxy_process(configure()) as proxy:
         await proxy.event("proxy.became_ready")
@@ -42,7 +44,7 @@ async def test_a_proxy_that_never_got_a_token_ends_with_exit_code_0(configure: C
         assert await proxy.exit_code() == 0
 
 
-@both_signals
+@all_signals
 async def test_requests_in_flight_are_answered_while_new_ones_are_refused_and_readiness_is_red(
     configure: Configure, client: aiohttp.ClientSession, number: signal.Signals
 ) -> None:
@@ -125,6 +127,7 @@ async def test_what_is_not_answered_within_the_grace_period_is_cut_and_told(
     [
         pytest.param(signal.SIGTERM, signal.SIGTERM, 143, id="SIGTERM twice"),
         pytest.param(signal.SIGINT, signal.SIGINT, 130, id="SIGINT twice"),
+        pytest.param(signal.SIGQUIT, signal.SIGQUIT, 131, id="SIGQUIT twice"),
         pytest.param(signal.SIGTERM, signal.SIGINT, 130, id="SIGTERM, then SIGINT"),
     ],
 )

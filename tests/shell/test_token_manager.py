@@ -553,6 +553,50 @@ async def test_another_secret_ends_the_slow_lane() -> None:
         assert world.generation == 2
 
 
+async def test_a_refresh_tries_a_refused_credential_at_once() -> None:
+    """With the same secret: what refused it may have been mended at the server."""
+    world = World()
+    world.fetcher.answers = [1000.0, REFUSED, 1000.0]
+    async with world.running():
+        await world.clock.advance(810.0)
+        world.manager.refresh()
+        await world.clock.settle()
+        assert world.fetcher.began_at == [1000.0, 1800.0, 1810.0]
+        assert world.generation == 2
+
+
+async def test_a_refresh_reads_the_secret_again_and_tries_another_one() -> None:
+    world = World()
+    world.fetcher.answers = [1000.0, 1000.0]
+    async with world.running():
+        world.source.content = Secret("second")
+        world.manager.refresh()
+        await world.clock.settle()
+        assert world.fetcher.secrets == [SECRET, "second"]
+
+
+@pytest.mark.parametrize("answers", [[1000.0], [DOWN]], ids=["while all is well", "after an outage"])
+async def test_a_refresh_costs_no_token_request_otherwise(answers: list[float | BaseException]) -> None:
+    """Tokens are billed, and an outage is waited out."""
+    world = World()
+    world.fetcher.answers = answers
+    async with world.running():
+        world.manager.refresh()
+        await world.clock.settle()
+        assert world.fetcher.calls == 1
+
+
+async def test_a_refresh_before_the_start_and_after_the_end_does_nothing() -> None:
+    world = World()
+    world.fetcher.always = REFUSED
+    world.manager.refresh()
+    async with world.running():
+        pass
+    world.manager.refresh()
+    await world.clock.settle()
+    assert world.fetcher.calls == 1
+
+
 async def test_another_secret_during_a_fetch_causes_exactly_one_more() -> None:
     world = World()
     async with world.running():

@@ -203,7 +203,7 @@ class ProxyBecameUnready:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SignalReceived:
-    """The process was asked to end."""
+    """The process was asked to end (SIGTERM, SIGINT, SIGQUIT), to refresh (SIGHUP), or sent a signal that does nothing."""
 
     name: ClassVar[str] = "signal.received"
     level: ClassVar[Level] = "info"

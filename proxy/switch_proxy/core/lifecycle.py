@@ -183,7 +183,10 @@ class Rejected:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CredentialsChanged:
-    """The client secret has changed since the last fetch began."""
+    """
+    The client secret has changed since the last fetch began, or an operator says that the authorization server may now
+    accept it.
+    """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,9 +9,11 @@ in flight. A request that gives up waiting does not disturb the others.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from math import inf
 from typing import TYPE_CHECKING, Final, Protocol, assert_never
 
+from switch_proxy.core.backoff import Lane
 from switch_proxy.core.errors import (
     SecretUnavailableError,
     TokenFetchError,
@@ -30,6 +32,7 @@ from switch_proxy.core.events import (
 from switch_proxy.core.lifecycle import (
     FETCHED,
     SHORTEST_RETRY_AFTER,
+    BackingOff,
     CredentialsChanged,
     CredentialStatus,
     Effect,
@@ -202,6 +205,21 @@ class TokenManager:
                 # Clear first, so that tasks can tell a shutdown from an unexpected cancellation.
                 self._tasks = None
                 self._feed(Stopping())
+
+    def refresh(self) -> None:
+        """Read the secret again, and end a wait after a refusal: the operator says that the cause may be mended."""
+        if self._tasks is not None:
+            self._tasks.create_task(self._refresh(), name=f"refresh of credential {self._name}")
+
+    async def _refresh(self) -> None:
+        has_changed = False
+        # A source that hangs must not keep a mended client waiting.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_REREAD_WITHIN):
+                has_changed = await self._handle_reading(self._credential_source.load())
+        is_refused = isinstance(self._state.phase, BackingOff) and self._state.phase.lane is Lane.REFUSED
+        if has_changed or is_refused:
+            self._feed(CredentialsChanged())
 
     def status(self) -> CredentialStatus:
         """Return the credential's status now."""
