@@ -7,6 +7,7 @@ authentication method, and publishes its metadata (RFC 8414).
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -125,6 +126,11 @@ class RealAuthorizationServer(AuthorizationServer):
         self.metadata: dict[str, Any] = {}
         """Members that replace those of the metadata."""
         self.metadata_path = "/.well-known/oauth-authorization-server"
+        self.other_status = 404
+        """The status of every other place for metadata."""
+        self.other_document: dict[str, Any] | None = None
+        """The document at every other place; None if there is none."""
+        self.other_hangs = False
         self.issued = 0
         self.origin = ""
         for method in ("client_secret_jwt", "private_key_jwt"):
@@ -222,7 +228,11 @@ class RealAuthorizationServer(AuthorizationServer):
     async def _handle_metadata_request(self, request: web.Request) -> web.Response:
         self.paths.append(request.path)
         if request.path != self.metadata_path:
-            return web.Response(status=404, text="nothing here")
+            if self.other_hangs:
+                await asyncio.sleep(3600)
+            if self.other_document is not None:
+                return web.json_response(self.other_document)
+            return web.Response(status=self.other_status, text="nothing here")
         methods = sorted({client.method for client in self.clients.values()})
         metadata = AuthorizationServerMetadata(
             issuer=self.issuer,

@@ -104,7 +104,13 @@ class Application:
         def mask(kind: str, secret: Secret) -> None:
             self._log.redactor.learn(f"{kind} of credential {name}", secret)
 
-        client = TokenClient(settings=credential, clock=self._clock, mask=mask, environ=environ)
+        client = TokenClient(
+            settings=credential,
+            clock=self._clock,
+            mask=mask,
+            environ=environ,
+            known_secrets=self._log.redactor.known_values,
+        )
         self._token_clients.append(client)
         return TokenManager(
             name=name,

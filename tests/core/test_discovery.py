@@ -11,10 +11,14 @@ from hypothesis import strategies as st
 
 from switch_proxy.core.config.models import CredentialSettings, SecretSource, TlsSettings
 from switch_proxy.core.errors import TokenEndpointUnavailableError, TokenFetchError, TokenResponseInvalidError
-from switch_proxy.core.oauth.discovery import metadata_urls, no_metadata, parse_metadata
+from switch_proxy.core.oauth.discovery import metadata_urls, most_telling, parse_metadata
+from switch_proxy.core.oauth.quoting import ServerWords
 from switch_proxy.core.oauth.response import ServerResponse
+from switch_proxy.core.secret import Secret
 
 ISSUER: Final = "https://login.example.com/tenant"
+TOKEN: Final = "zebra-token-of-a-credential"
+WORDS: Final = ServerWords(credential_name="the client secret", secret=Secret(""), others=[Secret(TOKEN)])
 ENDPOINT: Final = "https://login.example.com/tenant/token"
 
 
@@ -30,7 +34,7 @@ def _response(status: int = 200, body: bytes | None = None, **members: Any) -> S
 
 
 def _parse(response: ServerResponse, **settings: Any) -> str | None:
-    return parse_metadata(response, settings=_settings(**settings), wall=0.0)
+    return parse_metadata(response, settings=_settings(**settings), words=WORDS, wall=0.0)
 
 
 @pytest.mark.parametrize(
@@ -86,8 +90,8 @@ def test_another_place_is_tried_where_there_is_nothing(response: ServerResponse)
 
 @pytest.mark.parametrize("status", [429, 500, 503])
 def test_a_server_that_is_unwell_is_told_from_one_without_metadata(status: int) -> None:
-    """The other URL would not help."""
-    with pytest.raises(TokenEndpointUnavailableError, match=f"metadata cannot be read: {status}"):
+    """It is tried again soon."""
+    with pytest.raises(TokenEndpointUnavailableError, match=f"metadata cannot be read: it responded with {status}"):
         _parse(_response(status))
 
 
@@ -143,8 +147,32 @@ def test_certificate_is_never_meant_for_plaintext() -> None:
         )
 
 
+def test_token_in_the_metadata_is_not_shown() -> None:
+    with pytest.raises(TokenResponseInvalidError) as caught:
+        _parse(_response(issuer=f"https://a.example/{TOKEN}"))
+    assert TOKEN not in str(caught.value)
+
+
+UNWELL = TokenEndpointUnavailableError("503")
+UNREACHABLE = TokenEndpointUnavailableError("no connection")
+WRONG = TokenResponseInvalidError("another issuer")
+
+
+@pytest.mark.parametrize(
+    ("failures", "expected"),
+    [
+        pytest.param([UNWELL], UNWELL, id="one is unwell"),
+        pytest.param([UNWELL, UNREACHABLE], UNREACHABLE, id="both are unwell"),
+        pytest.param([WRONG, UNWELL], WRONG, id="the first is of another issuer"),
+        pytest.param([UNWELL, WRONG], WRONG, id="the second is of another issuer"),
+    ],
+)
+def test_what_says_the_most_of_two_failures_is_told(failures: list[TokenFetchError], expected: TokenFetchError) -> None:
+    assert most_telling(failures, settings=_settings()) is expected
+
+
 def test_issuer_without_metadata_is_told_with_both_places() -> None:
-    text = str(no_metadata(_settings()))
+    text = str(most_telling([], settings=_settings()))
     assert all(url in text for url in metadata_urls(ISSUER))
     assert "write token_url instead" in text
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import json
 import pickle
 import string
 import time
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -23,6 +25,7 @@ from switch_proxy.core.errors import (
     TokenRequestRefusedError,
     TokenResponseInvalidError,
 )
+from switch_proxy.core.oauth.quoting import ServerWords
 from switch_proxy.core.oauth.response import MAX_BODY, ServerResponse, parse_retry_after
 from switch_proxy.core.oauth.token_response import LONGEST_LIFETIME, parse_response
 from switch_proxy.core.secret import Secret
@@ -44,13 +47,22 @@ SETTINGS: Final = CredentialSettings(
 
 def _parse(body: bytes, status: int = 200, **head: Any) -> TokenGrant:
     response = ServerResponse(status=status, body=body, **head)
-    return parse_response(response, settings=SETTINGS, client_credential=Secret(SECRET), wall=WALL)
+    return parse_response(response, settings=SETTINGS, words=_words(), wall=WALL)
+
+
+def _words(secret: str = SECRET, *others: str) -> ServerWords:
+    return ServerWords(credential_name="the client secret", secret=Secret(secret), others=map(Secret, others))
 
 
 def _members(**changes: object) -> bytes:
     """Return a good response's body with some members changed; `...` leaves one out."""
     members = {"access_token": TOKEN, "token_type": "Bearer", "expires_in": 3600, **changes}
     return json.dumps({name: value for name, value in members.items() if value is not ...}).encode()
+
+
+def _error(code: str, description: str | None = None, **more: object) -> bytes:
+    members: dict[str, object] = {"error": code, **more}
+    return json.dumps(members if description is None else members | {"error_description": description}).encode()
 
 
 def _failure(body: bytes, status: int = 200, **head: Any) -> TokenFetchError:
@@ -121,9 +133,14 @@ def test_the_scope_is_taken_where_it_is_one(scope: object, expected: str | None)
         pytest.param(string.ascii_letters + string.digits + "-._~+/", id="every character there is"),
         pytest.param("abc==", id="padded"),
         pytest.param("x" * 60_000, id="a long one"),
+        pytest.param("00D000000000001!AQEAQ_x", id="with an exclamation mark, Salesforce"),
+        pytest.param("".join(map(chr, range(0x21, 0x7F))), id="all of visible ASCII"),
+        pytest.param("abc,def", id="a comma"),
+        pytest.param("ab=c", id="padding within it"),
     ],
 )
-def test_a_token_of_the_characters_of_rfc_6750_passes(token: str) -> None:
+def test_a_token_of_visible_ascii_passes(token: str) -> None:
+    """More than RFC 6750 §2.1 names: servers grant it, and their APIs take it."""
     assert _parse(_members(access_token=token)).value == Secret(token)
 
 
@@ -142,6 +159,52 @@ def test_a_body_of_the_largest_size_is_read() -> None:
     assert _parse(body + b" " * (MAX_BODY - len(body))).value == Secret(TOKEN)
 
 
+@pytest.mark.parametrize("error", ["", None], ids=["empty", "null"])
+def test_an_error_that_is_none_is_ignored(error: str | None) -> None:
+    """Some servers send every member."""
+    assert _parse(_members(error=error)).value == Secret(TOKEN)
+
+
+# --- what is noted -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("token_type", "note"),
+    [
+        pytest.param(..., "has no token_type", id="missing"),
+        pytest.param(None, "has no token_type", id="null"),
+        pytest.param("", "has no token_type", id="empty"),
+        pytest.param("BearerToken", "has the token_type 'BearerToken'", id="Apigee's"),
+        pytest.param("bearertoken", "has the token_type 'bearertoken'", id="Apigee's, in another case"),
+    ],
+)
+def test_a_token_of_these_types_is_a_bearer_token_and_that_is_noted(token_type: object, note: str) -> None:
+    grant = _parse(_members(token_type=token_type))
+    assert grant.value == Secret(TOKEN)
+    assert grant.notes == (f"the token endpoint's response {note}; the token is used as a Bearer token",)
+
+
+@pytest.mark.parametrize(
+    ("requested", "granted", "missing"),
+    [
+        pytest.param("read write", "read write", None, id="all of it"),
+        pytest.param("read write", "write read more", None, id="more, in another order"),
+        pytest.param("read write", "read", "'write'", id="a part"),
+        pytest.param("read write", "other", "'read write'", id="none of it"),
+        pytest.param("read", ..., None, id="not told: as requested"),
+        pytest.param(None, "read", None, id="none requested"),
+    ],
+)
+def test_a_scope_that_is_narrower_than_requested_is_noted(
+    requested: str | None, granted: object, missing: str | None
+) -> None:
+    """RFC 6749 §3.3 lets the server grant less; the API's 403 would come much later."""
+    response = ServerResponse(status=200, body=_members(scope=granted))
+    grant = parse_response(response, settings=replace(SETTINGS, scope=requested), words=_words(), wall=WALL)
+    assert (missing is None) == (grant.notes == ())
+    assert missing is None or f"the granted scope lacks {missing}; check scope" in grant.notes[0]
+
+
 # --- a token's own end ---------------------------------------------------------------------------------------------
 
 _DATE: Final = "Tue, 14 Nov 2023 22:13:20 GMT"  # WALL
@@ -158,7 +221,7 @@ def _jwt(**claims: object) -> str:
 def _life(exp: object, *, expires_in: object = 3600, date: str | None = _DATE, wall: float = WALL) -> float:
     body = _members(access_token=_jwt(exp=exp), expires_in=expires_in)
     response = ServerResponse(status=200, body=body, date=date)
-    return parse_response(response, settings=SETTINGS, client_credential=Secret(SECRET), wall=wall).lifetime
+    return parse_response(response, settings=SETTINGS, words=_words(), wall=wall).lifetime
 
 
 @pytest.mark.parametrize(
@@ -213,20 +276,27 @@ def test_a_token_never_lives_longer_than_the_answer_says(exp: object, wall: floa
 # --- responses that cannot be used ---------------------------------------------------------------------------------
 
 UNUSABLE: Final[dict[str, tuple[bytes, str]]] = {
-    "no token_type": (_members(token_type=...), "has no token_type"),
-    "a token_type that is no text": (_members(token_type=1), "has no token_type"),
+    "a token_type that is no text": (_members(token_type=1), "a token_type that is no text; only Bearer"),
     "another token_type": (_members(token_type="mac"), "the token_type 'mac'; only Bearer"),
+    "a token that is bound to a key": (_members(token_type="DPoP"), "the token_type 'DPoP'; only Bearer"),
+    "a token_type that says it is none": (_members(token_type="N_A"), "the token_type 'N_A'; only Bearer"),
     "no access_token": (_members(access_token=...), "has no access_token"),
     "an empty access_token": (_members(access_token=""), "has no access_token"),
     "an access_token that is no text": (_members(access_token={"a": TOKEN}), "has no access_token"),
-    "a CR LF in the token": (_members(access_token="abc\r\nX-Injected: 1"), "characters that no bearer token may have"),
-    "a newline at the token's end": (_members(access_token="abc\n"), "characters that no bearer token may have"),
-    "a blank in the token": (_members(access_token="abc def"), "characters that no bearer token may have"),
-    "a comma in the token": (_members(access_token="abc,def"), "characters that no bearer token may have"),
-    "a letter beyond ASCII in the token": (_members(access_token="abcé"), "characters that no bearer token may have"),
-    "padding within the token": (_members(access_token="ab=c"), "characters that no bearer token may have"),
-    "nothing but padding": (_members(access_token="=="), "characters that no bearer token may have"),
-    "a digit of another script": (_members(access_token="abc٣"), "characters that no bearer token may have"),
+    "a CR LF in the token": (
+        _members(access_token="abc\r\nX-Injected: 1"),
+        "characters that no Authorization line may have",
+    ),
+    "a newline at the token's end": (_members(access_token="abc\n"), "characters that no Authorization line may have"),
+    "a blank in the token": (_members(access_token="abc def"), "characters that no Authorization line may have"),
+    "a letter beyond ASCII in the token": (
+        _members(access_token="abcé"),
+        "characters that no Authorization line may have",
+    ),
+    "a tab in the token": (_members(access_token="abc\tdef"), "characters that no Authorization line may have"),
+    "a NUL in the token": (_members(access_token="abc\0"), "characters that no Authorization line may have"),
+    "a DEL in the token": (_members(access_token="abc\x7f"), "characters that no Authorization line may have"),
+    "a digit of another script": (_members(access_token="abc٣"), "characters that no Authorization line may have"),
     "a life of zero": (_members(expires_in=0), "not positive"),
     "a life of zero as text": (_members(expires_in="0"), "not positive"),
     "a negative life": (_members(expires_in=-1), "not positive"),
@@ -281,9 +351,37 @@ def test_an_answer_that_was_cut_off_for_its_size_is_not_used() -> None:
     assert "larger than 64 KiB" in _failure(_members(), is_complete=False).reason
 
 
-def test_an_answer_with_a_content_coding_is_not_used() -> None:
-    """None was requested, and one could expand a few bytes to gigabytes."""
-    assert "content coding" in _failure(_members(), content_encoding="gzip").reason
+@pytest.mark.parametrize("coding", ["gzip", "x-gzip", " GZIP "])
+def test_an_answer_in_gzip_is_read(coding: str) -> None:
+    """It was not requested, but some gateways compress every response."""
+    assert _parse(gzip.compress(_members()), content_encoding=coding).value == Secret(TOKEN)
+    refusal = _failure(gzip.compress(_error("invalid_client")), 401, content_encoding=coding)
+    assert "invalid_client" in refusal.reason
+
+
+@pytest.mark.parametrize(
+    ("body", "complaint"),
+    [
+        pytest.param(_members(), "is not in the content coding that it names", id="not compressed"),
+        pytest.param(gzip.compress(_members())[:-9], "breaks off within its content coding", id="cut short"),
+        pytest.param(b"", "breaks off within its content coding", id="empty"),
+        pytest.param(gzip.compress(b" " * (MAX_BODY + 1)), "is larger than 64 KiB", id="a byte too much"),
+    ],
+)
+def test_an_answer_whose_gzip_is_wrong_is_not_used(body: bytes, complaint: str) -> None:
+    assert complaint in _failure(body, content_encoding="gzip").reason
+
+
+def test_a_body_in_gzip_of_the_largest_size_is_read() -> None:
+    body = _members()
+    padded = gzip.compress(body + b" " * (MAX_BODY - len(body)))
+    assert _parse(padded, content_encoding="gzip").value == Secret(TOKEN)
+
+
+@pytest.mark.parametrize("coding", ["br", "deflate", "zstd", "gzip, gzip"])
+def test_an_answer_with_another_content_coding_is_not_used(coding: str) -> None:
+    """None was requested."""
+    assert "content coding" in _failure(_members(), content_encoding=coding).reason
     assert _parse(_members(), content_encoding="identity").value == Secret(TOKEN)
 
 
@@ -294,11 +392,6 @@ def test_the_content_type_of_what_is_no_json_is_told() -> None:
 
 
 # --- refusals and outages ------------------------------------------------------------------------------------------
-
-
-def _error(code: str, description: str | None = None, **more: object) -> bytes:
-    members: dict[str, object] = {"error": code, **more}
-    return json.dumps(members if description is None else members | {"error_description": description}).encode()
 
 
 REFUSED, UNAVAILABLE, INVALID = TokenRequestRefusedError, TokenEndpointUnavailableError, TokenResponseInvalidError
@@ -336,8 +429,9 @@ FAILURES: Final[dict[str, tuple[int, bytes, type[TokenFetchError], str]]] = {
     "an internal error with 200": (200, _error("server_error"), UNAVAILABLE, "200 OK: server_error"),
     "a redirect": (302, b"", INVALID, "redirects are not followed"),
     "a redirect that keeps the method": (307, b"", INVALID, "redirects are not followed"),
-    "created": (201, _members(), INVALID, "201 Created, not 200"),
-    "no content": (204, b"", INVALID, "204 No Content, not 200"),
+    "no content": (204, b"", INVALID, "the token endpoint's response is empty"),
+    "created, but no token": (201, b"{}", INVALID, "has no access_token"),
+    "an interim status": (199, b"", INVALID, "responded with 199, not 2xx"),
 }
 
 
@@ -350,10 +444,10 @@ def test_each_failure_is_told_by_whose_it_is(status: int, body: bytes, kind: typ
     assert TOKEN not in failure.reason
 
 
-@pytest.mark.parametrize("status", [199, 200, 201, 299, 300, 399, 400, 499, 500, 599])
-def test_no_status_but_200_brings_a_token(status: int) -> None:
+@pytest.mark.parametrize("status", [199, 200, 201, 203, 299, 300, 399, 400, 499, 500, 599])
+def test_no_status_but_2xx_brings_a_token(status: int) -> None:
     """A whole token response with any other status is not used."""
-    if status == 200:
+    if 200 <= status < 300:
         assert _parse(_members(), status).value == Secret(TOKEN)
     else:
         assert TOKEN not in _failure(_members(), status).reason
@@ -506,13 +600,38 @@ def test_a_secret_in_the_head_of_an_answer_is_not_shown(head: dict[str, str]) ->
     assert SECRET not in str(_failure(b"", status, **head))
 
 
+@pytest.mark.parametrize("echo", [TOKEN, f"token {TOKEN} was not revoked", TOKEN[-12:], TOKEN.upper()])
+@pytest.mark.parametrize("place", ["error", "error_description", "error_uri"])
+def test_a_token_in_use_that_the_server_repeats_is_not_shown(place: str, echo: str) -> None:
+    """Of any credential: servers quote what they have logged."""
+    body = json.dumps({"error": "temporarily_unavailable", place: echo}).encode()
+    with pytest.raises(TokenFetchError) as caught:
+        parse_response(
+            ServerResponse(status=503, body=body), settings=SETTINGS, words=_words(SECRET, "other", TOKEN), wall=WALL
+        )
+    assert "it repeats a token or another secret" in str(caught.value)
+    for start in range(len(TOKEN) - 7):
+        assert TOKEN[start : start + 8].lower() not in str(caught.value).lower()
+
+
+@pytest.mark.parametrize("status", [200, 400, 503])
+@pytest.mark.parametrize("name", ["access_token", "refresh_token", "id_token"])
+def test_a_token_of_the_answer_itself_is_not_shown(name: str, status: int) -> None:
+    members = {"error": "server_error", "error_description": "of zebra-token-value", name: "zebra-token-value"}
+    assert "zebra" not in _failure(json.dumps(members).encode(), status).reason
+
+
+def test_a_token_in_another_member_is_not_shown() -> None:
+    """Neither as a token's type nor as its scope."""
+    assert TOKEN not in _failure(_members(token_type=TOKEN)).reason
+    assert _parse(_members(scope=f"read {TOKEN}")).scope is None
+
+
 def test_a_secret_with_letters_beyond_ascii_is_found_before_they_are_replaced() -> None:
     secret = "pässwörd-öf-a-tëst"
     body = _error("invalid_client", f"not {secret}")
     with pytest.raises(TokenRequestRefusedError) as caught:
-        parse_response(
-            ServerResponse(status=401, body=body), settings=SETTINGS, client_credential=Secret(secret), wall=WALL
-        )
+        parse_response(ServerResponse(status=401, body=body), settings=SETTINGS, words=_words(secret), wall=WALL)
     assert "rd-" not in str(caught.value)
 
 
@@ -520,7 +639,7 @@ def test_without_a_secret_the_servers_words_are_shown_whole() -> None:
     """With mutual TLS there is nothing that they could repeat."""
     response = ServerResponse(status=401, body=_error("invalid_client", "unknown certificate"))
     with pytest.raises(TokenFetchError, match="invalid_client: unknown certificate"):
-        parse_response(response, settings=SETTINGS, client_credential=Secret(""), wall=WALL)
+        parse_response(response, settings=SETTINGS, words=_words(""), wall=WALL)
 
 
 def test_the_client_id_may_be_shown() -> None:
@@ -534,7 +653,7 @@ def test_a_short_secret_is_not_shown_either() -> None:
         parse_response(
             ServerResponse(status=401, body=_error("invalid_client", "not zq7")),
             settings=SETTINGS,
-            client_credential=Secret("zq7"),
+            words=_words("zq7"),
             wall=WALL,
         )
     assert "zq7" not in str(caught.value)
@@ -589,7 +708,7 @@ documents = st.fixed_dictionaries(
         "error_uri": json_values,
     },
 ).map(lambda document: json.dumps(document).encode())
-B64TOKEN: Final = frozenset(string.ascii_letters + string.digits + "-._~+/=")
+VISIBLE_ASCII: Final = frozenset(map(chr, range(0x21, 0x7F)))
 
 
 @given(
@@ -617,7 +736,7 @@ def test_any_answer_gives_a_token_or_our_error(
         assert failure.retry_after is None or failure.retry_after >= 0.0
         return
     assert status == 200
-    assert set(grant.value.reveal()) <= B64TOKEN
+    assert set(grant.value.reveal()) <= VISIBLE_ASCII
     assert 0.0 < grant.lifetime <= LONGEST_LIFETIME
 
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from switch_proxy.core.redaction import MASK, Redactor, repeats
+from switch_proxy.core.redaction import MASK, Redactor, find_repeated
 from switch_proxy.core.secret import Secret
 
 if TYPE_CHECKING:
@@ -183,6 +183,10 @@ def test_a_value_that_is_learned_again_takes_no_place_of_another() -> None:
 _LONG = "kT9-zebra-Quilt_42.vortex"
 
 
+def repeats(text: str, secret: Secret) -> bool:
+    return find_repeated(text, [secret]) is not None
+
+
 @given(before=st.binary(max_size=5), after=st.binary(max_size=5), is_quoted=st.booleans())
 def test_a_secret_within_something_in_base64_is_found(before: bytes, after: bytes, *, is_quoted: bool) -> None:
     """A Basic credential has the client's id before it, form-encoded or not."""
@@ -215,3 +219,17 @@ def test_a_secret_that_is_short_is_found_whole(secret: str) -> None:
 @given(text=st.text(), secret=st.text(min_size=1))
 def test_any_secret_is_found_in_any_text_around_it(text: str, secret: str) -> None:
     assert repeats(text + secret + text, Secret(secret))
+
+
+def test_the_secret_that_is_repeated_is_the_one_returned() -> None:
+    first, second = Secret("a-first-secret"), Secret("the-other-one")
+    assert find_repeated("not the-other-one", [first, second]) is second
+    assert find_repeated("neither", [first, second]) is None
+
+
+def test_known_values_are_those_that_are_masked() -> None:
+    redactor = Redactor()
+    redactor.learn("token", Secret('a "quoted" token'))
+    redactor.learn("secret", Secret("another-secret"))
+    redactor.learn("short", Secret("short"))
+    assert redactor.known_values() == (Secret('a "quoted" token'), Secret("another-secret"))

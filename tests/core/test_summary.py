@@ -129,6 +129,11 @@ def _granted(value: str, *, lifetime: float = 3600.0, scope: str | None = None) 
     return list(describe_grant(TokenGrant(value=Secret(value), lifetime=lifetime, scope=scope)))
 
 
+def test_what_is_odd_about_a_token_is_told() -> None:
+    grant = TokenGrant(value=Secret("opaque"), lifetime=60.0, scope=None, notes=("one thing", "another"))
+    assert [line.split()[0] for line in describe_grant(grant)][-2:] == ["note", "note"]
+
+
 def test_token_that_is_a_jwt_is_told_by_its_claims() -> None:
     claims = {"iss": "https://login.example.com/", "aud": ["https://a", "https://b"], "scope": "read write"}
     assert _granted(_jwt(claims), scope="read") == [

@@ -73,6 +73,43 @@ async def test_openid_metadata_do_as_well(tmp_path: Path, authority: trustme.CA)
     assert (server.issued, server.paths) == (1, [RFC_8414, OPENID])
 
 
+@pytest.mark.parametrize("status", [302, 403, 404, 429, 500, 503])
+async def test_the_second_place_is_asked_whatever_the_first_responds_with(
+    tmp_path: Path, authority: trustme.CA, status: int
+) -> None:
+    """Routers respond with 503 to a path that they have no backend for."""
+    async with _world(tmp_path, authority) as (server, client):
+        server.metadata_path, server.other_status = OPENID, status
+        await client.fetch(SECRET)
+    assert (server.issued, server.paths) == (1, [RFC_8414, OPENID])
+
+
+async def test_the_second_place_is_asked_if_the_first_is_of_another_issuer(
+    tmp_path: Path, authority: trustme.CA
+) -> None:
+    async with _world(tmp_path, authority) as (server, client):
+        server.metadata_path = OPENID
+        server.other_document = {"issuer": "https://another.example", "token_endpoint": "https://another.example/t"}
+        await client.fetch(SECRET)
+    assert (server.issued, server.paths) == (1, [RFC_8414, OPENID])
+
+
+async def test_the_second_place_is_asked_if_the_first_hangs(tmp_path: Path, authority: trustme.CA) -> None:
+    async with _world(tmp_path, authority, timeout=2.0) as (server, client):
+        server.metadata_path, server.other_hangs = OPENID, True
+        await client.fetch(SECRET)
+    assert (server.issued, server.paths) == (1, [RFC_8414, OPENID])
+
+
+async def test_an_issuer_that_is_unwell_at_both_places_is_told(tmp_path: Path, authority: trustme.CA) -> None:
+    async with _world(tmp_path, authority) as (server, client):
+        server.metadata_path, server.other_status = "/nowhere", 503
+        with pytest.raises(TokenEndpointUnavailableError, match="it responded with 503 Service Unavailable") as caught:
+            await client.fetch(SECRET)
+        assert caught.value.__context__ is None
+    assert server.paths == [RFC_8414, OPENID]
+
+
 async def test_an_issuer_without_metadata_is_told(tmp_path: Path, authority: trustme.CA) -> None:
     async with _world(tmp_path, authority) as (server, client):
         server.metadata_path = "/nowhere"

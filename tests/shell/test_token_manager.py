@@ -25,6 +25,7 @@ from switch_proxy.core.events import (
     SecretRefused,
     SecretReloaded,
     SecretRestored,
+    TokenNoted,
     TokenRefreshed,
     TokenRefreshFailed,
 )
@@ -56,6 +57,7 @@ class Fetcher:
         """The outcome of every fetch for which there is nothing in `answers`."""
         self._pending: asyncio.Future[float] | None = None
         self.cancelled = 0
+        self.notes: tuple[str, ...] = ()
 
     @property
     def calls(self) -> int:
@@ -82,7 +84,7 @@ class Fetcher:
                 self._pending = None
         if isinstance(answer, BaseException):
             raise answer
-        return TokenGrant(value=Secret(f"{TOKEN}{number}"), lifetime=answer, scope=None)
+        return TokenGrant(value=Secret(f"{TOKEN}{number}"), lifetime=answer, scope=None, notes=self.notes)
 
     async def answer(self, answer: float | BaseException) -> None:
         """End the fetch in flight with this outcome."""
@@ -525,6 +527,21 @@ async def test_an_observer_that_fails_stops_nothing() -> None:
 
 
 # --- the secret ----------------------------------------------------------------------------------------------------
+
+
+async def test_what_is_odd_in_the_answers_is_told_once() -> None:
+    world = World()
+    world.fetcher.always = 1000.0
+    world.fetcher.notes = ("the response has no token_type",)
+    async with world.running():
+        await world.clock.advance(810.0)
+        world.fetcher.notes = ("the response has no token_type", "the granted scope lacks 'write'")
+        await world.clock.advance(2000.0)
+        assert world.fetcher.calls > 2
+    assert [event.note for event in world.told(TokenNoted)] == [
+        "the response has no token_type",
+        "the granted scope lacks 'write'",
+    ]
 
 
 async def test_another_secret_is_tried_at_once_while_the_old_token_serves() -> None:

@@ -35,6 +35,16 @@ class TokenRefreshed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TokenNoted:
+    """A token is used although something about it is odd; each `note` is logged once."""
+
+    name: ClassVar[str] = "token.noted"
+    level: ClassVar[Level] = "warning"
+    credential: str
+    note: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TokenRefreshFailed:
     """A fetch failed; the token, if there is one, stays in use. `retry_in` and `duration` in seconds."""
 
@@ -112,7 +122,7 @@ class SecretRefused:
 
 
 CredentialEvent: TypeAlias = (
-    TokenRefreshed | TokenRefreshFailed | SecretReloaded | SecretBroken | SecretRestored | SecretRefused
+    TokenRefreshed | TokenNoted | TokenRefreshFailed | SecretReloaded | SecretBroken | SecretRestored | SecretRefused
 )
 
 # --- routes --------------------------------------------------------------------------------------------------------

@@ -49,7 +49,7 @@ _SHAPES: Final = (
     # A JWT, or the encrypted kind with five parts: base64url of `{"` is `eyJ` (RFC 7519 §3).
     (re.compile(r"\beyJ[A-Za-z0-9_-]{6,}(?:\.[A-Za-z0-9_-]*){1,4}"), MASK),
     # Authorization lines and quotes from them (RFC 6750 §2.1, RFC 7617 §2); short words are prose.
-    (re.compile(r"\b(bearer|basic|dpop) +[A-Za-z0-9._~+/-]{12,}=*", re.IGNORECASE), rf"\1 {MASK}"),
+    (re.compile(r"\b(bearer|basic|dpop) +[A-Za-z0-9._~+/!-]{12,}=*", re.IGNORECASE), rf"\1 {MASK}"),
     # Form bodies and URLs.
     (re.compile(rf"\b({_NAMES})=[^&\s\"'\\;,)]+", re.IGNORECASE), rf"\1={MASK}"),
     # JSON and printed Python dictionaries, also if their quotes are escaped or they are cut short.
@@ -95,6 +95,10 @@ class Redactor:
             probes = {_encode(needle)[-_PROBE:] for needle in needles}
             self._probes = tuple(sorted(probes))
 
+    def known_values(self) -> tuple[Secret, ...]:
+        """Return every known value as it is."""
+        return tuple(forms[0] for values in self._known.values() for forms in values)
+
     def knows_any_in(self, written: bytes) -> bool:
         """Return whether these bytes may contain a known value; quick, for many lines at once."""
         return any(probe in written for probe in self._probes)
@@ -137,25 +141,24 @@ class Redactor:
         return json.dumps(redacted, separators=(",", ":")).encode("ascii") + b"\n"
 
 
-def repeats(text: str, secret: Secret) -> bool:
+def find_repeated(text: str, secrets: Iterable[Secret]) -> Secret | None:
     """
-    Return whether a foreign text repeats a secret or a part of it, as it is or encoded, in upper or lower case.
+    Return the first secret that a foreign text repeats in whole or in part, as it is or encoded, in upper or lower case.
 
-    A part is eight characters in a row.
+    A part is eight characters in a row. The text is cut into its parts once, because there may be many secrets.
     """
-    value = secret.reveal()
-    if not value:
-        return False
-    pieces = {
-        form[start : start + _TELLING]
-        for form in map(str.casefold, (*_forms(value), *_forms_in_base64(value)))
-        for start in range(max(1, len(form) - _TELLING + 1))
-    }
     searched = text.casefold()
-    lengths = {len(piece) for piece in pieces}
-    return any(
-        searched[start : start + length] in pieces for length in lengths for start in range(len(searched) - length + 1)
-    )
+    pieces = {searched[start : start + _TELLING] for start in range(max(0, len(searched) - _TELLING + 1))}
+    for secret in secrets:
+        value = secret.reveal()
+        for form in dict.fromkeys(map(str.casefold, (*_forms(value), *_forms_in_base64(value)))) if value else ():
+            if len(form) < _TELLING:
+                is_repeated = form != "" and form in searched
+            else:
+                is_repeated = any(form[at : at + _TELLING] in pieces for at in range(len(form) - _TELLING + 1))
+            if is_repeated:
+                return secret
+    return None
 
 
 def _forms(text: str) -> Iterable[str]:

@@ -58,12 +58,14 @@ class TokenGrant:
     What an authorization server granted (RFC 6749 §5.1); `lifetime` in seconds, `scope` if it was named.
 
     `quota` is what the response stated of the ration of tokens.
+    `notes` are sentences about what is odd in its response, for people.
     """
 
     value: Secret
     lifetime: float
     scope: str | None
     quota: tuple[QuotaBucket, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)

@@ -29,7 +29,8 @@ from switch_proxy.core.errors import (
     TokenRequestRefusedError,
     TokenResponseInvalidError,
 )
-from switch_proxy.core.oauth.discovery import METADATA_LIFETIME, metadata_urls, no_metadata, parse_metadata
+from switch_proxy.core.oauth.discovery import METADATA_LIFETIME, metadata_urls, most_telling, parse_metadata
+from switch_proxy.core.oauth.quoting import ServerWords
 from switch_proxy.core.oauth.request import build_request
 from switch_proxy.core.oauth.response import MAX_BODY, ServerResponse
 from switch_proxy.core.oauth.token_response import parse_response
@@ -37,7 +38,7 @@ from switch_proxy.core.secret import Secret
 from switch_proxy.tls import TlsFiles, reason_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from types import TracebackType
 
     from switch_proxy.clock import Clock
@@ -51,6 +52,13 @@ if TYPE_CHECKING:
 _NOTHING: Final = Secret("")
 """Mutual TLS authenticates the client, so the request carries no credential."""
 
+_LARGEST_LINE: Final = 64 * 1024
+_MOST_FIELD_LINES: Final = 128
+"""
+Limits of a response's head, those of the data plane (core/config/models/limits.py). Gateways put policies of 10 KiB and more
+into one line.
+"""
+
 _ID_BYTES: Final = 24
 """Random bytes of an assertion's id, so many that no two are the same (RFC 7519 §4.1.7)."""
 
@@ -59,12 +67,24 @@ class TokenClient:
     """Requests tokens from one credential's token endpoint."""
 
     def __init__(
-        self, *, settings: CredentialSettings, clock: Clock, mask: Mask, environ: Mapping[str, str] | None = None
+        self,
+        *,
+        settings: CredentialSettings,
+        clock: Clock,
+        mask: Mask,
+        environ: Mapping[str, str] | None = None,
+        known_secrets: Callable[[], Iterable[Secret]] = tuple,
     ) -> None:
-        """Take the settings; `environ` names the egress proxy. Raises InvalidValueError if that cannot be used."""
+        """
+        Take the settings; `environ` names the egress proxy. Raises InvalidValueError if that cannot be used.
+
+        `known_secrets` returns the secrets that the server's words must not repeat, besides what is sent to it: all that were
+        passed to `mask`, those of other credentials included.
+        """
         self._settings = settings
         self._clock = clock
         self._mask = mask
+        self._known_secrets = known_secrets
         self._environ = environ or {}
         self._url = URL(settings.token_url or settings.issuer or "", encoded=True)
         self._found: str | None = settings.token_url
@@ -90,7 +110,7 @@ class TokenClient:
                 request = build_request(self._settings, client_credential, token_url=token_url)
                 response = await self._send("POST", self._url, request)
             grant = parse_response(
-                response, settings=self._settings, client_credential=client_credential, wall=self._clock.wall()
+                response, settings=self._settings, words=self._words(client_credential), wall=self._clock.wall()
             )
         except (TokenFetchError, SecretUnavailableError) as error:
             failure = error
@@ -120,13 +140,26 @@ class TokenClient:
         return self._found
 
     async def _discover(self) -> str:
-        for location in metadata_urls(self._settings.issuer or ""):
-            self._url = URL(location, encoded=True)
-            response = await self._send("GET", self._url, None)
-            found = parse_metadata(response, settings=self._settings, wall=self._clock.wall())
-            if found is not None:
-                return found
-        raise no_metadata(self._settings)
+        """Ask every place for the issuer's metadata. Raises the most telling TokenFetchError."""
+        first, last = (URL(location, encoded=True) for location in metadata_urls(self._settings.issuer or ""))
+        failures: list[TokenFetchError] = []
+        # A first place that hangs leaves time for the other.
+        for url, limit in ((first, self._settings.timeout / 2), (last, self._settings.timeout)):
+            self._url = url
+            try:
+                async with asyncio.timeout(limit):
+                    response = await self._send("GET", url, None)
+                found = parse_metadata(
+                    response, settings=self._settings, words=self._words(_NOTHING), wall=self._clock.wall()
+                )
+            except TokenFetchError as error:
+                failures.append(error)
+            except Exception as error:  # noqa: BLE001 - as in `fetch`
+                failures.append(self._failure_of(error, within=limit))
+            else:
+                if found is not None:
+                    return found
+        raise most_telling(failures, settings=self._settings)
 
     def _doubt_token_url(self, failure: Exception) -> None:
         """Read the metadata again before the next fetch, unless only the client was refused."""
@@ -135,6 +168,13 @@ class TokenClient:
         )
         if self._settings.token_url is None and not is_about_client:
             self._found_at = -inf
+
+    def _words(self, client_credential: Secret) -> ServerWords:
+        return ServerWords(
+            credential_name=method_of(self._settings).credential_name,
+            secret=client_credential,
+            others=self._known_secrets(),
+        )
 
     @property
     def _place(self) -> str:
@@ -210,17 +250,20 @@ class TokenClient:
                 # Without content codings, the limit on the bytes read is the limit on the memory used.
                 headers={"Accept-Encoding": "identity", "User-Agent": f"switch-proxy/{__version__}"},
                 auto_decompress=False,
+                max_line_size=_LARGEST_LINE,
+                max_field_size=_LARGEST_LINE,
+                max_headers=_MOST_FIELD_LINES,
                 timeout=aiohttp.ClientTimeout(total=None),
                 trust_env=False,
             )
         return self._session
 
-    def _failure_of(self, error: Exception) -> TokenFetchError:
-        """Return our error for an error of aiohttp, asyncio or the system."""
+    def _failure_of(self, error: Exception, *, within: float | None = None) -> TokenFetchError:
+        """Return our error for an error of aiohttp, asyncio or the system; `within` is the limit that has passed."""
         place = f"the token endpoint {self._place}"
         match error:
             case TimeoutError():
-                text = f"{place} did not respond within {self._settings.timeout:g} seconds"
+                text = f"{place} did not respond within {within or self._settings.timeout:g} seconds"
             case TlsFilesError():
                 text = str(error)
             case aiohttp.ClientProxyConnectionError(os_error=cause):
@@ -230,7 +273,7 @@ class TokenClient:
             case aiohttp.ClientPayloadError():
                 text = f"{place} broke off its response"
             case aiohttp.ClientResponseError():
-                return TokenResponseInvalidError(f"{place} responded with something that is not HTTP/1.1")
+                return TokenResponseInvalidError(f"{place} responded with {_describe_head(error)}")
             case aiohttp.ServerDisconnectedError():
                 text = f"{place} closed the connection without a response"
             case OSError():
@@ -257,6 +300,13 @@ class TokenClient:
 
     def __repr__(self) -> str:
         return f"<TokenClient {self._place}>"
+
+
+def _describe_head(error: aiohttp.ClientResponseError) -> str:
+    """Return why a response's head cannot be read. aiohttp tells it by the text alone, which may hold a secret."""
+    if error.message.startswith(("Got more than", "Too many headers")):
+        return f"a head that is too large: a line may have {_LARGEST_LINE // 1024} KiB, and a head {_MOST_FIELD_LINES} lines"
+    return "something that is not HTTP/1.1"
 
 
 def _describe_connection(error: OSError, place: str) -> str:

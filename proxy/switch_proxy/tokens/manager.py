@@ -26,6 +26,7 @@ from switch_proxy.core.events import (
     SecretRefused,
     SecretReloaded,
     SecretRestored,
+    TokenNoted,
     TokenRefreshed,
     TokenRefreshFailed,
 )
@@ -149,6 +150,7 @@ class TokenManager:
         self._secret_error: str | None = None
         self._has_secret = False
         self._uses_previous = False
+        self._noted: set[str] = set()
         self._fetches: dict[str, int] = {FETCHED: 0}
         # What `peek` reads.
         self._now = clock.now
@@ -300,7 +302,9 @@ class TokenManager:
         try:
             async with asyncio.timeout(self._longest_fetch):
                 await self._reread_secret()
-                event = Fetched(grant=await self._request_grant())
+                grant = await self._request_grant()
+            self._note(grant.notes)
+            event = Fetched(grant=grant)
         except (TokenFetchError, SecretUnavailableError) as error:
             event = Failed(error=_without_frames(error))
         except TimeoutError:
@@ -315,6 +319,12 @@ class TokenManager:
         except Exception as error:  # noqa: BLE001 - any error is a failed fetch, and never ends the task
             event = Failed(error=TokenFetchError(f"unexpected {_locate(error)}; a defect of the proxy"))
         self._feed(event)
+
+    def _note(self, notes: tuple[str, ...]) -> None:
+        for note in notes:
+            if note not in self._noted:
+                self._noted.add(note)
+                self._emit(TokenNoted(credential=self._name, note=note))
 
     async def _reread_secret(self) -> None:
         """Read the source again: an assertion may have been replaced after the last poll."""

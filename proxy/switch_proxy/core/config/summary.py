@@ -91,6 +91,7 @@ def describe_grant(grant: TokenGrant) -> Iterator[str]:
         yield _line("audience", _words(audiences(claims)) or "unknown")
     names = [*(grant.scope or "").split(), *(scopes(claims) if claims is not None else ())]
     yield _line("scope", _words(dict.fromkeys(names)) or "unknown")
+    yield from (_line("note", note) for note in grant.notes)
 
 
 def find_idle_credentials(settings: Settings) -> list[str]:

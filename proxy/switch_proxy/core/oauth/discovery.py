@@ -12,13 +12,20 @@ from typing import TYPE_CHECKING, Final
 
 from switch_proxy.core.addresses import parse_endpoint
 from switch_proxy.core.authentication.registry import method_of
-from switch_proxy.core.errors import InvalidValueError, TokenEndpointUnavailableError, TokenResponseInvalidError
-from switch_proxy.core.oauth.quoting import show_words
+from switch_proxy.core.errors import (
+    InvalidValueError,
+    TokenEndpointUnavailableError,
+    TokenFetchError,
+    TokenResponseInvalidError,
+)
 from switch_proxy.core.oauth.response import parse_retry_after, read_object, status_text
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from switch_proxy.core.addresses import Origin
     from switch_proxy.core.config.models import CredentialSettings
+    from switch_proxy.core.oauth.quoting import ServerWords
     from switch_proxy.core.oauth.response import ServerResponse
 
 METADATA_LIFETIME: Final = 86400.0
@@ -42,16 +49,18 @@ def metadata_urls(issuer: str) -> tuple[str, ...]:
     )
 
 
-def parse_metadata(response: ServerResponse, *, settings: CredentialSettings, wall: float) -> str | None:
+def parse_metadata(
+    response: ServerResponse, *, settings: CredentialSettings, words: ServerWords, wall: float
+) -> str | None:
     """
     Return the token endpoint that an issuer's metadata name; None if there are no metadata at this URL.
 
-    `wall` is Unix time in seconds. Raises TokenEndpointUnavailableError, TokenResponseInvalidError.
+    `words` makes the server's texts fit to be shown. `wall` is Unix time in seconds. Raises TokenEndpointUnavailableError, TokenResponseInvalidError.
     """
     status = response.status
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status == HTTPStatus.TOO_MANY_REQUESTS:
         retry_after = parse_retry_after(response.retry_after, wall=wall)
-        text = f"the issuer's metadata cannot be read: {status_text(status)}"
+        text = f"the issuer's metadata cannot be read: it responded with {status_text(status)}"
         raise TokenEndpointUnavailableError(text, retry_after=retry_after)
     if status != HTTPStatus.OK:
         return None
@@ -61,7 +70,7 @@ def parse_metadata(response: ServerResponse, *, settings: CredentialSettings, wa
         return None
     issuer = document.get("issuer")
     if issuer != settings.issuer:
-        said = repr(show_words(issuer)) if isinstance(issuer, str) else "no issuer"
+        said = repr(words.text(issuer)) if isinstance(issuer, str) else "no issuer"
         raise _invalid(f"name {said}, which is not the configured one to the character (RFC 8414 section 3.3)")
     endpoint = document.get("token_endpoint")
     if method_of(settings).is_by_certificate:
@@ -81,8 +90,17 @@ def parse_metadata(response: ServerResponse, *, settings: CredentialSettings, wa
     raise _invalid(problem)
 
 
-def no_metadata(settings: CredentialSettings) -> TokenResponseInvalidError:
-    """Return the error of an issuer that has no metadata at any of the URLs."""
+def most_telling(failures: Sequence[TokenFetchError], *, settings: CredentialSettings) -> TokenFetchError:
+    """
+    Return the error of an issuer whose metadata were found at none of the URLs; `failures` are those with an error.
+
+    Metadata that cannot be used say the most. A server that is unwell comes next, although a router may say so of any path
+    that it does not know: the failure is tried again soon.
+    """
+    invalid = (failure for failure in failures if isinstance(failure, TokenResponseInvalidError))
+    found = next(invalid, failures[-1] if failures else None)
+    if found is not None:
+        return found
     urls = " and ".join(metadata_urls(settings.issuer or ""))
     return TokenResponseInvalidError(f"the issuer has no metadata at {urls}; check issuer, or write token_url instead")
 

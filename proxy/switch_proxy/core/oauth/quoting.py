@@ -1,6 +1,6 @@
 """
 The server's words in our texts: by the members of RFC 6749 §5.2 alone, in printable characters, cut short, and not if they
-repeat what authenticates the client. Never its body.
+repeat a secret: what authenticates the client, any token that is in use, or one of the response itself. Never its body.
 """
 
 from __future__ import annotations
@@ -8,25 +8,40 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
-from switch_proxy.core.redaction import repeats
+from switch_proxy.core.redaction import find_repeated
+from switch_proxy.core.secret import Secret
 
 if TYPE_CHECKING:
-    from switch_proxy.core.secret import Secret
+    from collections.abc import Iterable
 
 _LONGEST_QUOTE: Final = 200
 """Characters of the server's words in a text of ours."""
 
 _NOT_FOR_ERRORS: Final = re.compile(r"[^\x20\x21\x23-\x5b\x5d-\x7e]")  # RFC 6749 §5.2
 
+_TOKENS: Final = ("access_token", "refresh_token", "id_token")
+"""Members of a response that are secrets themselves (RFC 6749 §5.1, OpenID Connect Core §3.1.3.3)."""
+
 
 class ServerWords:
-    """Makes the server's words fit to be shown. `credential_name` is what authenticates the client, for people."""
+    """
+    Makes the server's words fit to be shown.
 
-    __slots__ = ("_secret", "credential_name")
+    `credential_name` is what authenticates the client, for people, and `secret` its value; `others` are all other secrets
+    that must not be shown.
+    """
 
-    def __init__(self, *, credential_name: str, secret: Secret) -> None:
+    __slots__ = ("_others", "_secret", "credential_name")
+
+    def __init__(self, *, credential_name: str, secret: Secret, others: Iterable[Secret] = ()) -> None:
         self.credential_name = credential_name
         self._secret = secret
+        self._others = tuple(others)
+
+    def of(self, document: dict[str, object]) -> ServerWords:
+        """Return these words for texts of a response with this document: its tokens are secrets too."""
+        tokens = (Secret(value) for name in _TOKENS if isinstance(value := document.get(name), str) and value)
+        return ServerWords(credential_name=self.credential_name, secret=self._secret, others=(*self._others, *tokens))
 
     def error(self, members: dict[str, object]) -> str:
         """Return the members of an error response (RFC 6749 §5.2) as one text, empty if there are none."""
@@ -37,12 +52,14 @@ class ServerWords:
         """Return a text in printable ASCII, cut short; empty if it is no text."""
         if not isinstance(value, str):
             return ""
-        if repeats(value, self._secret):
-            return f"(not shown: it repeats {self.credential_name})"
-        return show_words(value)
+        if (fault := self.find_fault(value)) is not None:
+            return f"(not shown: {fault})"
+        shown = _NOT_FOR_ERRORS.sub("?", " ".join(value.split()))
+        return shown if len(shown) <= _LONGEST_QUOTE else shown[: _LONGEST_QUOTE - 3] + "..."
 
-
-def show_words(text: str) -> str:
-    """Return a server's text in printable ASCII, cut short."""
-    shown = _NOT_FOR_ERRORS.sub("?", " ".join(text.split()))
-    return shown if len(shown) <= _LONGEST_QUOTE else shown[: _LONGEST_QUOTE - 3] + "..."
+    def find_fault(self, text: str) -> str | None:
+        """Return why a text must not be shown; None if it may be."""
+        found = find_repeated(text, (self._secret, *self._others))
+        if found is None:
+            return None
+        return f"it repeats {self.credential_name if found is self._secret else 'a token or another secret'}"

@@ -7,6 +7,7 @@ No exception of a parser leaves here, because some quote the body.
 from __future__ import annotations
 
 import json
+import zlib
 from dataclasses import dataclass
 from datetime import UTC
 from email.utils import parsedate_to_datetime
@@ -15,6 +16,10 @@ from typing import Final, NoReturn, SupportsIndex
 
 MAX_BODY: Final = 64 * 1024
 """Bytes of a response. Real token responses have 1 to 4 KiB; tokens that carry groups are the largest."""
+
+_GZIP: Final = frozenset({"gzip", "x-gzip"})  # RFC 9110 §8.4.1.3
+_GZIP_FORMAT: Final = 16 + zlib.MAX_WBITS
+"""zlib's number of the format of RFC 1952."""
 
 _LONGEST_NUMBER: Final = 30
 """Characters of a Retry-After that are read; no real number of seconds is longer."""
@@ -56,11 +61,17 @@ def read_object(response: ServerResponse) -> dict[str, object] | str:
     """Return the JSON object of a body, or what is wrong with it as a predicate."""
     if not response.is_complete or len(response.body) > MAX_BODY:
         return f"is larger than {MAX_BODY // 1024} KiB"
-    if response.content_encoding.strip().lower() not in {"", "identity"}:
-        return "has a content coding, which was not requested"
+    coding = response.content_encoding.strip().lower()
+    body: bytes | str = response.body
+    if coding in _GZIP:
+        body = _unpacked(response.body)
+    elif coding not in {"", "identity"}:
+        body = "has a content coding, which was not requested"
+    if isinstance(body, str):
+        return body
     try:
         # A byte order mark may be ignored (RFC 8259 §8.1), and .NET servers send one.
-        text = response.body.decode("utf-8-sig")
+        text = body.decode("utf-8-sig")
         document = json.loads(text, object_pairs_hook=_object, parse_constant=_refuse_constant)
     except UnicodeDecodeError:
         return "is not in UTF-8"
@@ -71,6 +82,23 @@ def read_object(response: ServerResponse) -> dict[str, object] | str:
     except ValueError:
         return "is not JSON" if response.body.strip() else "is empty"
     return document if isinstance(document, dict) else "is JSON, but no object"
+
+
+def _unpacked(body: bytes) -> bytes | str:
+    """
+    Return the content of a gzip body, or what is wrong with it as a predicate.
+
+    It was not requested, but some gateways compress every response. A few bytes could expand to gigabytes, so no more than
+    one byte above the limit is made.
+    """
+    decoder = zlib.decompressobj(wbits=_GZIP_FORMAT)
+    try:
+        content = decoder.decompress(body, MAX_BODY + 1)
+    except zlib.error:
+        return "is not in the content coding that it names"
+    if len(content) > MAX_BODY:
+        return f"is larger than {MAX_BODY // 1024} KiB"
+    return content if decoder.eof else "breaks off within its content coding"
 
 
 def _object(members: list[tuple[str, object]]) -> dict[str, object]:

@@ -12,7 +12,6 @@ from http import HTTPStatus
 from math import isfinite
 from typing import TYPE_CHECKING, Final
 
-from switch_proxy.core.authentication.registry import method_of
 from switch_proxy.core.errors import (
     TokenEndpointUnavailableError,
     TokenFetchError,
@@ -21,7 +20,6 @@ from switch_proxy.core.errors import (
     TokenResponseInvalidError,
 )
 from switch_proxy.core.jwt_claims import expiry, read_claims
-from switch_proxy.core.oauth.quoting import ServerWords
 from switch_proxy.core.oauth.response import parse_date, parse_retry_after, read_object, status_text
 from switch_proxy.core.quota import parse_quota, used_up
 from switch_proxy.core.secret import Secret
@@ -30,6 +28,7 @@ from switch_proxy.core.tokens import TokenGrant
 
 if TYPE_CHECKING:
     from switch_proxy.core.config.models import CredentialSettings
+    from switch_proxy.core.oauth.quoting import ServerWords
     from switch_proxy.core.oauth.response import ServerResponse
     from switch_proxy.core.quota import QuotaBucket
 
@@ -44,7 +43,16 @@ _LONGEST_NUMBER: Final = 30
 
 _LONGEST_SCOPE: Final = 8192
 
-_B64TOKEN: Final = re.compile(r"[A-Za-z0-9\-._~+/]+=*")  # RFC 6750 §2.1
+_TOKEN: Final = re.compile(r"[\x21-\x7e]+")
+"""
+What RFC 6749 §A.12 allows but the blank, which would end the token in the Authorization line. RFC 6750 §2.1 allows less, but
+servers grant more (Salesforce's tokens have a `!`) and their APIs take it.
+"""
+
+_BEARER: Final = "bearer"
+_ALSO_BEARER: Final = frozenset({"", "bearertoken"})
+"""Token types that mean a bearer token: none at all, and Apigee's. golang/oauth2 takes a missing one so too."""
+
 _SCOPE: Final = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+(?: [\x21\x23-\x5b\x5d-\x7e]+)*")  # RFC 6749 §3.3
 _SECONDS: Final = re.compile(r"[0-9]+(?:\.[0-9]+)?")
 
@@ -73,40 +81,42 @@ _ADVICE_BY_STATUS: Final = {
 
 
 def parse_response(
-    response: ServerResponse, *, settings: CredentialSettings, client_credential: Secret, wall: float
+    response: ServerResponse, *, settings: CredentialSettings, words: ServerWords, wall: float
 ) -> TokenGrant:
     """
     Return what was granted (RFC 6749 §5.1).
 
-    `client_credential` is what was sent, and is not shown in any error. `wall` is Unix time in seconds, for a response
-    without Date. Raises TokenEndpointUnavailableError, TokenQuotaExhaustedError, TokenRequestRefusedError or
-    TokenResponseInvalidError. Grant and error have the quota that the response states.
+    `words` makes the server's texts fit to be shown. `wall` is Unix time in seconds, for a response without Date. Raises
+    TokenEndpointUnavailableError, TokenQuotaExhaustedError, TokenRequestRefusedError or TokenResponseInvalidError. Grant and
+    error have the quota that the response states.
     """
     said = parse_date(response.date)
     server_time = wall if said is None else said
     quota = parse_quota(response.fields, now=response.received_at, wall=server_time)
-    words = ServerWords(credential_name=method_of(settings).credential_name, secret=client_credential)
     try:
         if response.status == HTTPStatus.TOO_MANY_REQUESTS:
             raise _too_many(response, words, quota, server_time)
-        grant = _judge(response, words, default_lifetime=settings.default_lifetime, wall=wall)
+        grant = _judge(response, settings=settings, words=words, wall=wall)
     except TokenFetchError as error:
         error.quota = quota
         raise
     return replace(grant, quota=quota)
 
 
-def _judge(response: ServerResponse, words: ServerWords, *, default_lifetime: float, wall: float) -> TokenGrant:
-    if response.status != HTTPStatus.OK:
+def _judge(response: ServerResponse, *, settings: CredentialSettings, words: ServerWords, wall: float) -> TokenGrant:
+    # Any 2xx: some servers respond with 201 because a token was created.
+    if not HTTPStatus.OK <= response.status < HTTPStatus.MULTIPLE_CHOICES:
         raise _failure(response, words, wall)
     document = read_object(response)
     if isinstance(document, str):
         kind = words.text(response.content_type.partition(";")[0].strip())
         kind_shown = f" ({kind})" if kind and kind.lower() != "application/json" else ""
         raise TokenResponseInvalidError(f"the token endpoint's response{kind_shown} {document}")
-    if document.get("error") is not None:
+    words = words.of(document)
+    # Some servers send every member, an empty error included.
+    if document.get("error") not in (None, ""):
         raise _refusal(response.status, document, words, retry_after=None)
-    grant = _grant(document, words, default_lifetime=default_lifetime)
+    grant = _grant(document, words, settings)
     return replace(grant, lifetime=_earlier_end(grant, response, wall=wall))
 
 
@@ -131,21 +141,40 @@ def _earlier_end(grant: TokenGrant, response: ServerResponse, *, wall: float) ->
     raise _invalid("has an access_token that had ended (exp) when it was granted")
 
 
-def _grant(document: dict[str, object], words: ServerWords, *, default_lifetime: float) -> TokenGrant:
-    token_type, access_token, scope = (document.get(name) for name in ("token_type", "access_token", "scope"))
-    if not isinstance(token_type, str):
-        raise _invalid("has no token_type, which RFC 6749 requires")
-    if token_type.lower() != "bearer":
-        raise _invalid(f"has the token_type {words.text(token_type)!r}; only Bearer tokens can be used")
+def _grant(document: dict[str, object], words: ServerWords, settings: CredentialSettings) -> TokenGrant:
+    token_type, access_token = document.get("token_type"), document.get("access_token")
+    notes = []
+    kind = "" if token_type is None else token_type
+    if not isinstance(kind, str):
+        raise _invalid("has a token_type that is no text; only Bearer tokens can be used")
+    if kind.strip().lower() in _ALSO_BEARER:
+        has = f"has the token_type {words.text(kind)!r}" if kind.strip() else "has no token_type"
+        notes.append(f"the token endpoint's response {has}; the token is used as a Bearer token")
+    elif kind.strip().lower() != _BEARER:
+        raise _invalid(f"has the token_type {words.text(kind)!r}; only Bearer tokens can be used")
     if not isinstance(access_token, str) or not access_token:
         raise _invalid("has no access_token")
-    if not _B64TOKEN.fullmatch(access_token):
-        raise _invalid("has an access_token of characters that no bearer token may have (RFC 6750 section 2.1)")
+    if not _TOKEN.fullmatch(access_token):
+        raise _invalid(
+            "has an access_token of characters that no Authorization line may have: only visible ASCII can be sent"
+        )
+    scope = _scope(document.get("scope"), words)
+    missing = [] if scope is None else [each for each in (settings.scope or "").split() if each not in scope.split()]
+    if missing:
+        # RFC 6749 §3.3: the server may grant less than was requested, and then says so.
+        notes.append(f"the granted scope lacks {' '.join(missing)!r}; check scope, and what the client may have")
     return TokenGrant(
         value=Secret(access_token),
-        lifetime=_lifetime(document.get("expires_in"), default=default_lifetime),
-        scope=scope if isinstance(scope, str) and len(scope) <= _LONGEST_SCOPE and _SCOPE.fullmatch(scope) else None,
+        lifetime=_lifetime(document.get("expires_in"), default=settings.default_lifetime),
+        scope=scope,
+        notes=tuple(notes),
     )
+
+
+def _scope(value: object, words: ServerWords) -> str | None:
+    """Return a scope that may be shown; None if there is none."""
+    is_scope = isinstance(value, str) and len(value) <= _LONGEST_SCOPE and _SCOPE.fullmatch(value) is not None
+    return value if isinstance(value, str) and is_scope and words.find_fault(value) is None else None
 
 
 def _lifetime(value: object, *, default: float) -> float:
@@ -182,6 +211,7 @@ def _too_many(
     retry_after = parse_retry_after(response.retry_after, wall=wall)
     document = read_object(response)
     members = document if isinstance(document, dict) else {}
+    words = words.of(members)
     if members.get("error") == _LOCKED_OUT:
         return _refusal(response.status, members, words, retry_after=retry_after)
     details = words.error(members)
@@ -198,11 +228,12 @@ def _too_many(
 
 
 def _failure(response: ServerResponse, words: ServerWords, wall: float) -> TokenFetchError:
-    """Return the error of a response with another status than 200."""
+    """Return the error of a response with another status than 2xx."""
     status = response.status
     retry_after = parse_retry_after(response.retry_after, wall=wall)
     document = read_object(response)
     members = document if isinstance(document, dict) else {}
+    words = words.of(members)
     details = words.error(members)
     shown = status_text(status) + (f": {details}" if details else "")
     if status in _TRANSIENT_STATUSES or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
@@ -214,7 +245,7 @@ def _failure(response: ServerResponse, words: ServerWords, wall: float) -> Token
         target = f" to {location}" if location else ""
         text = f"the token endpoint responded with {shown}{target}; redirects are not followed: token_url must be final"
         return TokenResponseInvalidError(text, retry_after=retry_after)
-    return TokenResponseInvalidError(f"the token endpoint responded with {shown}, not 200", retry_after=retry_after)
+    return TokenResponseInvalidError(f"the token endpoint responded with {shown}, not 2xx", retry_after=retry_after)
 
 
 def _refusal(
