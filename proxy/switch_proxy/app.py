@@ -124,7 +124,9 @@ class Application:
         )
 
     def _find_egress_proxy(self, route: RouteSettings, environ: Mapping[str, str]) -> EgressProxy | None:
-        found = find_egress_proxy(scheme=route.upstream.scheme, host=route.upstream.host, environ=environ)
+        found = find_egress_proxy(
+            scheme=route.upstream.scheme, host=route.upstream.host, port=route.upstream.port, environ=environ
+        )
         if found is not None and found.authorization is not None:
             self._log.redactor.learn(f"egress proxy of route {route.name}", found.authorization)
         return found

@@ -17,7 +17,7 @@ from switch_proxy.core.authentication.registry import method_of
 from switch_proxy.core.config.summary import describe_grant, find_idle_credentials, summarize
 from switch_proxy.core.errors import InvalidValueError, SecretUnavailableError, TlsFilesError, TokenFetchError
 from switch_proxy.core.redaction import Redactor
-from switch_proxy.tls import TlsFiles
+from switch_proxy.tls import TlsFiles, find_system_trust_fault
 from switch_proxy.tokens.sources import credentials_from
 
 if TYPE_CHECKING:
@@ -63,6 +63,10 @@ def find_warnings(settings: Settings, environ: Mapping[str, str]) -> Iterator[st
         yield from _find_tls_warnings(credential.tls, owner=f"credential {name!r}")
     for route in settings.routes:
         yield from _find_tls_warnings(route.tls, owner=f"route {route.name!r}")
+    tls = [credential.tls for credential in settings.credentials.values()] + [route.tls for route in settings.routes]
+    fault = find_system_trust_fault(environ)
+    if fault is not None and any(each.ca_file is None for each in tls):
+        yield f"{fault}; servers whose authority is not in a tls.ca_file cannot be trusted"
     for name in find_idle_credentials(settings):
         yield f"credential {name} is used by no route; its tokens would be fetched for nothing"
 

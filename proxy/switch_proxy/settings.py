@@ -33,6 +33,8 @@ CONFIG_VARIABLE: Final = "SWITCH_PROXY_CONFIG"
 _LARGEST_FILE: Final = 1024 * 1024
 """Bytes. A configuration has some lines; a device or a log named by mistake has no end."""
 
+_HTTPS_PORT: Final = 443
+
 _DEEPEST: Final = 50
 """Nested collections. This only bounds memory; core/config/yaml_tree.py has the limit that people meet."""
 
@@ -74,13 +76,13 @@ def parse(content: bytes, *, source: str, environ: Mapping[str, str]) -> Setting
 
 def _check_egress_proxy(settings: Settings, environ: Mapping[str, str]) -> None:
     """Refuse an HTTPS_PROXY that cannot be used, if a connection would go through it. Raises ConfigurationError."""
-    places = [(route.upstream.scheme, route.upstream.host) for route in settings.routes]
+    places = [(route.upstream.scheme, route.upstream.host, route.upstream.port) for route in settings.routes]
     for credential in settings.credentials.values():
         url = urlsplit(credential.token_url or credential.issuer or "")
-        places.append((url.scheme, url.hostname or ""))
+        places.append((url.scheme, url.hostname or "", url.port or _HTTPS_PORT))
     try:
-        for scheme, host in places:
-            find_egress_proxy(scheme=scheme, host=host, environ=environ)
+        for scheme, host, port in places:
+            find_egress_proxy(scheme=scheme, host=host, port=port, environ=environ)
     except InvalidValueError as error:
         raise _error("the environment", str(error)) from None
 

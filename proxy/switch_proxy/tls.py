@@ -11,6 +11,7 @@ import hashlib
 import os
 import socket
 import ssl
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from switch_proxy.core.errors import TlsFilesError
@@ -18,7 +19,7 @@ from switch_proxy.core.secret import MAX_SECRET, Secret, find_text_fault
 from switch_proxy.watched_files import FileUnreadableError, WatchedFile, name_of, read_file
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from switch_proxy.clock import Clock
     from switch_proxy.core.config.models import TlsSettings
@@ -37,6 +38,8 @@ class TlsFiles(Generic[Context]):
         self._settings = settings
         self._owner = owner
         self._new_context = new_context
+        self.trust_fault: str | None = None
+        """Why the system's authorities may be none: a sentence for people, if they are used."""
         self._last_good: tuple[Secret, Context] | None = None
         keys = ("client_certificate_file", "client_key_file", "ca_file")
         self._paths = {key: path for key in keys if (path := getattr(settings, key)) is not None}
@@ -59,7 +62,10 @@ class TlsFiles(Generic[Context]):
             context = self._new_context()
             context.minimum_version = ssl.TLSVersion.TLSv1_2
             context.set_alpn_protocols(["http/1.1"])
+            # Whoever is in ca_file is trusted, an intermediate authority without its root too, as curl and Go do.
+            context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
             if self._settings.ca_file is None:
+                self.trust_fault = find_system_trust_fault(os.environ)
                 context.load_default_certs(ssl.Purpose.SERVER_AUTH)
             self._load_into(context)
             self._last_good = content, context
@@ -111,6 +117,32 @@ class TlsFiles(Generic[Context]):
         else:
             return
         raise TlsFilesError(key=key, owner=self._owner, source=name_of(self._paths[key]), problem=problem)
+
+
+def find_system_trust_fault(environ: Mapping[str, str]) -> str | None:
+    """
+    Return what is wrong with the variables that name the system's authorities, as a sentence; None if nothing is.
+
+    OpenSSL ignores files that it cannot use, and then trusts nobody: its error says only that the issuer is unknown. Blocks.
+    """
+    path = environ.get("SSL_CERT_FILE")
+    if path is not None and (problem := _find_authorities_fault(path)) is not None:
+        return f"the variable SSL_CERT_FILE names {name_of(path)}, which {problem}"
+    folders = environ.get("SSL_CERT_DIR")
+    if folders is not None and not any(Path(folder).is_dir() for folder in folders.split(os.pathsep) if folder):
+        return f"the variable SSL_CERT_DIR names {folders.encode('utf-8', 'backslashreplace').decode()}, which is no folder"
+    return None
+
+
+def _find_authorities_fault(path: str) -> str | None:
+    try:
+        read_file(path, longest=LARGEST_CA_FILE)
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cafile=path)
+    except FileUnreadableError as error:
+        return error.problem
+    except OSError as error:
+        return f"cannot be loaded as certificates in PEM form: {reason_of(error)}"
+    return None
 
 
 def reason_of(error: OSError) -> str:

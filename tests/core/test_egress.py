@@ -9,7 +9,7 @@ from switch_proxy.core.errors import InvalidValueError
 
 
 def _find(host: str = "api.example.com", *, scheme: str = "https", **environ: str) -> EgressProxy | None:
-    return find_egress_proxy(scheme=scheme, host=host, environ=environ)
+    return find_egress_proxy(scheme=scheme, host=host, port=443, environ=environ)
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,54 @@ def test_an_unusable_variable_is_an_error_that_does_not_repeat_it(url: str) -> N
         pytest.param("api.example.com", "*", True, id="all"),
         pytest.param("api.example.com", " , .", False, id="empty entries"),
         pytest.param("2001:db8::1", "[2001:db8::1]", True, id="IPv6 in brackets"),
+        pytest.param("::ffff:127.0.0.1", "", True, id="loopback, IPv4 in IPv6"),
+        pytest.param("127.example.com", "", False, id="a name that begins like loopback"),
+        pytest.param("c.example", "a.example b.example\tc.example", True, id="blanks in place of commas"),
+        pytest.param("c.example", "a.example ,, c.example", True, id="blanks and commas"),
     ],
 )
 def test_no_proxy_exempts_hosts_and_their_domains(host: str, no_proxy: str, *, is_expected: bool) -> None:
-    assert is_exempt(host, no_proxy) is is_expected
+    assert is_exempt(host, 443, no_proxy) is is_expected
+
+
+@pytest.mark.parametrize(
+    ("host", "no_proxy", "is_expected"),
+    [
+        pytest.param("10.1.2.3", "10.0.0.0/8", True, id="in the network"),
+        pytest.param("11.0.0.0", "10.0.0.0/8", False, id="one after the network"),
+        pytest.param("10.1.2.3", "10.1.2.3/8", True, id="a network with bits of a host"),
+        pytest.param("10.1.2.3", "10.1.2.3/32", True, id="a network of one"),
+        pytest.param("2001:db8:1::1", "2001:db8::/32", True, id="in the network, IPv6"),
+        pytest.param("2001:db8:1::1", "[2001:db8::]/32", False, id="brackets around a part"),
+        pytest.param("10.1.2.3", "2001:db8::/32", False, id="a network of the other family"),
+        pytest.param("10.1.2.3", "10.0.0.0/33", False, id="no network"),
+        pytest.param("10.1.2.3", "/8", False, id="no address"),
+        pytest.param("api.example.com", "10.0.0.0/8", False, id="a name is not resolved"),
+        pytest.param("2001:db8::1", "2001:0DB8:0:0::1", True, id="the same address in another form"),
+        pytest.param("::ffff:10.1.2.3", "10.0.0.0/8", True, id="IPv4 in IPv6"),
+        pytest.param("10.1.2.3", "1.2.3", False, id="the end of an address"),
+        pytest.param("10.1.2.3", ".2.3", False, id="the end of an address with a dot"),
+        pytest.param("0.0.0.0", "0.0.0.0/0", True, id="all of IPv4"),
+    ],
+)
+def test_no_proxy_compares_addresses_as_addresses(host: str, no_proxy: str, *, is_expected: bool) -> None:
+    """As Go and curl do; every cluster lists its networks."""
+    assert is_exempt(host, 443, no_proxy) is is_expected
+
+
+@pytest.mark.parametrize(
+    ("host", "no_proxy", "is_expected"),
+    [
+        pytest.param("api.example.com", "api.example.com:443", True, id="its port"),
+        pytest.param("api.example.com", "api.example.com:8443", False, id="another port"),
+        pytest.param("api.example.com", "example.com:443", True, id="its domain's port"),
+        pytest.param("10.1.2.3", "10.1.2.3:443", True, id="an address and its port"),
+        pytest.param("10.1.2.3", "10.1.2.3:80", False, id="an address and another port"),
+        pytest.param("2001:db8::1", "[2001:db8::1]:443", True, id="IPv6 and its port"),
+        pytest.param("2001:db8::1", "[2001:db8::1]:80", False, id="IPv6 and another port"),
+        pytest.param("2001:db8::443", "2001:db8::443", True, id="the end of IPv6 is no port"),
+        pytest.param("api.example.com", "api.example.com:https", False, id="no number"),
+    ],
+)
+def test_an_entry_with_a_port_is_for_that_port_alone(host: str, no_proxy: str, *, is_expected: bool) -> None:
+    assert is_exempt(host, 443, no_proxy) is is_expected

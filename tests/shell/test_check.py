@@ -51,6 +51,45 @@ def _warnings(settings: Settings, **environ: str) -> list[str]:
     return list(find_warnings(settings, environ))
 
 
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [
+        (None, "does not exist"),
+        (
+            "-----BEGIN CERTIFICATE-----\n???\n-----END CERTIFICATE-----\n",
+            "cannot be loaded as certificates in PEM form",
+        ),
+        ("", "cannot be loaded as certificates in PEM form"),
+    ],
+    ids=["missing", "garbage", "empty"],
+)
+def test_variable_that_names_no_authorities_is_a_warning(tmp_path: Path, content: str | None, fault: str) -> None:
+    """OpenSSL says only that the issuer is unknown."""
+    file = tmp_path / "authorities.pem"
+    if content is not None:
+        file.write_text(content)
+    (warning,) = _warnings(_settings(), SECRET=_SECRET, SSL_CERT_FILE=str(file))
+    assert f"the variable SSL_CERT_FILE names the file {file}, which {fault}" in warning
+
+
+def test_variable_that_names_no_folder_is_a_warning(tmp_path: Path) -> None:
+    (warning,) = _warnings(_settings(), SECRET=_SECRET, SSL_CERT_DIR=f"{tmp_path}/a:{tmp_path}/b")
+    assert "the variable SSL_CERT_DIR names" in warning
+
+
+def test_variables_that_name_authorities_are_no_matter_of_note(tmp_path: Path) -> None:
+    file = tmp_path / "authorities.pem"
+    trustme.CA().cert_pem.write_to_path(str(file))
+    assert _warnings(_settings(), SECRET=_SECRET, SSL_CERT_FILE=str(file), SSL_CERT_DIR=str(tmp_path)) == []
+
+
+def test_variable_is_no_matter_if_every_server_has_authorities_of_its_own(tmp_path: Path) -> None:
+    file = tmp_path / "authorities.pem"
+    trustme.CA().cert_pem.write_to_path(str(file))
+    tls = {"tls": {"ca_file": str(file)}}
+    assert _warnings(_settings(credential=tls, route=tls), SECRET=_SECRET, SSL_CERT_FILE="/nowhere") == []
+
+
 def test_secret_that_is_there_is_no_matter_of_note(tmp_path: Path) -> None:
     file = tmp_path / "secret"
     file.write_text(f"{_SECRET}\n")

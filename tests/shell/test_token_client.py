@@ -668,6 +668,31 @@ async def test_a_certificate_of_an_unknown_authority_is_not_trusted(authority: A
     assert endpoint.requests == []
 
 
+async def test_an_authority_that_stands_below_another_is_enough(tmp_path: Path) -> None:
+    """As with curl and Go: who is in ca_file is trusted, without its root."""
+    root = trustme.CA()
+    issuing = root.create_child_ca()
+    issuing.cert_pem.write_to_path(str(tmp_path / "issuing.pem"))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    issuing.issue_cert("localhost").configure_cert(context)
+    async with _endpoint().serving(context) as endpoint:
+        grant = await _fetch(endpoint.url, tls=TlsSettings(ca_file=str(tmp_path / "issuing.pem")))
+    assert grant.value == Secret(TOKEN)
+
+
+async def test_a_variable_that_names_no_authorities_is_told_with_the_certificate(
+    authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """OpenSSL says only that the issuer is unknown."""
+    monkeypatch.setenv("SSL_CERT_FILE", "/nowhere/authorities.pem")
+    async with _endpoint().serving(authority.server_context()) as endpoint:
+        failure = await _failure(endpoint.url)
+    assert "cannot be trusted" in failure.reason
+    assert failure.reason.endswith(
+        "; the variable SSL_CERT_FILE names the file /nowhere/authorities.pem, which does not exist"
+    )
+
+
 async def test_a_certificate_for_another_name_is_not_trusted(tmp_path: Path) -> None:
     authority = Authority(tmp_path, name="login.example.com")
     async with _endpoint().serving(authority.server_context()) as endpoint:

@@ -167,9 +167,11 @@ class Connector:
                 ssl_handshake_timeout=timeout,
             )
         except ssl.SSLCertVerificationError as error:
+            fault = None if self._tls_files is None else self._tls_files.trust_fault
             raise UpstreamConnectError(
                 Problem.UPSTREAM_CERTIFICATE,
-                f"the certificate of {self._place} was not accepted for {self._server_name}: {error.verify_message}",
+                f"the certificate of {self._place} was not accepted for {self._server_name}: {error.verify_message}"
+                + (f"; {fault}" if fault else ""),
             ) from None
         except ssl.SSLError as error:
             raise UpstreamConnectError(

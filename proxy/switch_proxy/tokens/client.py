@@ -181,7 +181,7 @@ class TokenClient:
         return f"{self._url.host}:{self._url.port}"
 
     def _find_egress_proxy(self, url: URL) -> EgressProxy | None:
-        found = find_egress_proxy(scheme=url.scheme, host=url.host or "", environ=self._environ)
+        found = find_egress_proxy(scheme=url.scheme, host=url.host or "", port=url.port or 0, environ=self._environ)
         if found is not None and found.authorization is not None:
             self._mask("egress proxy", found.authorization)
         return found
@@ -277,7 +277,7 @@ class TokenClient:
             case aiohttp.ServerDisconnectedError():
                 text = f"{place} closed the connection without a response"
             case OSError():
-                text = _describe_connection(error, place)
+                text = _describe_connection(error, place, self._tls.trust_fault)
             case aiohttp.ClientError() | ValueError():
                 text = f"the request to {place} failed: {type(error).__name__}"
             case _:
@@ -309,11 +309,12 @@ def _describe_head(error: aiohttp.ClientResponseError) -> str:
     return "something that is not HTTP/1.1"
 
 
-def _describe_connection(error: OSError, place: str) -> str:
+def _describe_connection(error: OSError, place: str, trust_fault: str | None) -> str:
     match error:
         case aiohttp.ClientConnectorCertificateError(certificate_error=cause):
             reason = getattr(cause, "verify_message", None) or type(cause).__name__
-            return f"{place} shows a certificate that cannot be trusted: {reason}"
+            hint = f"; {trust_fault}" if trust_fault else ""
+            return f"{place} shows a certificate that cannot be trusted: {reason}{hint}"
         case aiohttp.ClientConnectorSSLError(os_error=cause):
             return f"no TLS connection to {place} could be made: {reason_of(cause)}"
         case aiohttp.ClientConnectorDNSError(os_error=cause):

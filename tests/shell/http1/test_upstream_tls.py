@@ -164,6 +164,17 @@ async def test_without_a_file_of_authorities_the_systems_are_trusted_and_no_othe
     await assert_certificate_refused(world, "certificate")
 
 
+async def test_a_variable_that_names_no_authorities_is_told_with_the_certificate(
+    start_world: StartWorld, certificates: Certificates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """OpenSSL says only that the issuer is unknown."""
+    monkeypatch.setenv("SSL_CERT_FILE", "/nowhere/authorities.pem")
+    world = await start_world(upstream=RawUpstream(tls=certificates.server()))
+    await assert_certificate_refused(
+        world, "the variable SSL_CERT_FILE names the file /nowhere/authorities.pem, which does not exist"
+    )
+
+
 async def test_a_certificate_for_another_name_is_a_502(start_world: StartWorld, certificates: Certificates) -> None:
     """RFC 9110 §4.3.4."""
     context = certificates.server("elsewhere.example")
