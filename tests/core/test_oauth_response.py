@@ -258,6 +258,24 @@ def test_without_a_date_the_machines_clock_is_taken_where_it_makes_sense(date: s
     assert _life(WALL + 600, date=date, wall=WALL + 700) == 3600.0
 
 
+@pytest.mark.parametrize(
+    ("nbf", "date", "valid_in"),
+    [
+        pytest.param(WALL + 3, _DATE, 3.0, id="in some seconds"),
+        pytest.param(WALL, _DATE, 0.0, id="at this moment"),
+        pytest.param(WALL - 3, _DATE, 0.0, id="in the past"),
+        pytest.param(None, _DATE, 0.0, id="missing"),
+        pytest.param("soon", _DATE, 0.0, id="no number"),
+        pytest.param(_AN_HOUR_BEHIND + 5, None, 5.0, id="by the machine's clock if there is no date"),
+    ],
+)
+def test_a_token_that_is_not_valid_yet_says_when_it_is(nbf: object, date: str | None, valid_in: float) -> None:
+    """By the clock of the server that set it; the machine's is an hour behind."""
+    response = ServerResponse(status=200, body=_members(access_token=_jwt(nbf=nbf)), date=date)
+    grant = parse_response(response, settings=SETTINGS, words=_words(), wall=_AN_HOUR_BEHIND)
+    assert grant.valid_in == valid_in
+
+
 @pytest.mark.parametrize("exp", [WALL, WALL - 1, 0], ids=["at this moment", "a second ago", "in 1970"])
 def test_a_token_that_was_over_when_it_was_granted_is_none(exp: float) -> None:
     """By the server's own clock: the API would refuse it."""

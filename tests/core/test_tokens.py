@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from switch_proxy.core.secret import Secret
-from switch_proxy.core.tokens import AccessToken, Freshness, TokenGrant, freshness, issue
+from switch_proxy.core.tokens import AccessToken, Freshness, TokenGrant, freshness, hold_until, issue
 
 VALUE = "eyJhbGciOi.eyJzdWIi.c2ln-_~+/=="
 
@@ -104,3 +104,19 @@ def test_a_token_shows_its_value_to_nobody() -> None:
 def test_a_token_cannot_be_pickled() -> None:
     with pytest.raises(TypeError, match="cannot be pickled"):
         pickle.dumps(_issue())
+
+
+@pytest.mark.parametrize(
+    ("valid_in", "now", "at"),
+    [
+        pytest.param(0.0, 5800.0, 5800.0, id="valid"),
+        pytest.param(-5.0, 5800.0, 5800.0, id="valid for some time"),
+        pytest.param(30.0, 5800.0, 5830.0, id="not valid yet"),
+        pytest.param(1e9, 5800.0, 5990.0, id="not valid before the other ends"),
+        pytest.param(30.0, 5990.0, 5990.0, id="the other has ended"),
+    ],
+)
+def test_a_grant_replaces_the_token_when_it_is_valid(valid_in: float, now: float, at: float) -> None:
+    grant = TokenGrant(value=Secret(VALUE), lifetime=1000.0, scope=None, valid_in=valid_in)
+    assert hold_until(grant, token=_issue(), now=now) == at
+    assert hold_until(grant, token=None, now=now) == now

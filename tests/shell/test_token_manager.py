@@ -58,6 +58,7 @@ class Fetcher:
         self._pending: asyncio.Future[float] | None = None
         self.cancelled = 0
         self.notes: tuple[str, ...] = ()
+        self.valid_in = 0.0
 
     @property
     def calls(self) -> int:
@@ -84,7 +85,9 @@ class Fetcher:
                 self._pending = None
         if isinstance(answer, BaseException):
             raise answer
-        return TokenGrant(value=Secret(f"{TOKEN}{number}"), lifetime=answer, scope=None, notes=self.notes)
+        return TokenGrant(
+            value=Secret(f"{TOKEN}{number}"), lifetime=answer, scope=None, valid_in=self.valid_in, notes=self.notes
+        )
 
     async def answer(self, answer: float | BaseException) -> None:
         """End the fetch in flight with this outcome."""
@@ -527,6 +530,41 @@ async def test_an_observer_that_fails_stops_nothing() -> None:
 
 
 # --- the secret ----------------------------------------------------------------------------------------------------
+
+
+async def test_a_token_that_is_not_valid_yet_does_not_replace_one_that_is() -> None:
+    """Its nbf lies ahead: the API would refuse it until then."""
+    world = World()
+    world.fetcher.answers = [1000.0, 1000.0]
+    async with world.running():
+        world.fetcher.valid_in = 30.0
+        await world.clock.advance(800.0)
+        assert world.fetcher.calls == 2
+        await world.clock.advance(29.0)
+        assert world.generation == 1
+        await world.clock.advance(1.0)
+        assert world.generation == 2
+        # Its life counts from its request.
+        assert world.manager.status().expires_at == 1000.0 + 800.0 + 1000.0
+
+
+async def test_a_token_that_is_not_valid_yet_is_used_when_the_other_ends() -> None:
+    world = World()
+    world.fetcher.answers = [1000.0, 1000.0]
+    async with world.running():
+        world.fetcher.valid_in = 1e9
+        await world.clock.advance(989.0)
+        assert world.generation == 1
+        await world.clock.advance(1.0)
+        assert world.generation == 2
+
+
+async def test_a_token_that_is_not_valid_yet_is_used_if_there_is_no_other() -> None:
+    world = World()
+    world.fetcher.answers = [1000.0]
+    world.fetcher.valid_in = 30.0
+    async with world.running():
+        assert world.generation == 1
 
 
 async def test_what_is_odd_in_the_answers_is_told_once() -> None:

@@ -2,8 +2,8 @@
 The claims of an access token that is a JWT (RFC 7519), for people to read.
 
 Nothing is verified and nothing is trusted, because the token is for the API, which verifies it. Claims without the signature
-are of no use to anyone who sees them. One claim has an effect: a token whose `exp` is earlier than what the server said is
-replaced earlier, which does no harm.
+are of no use to anyone who sees them. Two claims have an effect: a token whose `exp` is earlier than what the server said is
+replaced earlier, and one whose `nbf` has not come does not replace a valid one yet. Neither does harm.
 """
 
 from __future__ import annotations
@@ -36,7 +36,15 @@ def audiences(claims: dict[str, object]) -> list[str]:
 
 def expiry(claims: dict[str, object]) -> float | None:
     """Return a token's `exp` (RFC 7519 §4.1.4), in Unix time; None if it is missing or makes no sense."""
-    value = claims.get("exp")
+    return _instant(claims.get("exp"))
+
+
+def beginning(claims: dict[str, object]) -> float | None:
+    """Return a token's `nbf` (RFC 7519 §4.1.5), in Unix time; None if it is missing or makes no sense."""
+    return _instant(claims.get("nbf"))
+
+
+def _instant(value: object) -> float | None:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
     try:

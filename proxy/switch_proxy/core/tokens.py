@@ -57,14 +57,15 @@ class TokenGrant:
     """
     What an authorization server granted (RFC 6749 §5.1); `lifetime` in seconds, `scope` if it was named.
 
-    `quota` is what the response stated of the ration of tokens.
-    `notes` are sentences about what is odd in its response, for people.
+    `quota` is what the response stated of the ration of tokens. `valid_in` are the seconds after its arrival until it is
+    valid (the nbf of a JWT). `notes` are sentences about what is odd in its response, for people.
     """
 
     value: Secret
     lifetime: float
     scope: str | None
     quota: tuple[QuotaBucket, ...] = ()
+    valid_in: float = 0.0
     notes: tuple[str, ...] = ()
 
 
@@ -123,3 +124,15 @@ def freshness(token: AccessToken | None, now: float) -> Freshness:
     if now >= token.usable_until:
         return Freshness.EXPIRED
     return Freshness.STALE if now >= token.refresh_at else Freshness.FRESH
+
+
+def hold_until(grant: TokenGrant, *, token: AccessToken | None, now: float) -> float:
+    """
+    Return when a grant that has just arrived replaces `token`: when it is valid, or when the other is no longer used.
+
+    Clocks of servers differ by seconds, and some round up: an API refuses a token until its nbf, although the one before
+    is good for minutes. Without another token it is used at once.
+    """
+    if token is None or freshness(token, now) is Freshness.EXPIRED:
+        return now
+    return min(now + max(0.0, grant.valid_in), token.usable_until)

@@ -63,7 +63,7 @@ from switch_proxy.core.lifecycle import (
     wake_at,
 )
 from switch_proxy.core.secret import Broken, Changed, Outcome, Restored, Secret, Unchanged
-from switch_proxy.core.tokens import freshness
+from switch_proxy.core.tokens import freshness, hold_until
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -304,6 +304,7 @@ class TokenManager:
                 await self._reread_secret()
                 grant = await self._request_grant()
             self._note(grant.notes)
+            await self._wait_until_valid(grant)
             event = Fetched(grant=grant)
         except (TokenFetchError, SecretUnavailableError) as error:
             event = Failed(error=_without_frames(error))
@@ -319,6 +320,13 @@ class TokenManager:
         except Exception as error:  # noqa: BLE001 - any error is a failed fetch, and never ends the task
             event = Failed(error=TokenFetchError(f"unexpected {_locate(error)}; a defect of the proxy"))
         self._feed(event)
+
+    async def _wait_until_valid(self, grant: TokenGrant) -> None:
+        """Keep a token that is not valid yet, while there is a usable one."""
+        now = self._clock.now()
+        at = hold_until(grant, token=self._state.token, now=now)
+        if at > now:
+            await self._clock.sleep_until(at)
 
     def _note(self, notes: tuple[str, ...]) -> None:
         for note in notes:

@@ -19,7 +19,7 @@ from switch_proxy.core.errors import (
     TokenRequestRefusedError,
     TokenResponseInvalidError,
 )
-from switch_proxy.core.jwt_claims import expiry, read_claims
+from switch_proxy.core.jwt_claims import beginning, expiry, read_claims
 from switch_proxy.core.oauth.response import parse_date, parse_retry_after, read_object, status_text
 from switch_proxy.core.quota import parse_quota, used_up
 from switch_proxy.core.secret import Secret
@@ -117,7 +117,11 @@ def _judge(response: ServerResponse, *, settings: CredentialSettings, words: Ser
     if document.get("error") not in (None, ""):
         raise _refusal(response.status, document, words, retry_after=None)
     grant = _grant(document, words, settings)
-    return replace(grant, lifetime=_earlier_end(grant, response, wall=wall))
+    return replace(
+        grant,
+        lifetime=_earlier_end(grant, response, wall=wall),
+        valid_in=_later_beginning(grant, response, wall=wall),
+    )
 
 
 def _earlier_end(grant: TokenGrant, response: ServerResponse, *, wall: float) -> float:
@@ -139,6 +143,14 @@ def _earlier_end(grant: TokenGrant, response: ServerResponse, *, wall: float) ->
         # No server grants a token that has ended, so this machine's clock is wrong.
         return grant.lifetime
     raise _invalid("has an access_token that had ended (exp) when it was granted")
+
+
+def _later_beginning(grant: TokenGrant, response: ServerResponse, *, wall: float) -> float:
+    """Return the seconds until a JWT is valid, by the server's clock if it told it; 0 if it is valid already."""
+    claims = read_claims(grant.value.reveal())
+    begins_at = None if claims is None else beginning(claims)
+    server_time = parse_date(response.date)
+    return 0.0 if begins_at is None else max(0.0, begins_at - (wall if server_time is None else server_time))
 
 
 def _grant(document: dict[str, object], words: ServerWords, settings: CredentialSettings) -> TokenGrant:
