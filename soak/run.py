@@ -257,7 +257,9 @@ async def soak_for(seconds: float, *, rate: float, clients: int, folder: Path) -
     client_secret = secrets.token_urlsafe(48)
     _replace(secret_file, client_secret)
     async with (
-        FakeAuthorizationServer(client_secret=client_secret, lifetime=SHORT_LIFETIME) as auth,
+        FakeAuthorizationServer(
+            client_secret=client_secret, lifetime=SHORT_LIFETIME, tokens_per_hour=None, tokens_per_day=None
+        ) as auth,
         FakeSwitchAPI(introspect=auth.introspect) as api,
     ):
         configuration.write_text(_configuration(auth, api, secret_file), encoding="utf-8")

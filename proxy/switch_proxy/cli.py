@@ -27,9 +27,6 @@ if TYPE_CHECKING:
 
 _HIGHEST_PORT: Final = 65535
 
-_DEMO_LIFETIME: Final = 60.0
-"""Seconds; a copy of the value in switch_proxy.demo.run, which gives the reason: its import would be slow."""
-
 _PROBE_TIMEOUT: Final = 2.0
 """Seconds. An admin listener on loopback that takes longer has a problem; kubelet waits for 1 s by default."""
 
@@ -161,6 +158,7 @@ def _demo(options: argparse.Namespace) -> int:
         places=places,
         client_secret=options.client_secret,
         lifetime=options.lifetime,
+        has_quota=not options.no_quota,
     )
 
 
@@ -275,9 +273,13 @@ def _add_demo_arguments(demo: argparse.ArgumentParser) -> None:
     demo.add_argument(
         "--lifetime",
         type=_seconds,
-        default=_DEMO_LIFETIME,
         metavar="SECONDS",
-        help="token lifetime (the demo script uses its own) (%(default)gs)",
+        help="token lifetime; the demo script uses its own (60s after it, 24h with --serve)",
+    )
+    demo.add_argument(
+        "--no-quota",
+        action="store_true",
+        help="with --serve: grant any number of tokens, not 10 an hour and 50 a day as in production",
     )
 
 

@@ -30,7 +30,7 @@ def switch_background_loop() -> Iterator[BackgroundLoop]:
 
 @pytest.fixture
 def fake_authorization_server(switch_background_loop: BackgroundLoop) -> Iterator[AuthorizationServer]:
-    """A running fake authorization server: `token_url`, `faults`, `requests`, `issued`, `rotate_secret()` and more."""
+    """A running fake authorization server: `token_url`, `faults`, `requests`, `issued`, `use_up_quota()` and more."""
     from switch_proxy.testing import AuthorizationServer
 
     with AuthorizationServer(switch_background_loop) as server:

@@ -28,7 +28,12 @@ from switch_proxy.clock import SystemClock
 from switch_proxy.core.addresses import Address
 from switch_proxy.core.config.models import ADMIN_LISTENER
 from switch_proxy.core.errors import ConfigurationError
-from switch_proxy.demo.auth_server import SWITCH_AUDIENCE, FakeAuthorizationServer
+from switch_proxy.demo.auth_server import (
+    SWITCH_AUDIENCE,
+    TOKENS_PER_DAY,
+    TOKENS_PER_HOUR,
+    FakeAuthorizationServer,
+)
 from switch_proxy.demo.faults import Fault, TokenFault
 from switch_proxy.demo.switch_api import FakeSwitchAPI
 from switch_proxy.settings import parse
@@ -233,7 +238,8 @@ class AuthorizationServer(_Server[Fault | TokenFault]):
     A fake authorization server on a free port of loopback: `FakeAuthorizationServer`, for use from the test's thread.
 
     `lifetime` (seconds) applies to new tokens. `calls_per_minute` and `lockout_after` (refusals in a row) are off by
-    default. The default secret is random.
+    default. The default secret is random. The client gets `tokens_per_hour` and `tokens_per_day`, as in production by default;
+    None is no limit.
     """
 
     def __init__(
@@ -243,9 +249,11 @@ class AuthorizationServer(_Server[Fault | TokenFault]):
         client_id: str = "test-client",
         client_secret: str | None = None,
         audience: str = SWITCH_AUDIENCE,
-        lifetime: float = 3600.0,
+        lifetime: float = 86400.0,
         calls_per_minute: int | None = None,
         lockout_after: int | None = None,
+        tokens_per_hour: int | None = TOKENS_PER_HOUR,
+        tokens_per_day: int | None = TOKENS_PER_DAY,
     ) -> None:
         self.audience = audience
         """The audience of the tokens."""
@@ -257,6 +265,8 @@ class AuthorizationServer(_Server[Fault | TokenFault]):
             lifetime=lifetime,
             calls_per_minute=calls_per_minute,
             lockout_after=lockout_after,
+            tokens_per_hour=tokens_per_hour,
+            tokens_per_day=tokens_per_day,
             now=self.clock.now,
         )
         super().__init__(loop, self._fake, self._fake.faults)
@@ -314,6 +324,18 @@ class AuthorizationServer(_Server[Fault | TokenFault]):
     def revoke_all(self) -> None:
         """Make every token issued so far invalid."""
         self._loop.call(self._fake.revoke_all)
+
+    def use_up_quota(self) -> None:
+        """
+        Grant the client no more tokens until the next day of UTC begins (see `clock`), or until `reset_quota`.
+
+        Raises ValueError if there is no quota.
+        """
+        self._loop.call(self._fake.use_up_quota)
+
+    def reset_quota(self) -> None:
+        """Grant the client its whole quota again. A proxy that was told the reset waits for that nevertheless."""
+        self._loop.call(self._fake.reset_quota)
 
     def unlock(self) -> None:
         """End the lockout that refused credentials caused."""

@@ -52,7 +52,7 @@ async def test_the_documented_request_gets_a_token(
     status, headers, body = await ask(client, auth.token_url)
 
     assert status == 200
-    assert body == {"access_token": auth.issued[0].value, "token_type": "Bearer", "expires_in": 3600}
+    assert body == {"access_token": auth.issued[0].value, "token_type": "Bearer", "expires_in": 86400}
     assert headers["Content-Type"] == "application/json; charset=utf-8"
 
 
@@ -76,7 +76,7 @@ async def test_a_token_has_the_form_and_the_claims_of_an_auth0_jwt(
         "sub": "app@clients",
         "aud": SWITCH_AUDIENCE,
         "iat": 1762185104,
-        "exp": 1762188705,
+        "exp": 1762271505,
         "scope": SWITCH_PERMISSIONS,
         "gty": "client-credentials",
         "azp": "app",
@@ -291,7 +291,7 @@ async def test_introspection_tells_what_the_token_is_for(
         "client_id": "app",
         "aud": SWITCH_AUDIENCE,
         "scope": SWITCH_PERMISSIONS,
-        "exp": 1762188705,
+        "exp": 1762271505,
         "token_type": "Bearer",
     }
 
@@ -389,7 +389,7 @@ async def test_a_short_lifetime_by_fault_is_said_and_true(
     _, _, second = await ask(client, auth.token_url)
     now.at += 1
 
-    assert (first["expires_in"], second["expires_in"]) == (0.5, 3600)
+    assert (first["expires_in"], second["expires_in"]) == (0.5, 86400)
     assert [auth.introspect(issued.value)["active"] for issued in auth.issued] == [False, True]
 
 
@@ -466,3 +466,98 @@ async def test_reprs_show_neither_secret_nor_token(
 def test_a_secret_that_is_not_given_is_random() -> None:
     """A default secret could end up in production."""
     assert FakeAuthorizationServer().client_secret != FakeAuthorizationServer().client_secret
+
+
+# --- the ration ----------------------------------------------------------------------------------------------------
+
+
+async def asked(client: aiohttp.ClientSession, auth: FakeAuthorizationServer, body: str = RIGHT) -> tuple[int, str]:
+    """Return the status of a token request, and what the response states of the quota."""
+    status, headers, _ = await ask(client, auth.token_url, body)
+    return status, headers.get("Auth0-Client-Quota-Limit", "")
+
+
+async def test_each_response_states_what_is_left_of_the_hour_and_the_day(
+    auth: FakeAuthorizationServer, client: aiohttp.ClientSession
+) -> None:
+    """It is 15:51:44.667 UTC."""
+    assert await asked(client, auth) == (200, "b=per_hour;q=10;r=9;t=496,b=per_day;q=50;r=49;t=29296")
+    assert await asked(client, auth) == (200, "b=per_hour;q=10;r=8;t=496,b=per_day;q=50;r=48;t=29296")
+
+
+async def test_the_eleventh_token_of_an_hour_is_refused_until_the_next_hour(
+    auth: FakeAuthorizationServer, client: aiohttp.ClientSession, now: SettableTime
+) -> None:
+    assert [(await asked(client, auth))[0] for _ in range(11)] == [200] * 10 + [429]
+    status, _, body = await ask(client, auth.token_url)
+    assert (status, body["error"]) == (429, "too_many_requests")
+    assert (await asked(client, auth))[1] == "b=per_hour;q=10;r=0;t=496,b=per_day;q=50;r=40;t=29296"
+
+    now.at += 495.0
+    assert (await asked(client, auth))[0] == 429
+    now.at += 0.5  # 16:00:00.167
+    assert await asked(client, auth) == (200, "b=per_hour;q=10;r=9;t=3600,b=per_day;q=50;r=39;t=28800")
+    assert len(auth.issued) == 11
+
+
+async def test_the_fifty_first_token_of_a_day_is_refused_until_midnight(
+    client: aiohttp.ClientSession, now: SettableTime
+) -> None:
+    async with FakeAuthorizationServer(client_id="app", client_secret="s3cret", now=now, tokens_per_hour=None) as auth:
+        assert [(await asked(client, auth))[0] for _ in range(51)] == [200] * 50 + [429]
+        now.at += 29295.0
+        assert (await asked(client, auth))[0] == 429
+        now.at += 0.5
+        assert await asked(client, auth) == (200, "b=per_day;q=50;r=49;t=86400")
+
+
+async def test_each_client_has_its_own_ration(auth: FakeAuthorizationServer, client: aiohttp.ClientSession) -> None:
+    auth.add_client("other", client_secret="s3cret")
+    auth.use_up_quota()
+    assert (await asked(client, auth))[0] == 429
+    assert (await asked(client, auth, RIGHT.replace("=app", "=other")))[0] == 200
+
+
+async def test_a_refused_request_takes_nothing_and_states_nothing(
+    auth: FakeAuthorizationServer, client: aiohttp.ClientSession
+) -> None:
+    assert await asked(client, auth, RIGHT.replace("s3cret", "wrong")) == (401, "")
+    assert "r=9;" in (await asked(client, auth))[1]
+
+
+async def test_a_used_up_quota_is_used_up_until_midnight_or_a_reset(
+    auth: FakeAuthorizationServer, client: aiohttp.ClientSession, now: SettableTime
+) -> None:
+    auth.use_up_quota()
+    assert await asked(client, auth) == (429, "b=per_hour;q=10;r=10;t=496,b=per_day;q=50;r=0;t=29296")
+    auth.reset_quota()
+    assert (await asked(client, auth))[0] == 200
+    auth.use_up_quota()
+    now.at += 29296.0
+    assert (await asked(client, auth))[0] == 200
+
+
+async def test_without_a_ration_there_is_no_end_and_no_statement(
+    client: aiohttp.ClientSession, now: SettableTime
+) -> None:
+    free = FakeAuthorizationServer(
+        client_id="app", client_secret="s3cret", now=now, tokens_per_hour=None, tokens_per_day=None
+    )
+    async with free as auth:
+        assert {await asked(client, auth) for _ in range(60)} == {(200, "")}
+        with pytest.raises(ValueError, match="has no quota"):
+            auth.use_up_quota()
+
+
+def test_a_ration_below_nothing_is_a_mistake() -> None:
+    with pytest.raises(ValueError, match="0 or more"):
+        FakeAuthorizationServer(tokens_per_hour=-1)
+
+
+async def test_the_endpoint_in_the_manner_of_microsoft_does_not_ration(
+    auth: FakeAuthorizationServer, client: aiohttp.ClientSession
+) -> None:
+    auth.use_up_quota()
+    body = without("audience") + "&scope=https%3A%2F%2Fapi.switchmarket.se%2F.default"
+    status, headers, _ = await ask(client, auth.microsoft_token_url, body)
+    assert (status, headers.get("Auth0-Client-Quota-Limit")) == (200, None)

@@ -17,11 +17,11 @@ import pytest
 from switch_proxy.cli import make_parser
 from switch_proxy.demo.auth_server import SWITCH_AUDIENCE
 from switch_proxy.demo.fake_server import reachable
-from switch_proxy.demo.run import LONG_LIFETIME
+from switch_proxy.demo.run import LONG_LIFETIME, SERVED_LIFETIME
 
 if TYPE_CHECKING:
     from asyncio.subprocess import Process
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
     from contextlib import AbstractAsyncContextManager
     from pathlib import Path
 
@@ -200,5 +200,28 @@ async def test_it_needs_no_folder_to_write_to(tmp_path: Path) -> None:
         await read_until(process, "Now try it yourself")
 
 
-def test_the_command_line_tells_the_lifetime_that_the_demo_has() -> None:
-    assert make_parser().parse_args(["demo"]).lifetime == LONG_LIFETIME
+def test_the_command_line_tells_the_lifetimes_that_the_demo_has(capsys: pytest.CaptureFixture[str]) -> None:
+    assert make_parser().parse_args(["demo"]).lifetime is None
+    with pytest.raises(SystemExit):
+        make_parser().parse_args(["demo", "--help"])
+    told = " ".join(capsys.readouterr().out.split())
+    assert f"({LONG_LIFETIME:g}s after it, {SERVED_LIFETIME / 3600:g}h with --serve)" in told
+
+
+@pytest.mark.parametrize(("arguments", "rationed"), [(("--serve",), True), (("--serve", "--no-quota"), False)])
+async def test_what_is_served_rations_tokens_as_production_does(arguments: Sequence[str], *, rationed: bool) -> None:
+    """The proxy has taken one."""
+    async with demo(*arguments, "--client-secret", "made-up") as process:
+        told = await read_until(process, "/metrics'")
+        [token_url] = re.findall(r"http://\S+/oauth/token", told)
+        form = {
+            "grant_type": "client_credentials",
+            "client_id": "demo-client",
+            "client_secret": "made-up",
+            "audience": SWITCH_AUDIENCE,
+        }
+        async with aiohttp.ClientSession() as session, session.post(token_url, data=form) as response:
+            answer, stated = await response.json(), response.headers.get("Auth0-Client-Quota-Limit", "")
+
+    assert (response.status, answer["expires_in"]) == (200, 86400)
+    assert ("b=per_hour;q=10;" in stated and "b=per_day;q=50;" in stated) is rationed

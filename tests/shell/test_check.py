@@ -218,7 +218,7 @@ async def test_credential_that_works_is_told_by_one_token_which_is_not_shown(aut
     assert attempt.lines[:3] == (
         "credential switch gets a token",
         "  type              Bearer, a JWT",
-        "  lifetime          1h, replaced after 45m or later",
+        "  lifetime          1d, replaced after 18h or later",
     )
     assert f"  audience          {SWITCH_AUDIENCE}" in attempt.lines
     assert len(auth.requests) == 1

@@ -92,7 +92,9 @@ class Events(list["CredentialEvent"]):
 async def _running(tmp_path: Path, *, has_file: bool = True, has_previous: bool = False) -> AsyncIterator[Plane]:
     clock = ManualClock()
     # The server's own clock is real: tokens are told by their lifetime alone, and Auth0's lockout is on.
-    async with FakeAuthorizationServer(client_id="app", lifetime=3600.0, lockout_after=10) as server:
+    async with FakeAuthorizationServer(
+        client_id="app", lifetime=3600.0, lockout_after=10, tokens_per_hour=None, tokens_per_day=None
+    ) as server:
         settings = CredentialSettings(
             token_url=server.token_url,
             client_id="app",

@@ -250,6 +250,25 @@ def test_a_lifetime_of_one_token_is_a_fault_too(
     assert token.expires_at - token.issued_at == pytest.approx(77)
 
 
+def test_a_quota_that_is_used_up_reaches_the_app_as_a_503_that_says_so(
+    switch_proxy: Proxy, fake_authorization_server: AuthorizationServer
+) -> None:
+    """A proxy that holds a token goes on; a new one is told until when there is none."""
+    fake_authorization_server.use_up_quota()
+    assert get(switch_proxy.url + METERS)[0] == 200
+    switch_proxy.restart(is_awaited=False)
+    fake_authorization_server.wait_for_requests(2)
+
+    with pytest.raises(TimeoutError, match=r"quota of tokens \(50 a day\) is used up until 00:00 UTC"):
+        switch_proxy.wait_until_ready(within=0.2)
+    status, body = get(switch_proxy.url + METERS)
+    assert (status, "(50 a day) is used up until 00:00 UTC" in body["detail"]) == (503, True)
+
+    fake_authorization_server.clock.advance(86400)
+    switch_proxy.restart()
+    assert get(switch_proxy.url + METERS)[0] == 200
+
+
 # --- time ----------------------------------------------------------------------------------------------------------
 
 

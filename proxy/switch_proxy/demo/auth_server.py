@@ -20,6 +20,7 @@ from switch_proxy.demo import faults
 from switch_proxy.demo.fake_server import FakeServer, wall_time
 from switch_proxy.demo.faults import Fault, FaultScript, TokenFault
 from switch_proxy.demo.rate_limit import RateLimiter, Rule
+from switch_proxy.demo.token_quota import TokenQuota
 from switch_proxy.demo.token_request import (
     TokenRequestRefusedError,
     error_response,
@@ -46,6 +47,11 @@ SWITCH_PERMISSIONS = (
     "Organization.Organization.Read Planning.Organization.ReadWrite Resource.Organization.Read"
 )
 """The permissions that the endpoints of the fake Switch API require, by their names in the API's reference."""
+
+
+TOKENS_PER_HOUR = 10
+TOKENS_PER_DAY = 50
+"""The ration of each client in production."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -85,6 +91,9 @@ class FakeAuthorizationServer:
 
     It has one client from the start; `add_client` adds more. `lifetime` (seconds) applies to new tokens and may be set at
     any time. `now` is the server's clock. `calls_per_minute` and `lockout_after` (refusals in a row) are off by default.
+
+    As Auth0 does, it grants a client so many tokens in each hour and day of UTC, states in `Auth0-Client-Quota-Limit` what
+    is left, and responds with 429 if nothing is; None is no limit. `microsoft_token_url` has no such ration.
     """
 
     def __init__(
@@ -94,10 +103,12 @@ class FakeAuthorizationServer:
         client_secret: str | None = None,
         audience: str = SWITCH_AUDIENCE,
         permissions: str = SWITCH_PERMISSIONS,
-        lifetime: float = 3600.0,
+        lifetime: float = 86400.0,
         now: Callable[[], float] = wall_time,
         calls_per_minute: int | None = None,
         lockout_after: int | None = None,
+        tokens_per_hour: int | None = TOKENS_PER_HOUR,
+        tokens_per_day: int | None = TOKENS_PER_DAY,
         host: str = "127.0.0.1",
         port: int = 0,
         ssl_context: ssl.SSLContext | None = None,
@@ -112,6 +123,7 @@ class FakeAuthorizationServer:
         self._clients: dict[str, Client] = {}
         self._limiter = None if calls_per_minute is None else RateLimiter(Rule(requests=calls_per_minute, period=60.0))
         self._lockout_after = lockout_after
+        self._quota = TokenQuota(per_hour=tokens_per_hour, per_day=tokens_per_day)
         self.refusals_in_a_row: Counter[str] = Counter()
         self._server = FakeServer(
             decide=self._decide,
@@ -212,6 +224,18 @@ class FakeAuthorizationServer:
         """End the lockout that refused credentials caused."""
         self.refusals_in_a_row.clear()
 
+    def use_up_quota(self, client_id: str | None = None) -> None:
+        """
+        Grant a client (the first by default) no more tokens until the next day of UTC begins, or until `reset_quota`.
+
+        Raises ValueError if there is no quota.
+        """
+        self._quota.use_up(client_id or self._first_client, self._now())
+
+    def reset_quota(self) -> None:
+        """Grant every client its whole quota again."""
+        self._quota.reset()
+
     def find(self, token: str | None) -> IssuedToken | None:
         """Return the record of a token, or None if it was not issued by this server."""
         return next((issued for issued in reversed(self.issued) if issued.value == token), None)
@@ -253,7 +277,15 @@ class FakeAuthorizationServer:
             grant = self._judge(request, is_microsoft=is_microsoft)
         except TokenRequestRefusedError as refused:
             return refused.response
-        return self._issue(grant, met, is_microsoft=is_microsoft)
+        if is_microsoft:
+            return self._issue(grant, met, is_microsoft=True)
+        now = self._now()
+        if self._quota.take(grant.client.client_id, now):
+            response = self._issue(grant, met, is_microsoft=False)
+        else:
+            response = error_response(429, "too_many_requests", "The client's quota of tokens is used up")
+        stated = self._quota.field(grant.client.client_id, now)
+        return response if stated is None else response.with_field("Auth0-Client-Quota-Limit", stated)
 
     def _judge(self, request: ReceivedRequest, *, is_microsoft: bool) -> _Grant:
         """Return the grant of a request. Raises TokenRequestRefusedError (RFC 6749 §5.2)."""

@@ -30,7 +30,12 @@ from switch_proxy.core.config.models import (
     ShutdownSettings,
 )
 from switch_proxy.core.errors import SwitchProxyError
-from switch_proxy.demo.auth_server import SWITCH_AUDIENCE, FakeAuthorizationServer
+from switch_proxy.demo.auth_server import (
+    SWITCH_AUDIENCE,
+    TOKENS_PER_DAY,
+    TOKENS_PER_HOUR,
+    FakeAuthorizationServer,
+)
 from switch_proxy.demo.fake_server import reachable
 from switch_proxy.demo.narration import narrator_for
 from switch_proxy.demo.script import METERS, POSTED, READINGS, SHORT_LIFETIME, Script, World
@@ -51,6 +56,9 @@ _ROUTE = "switch-api"
 
 LONG_LIFETIME = 60.0
 """Token lifetime after the script, in seconds: short enough to watch tokens expire on the admin page."""
+
+SERVED_LIFETIME = 86400.0
+"""Token lifetime with `serve`, in seconds: that of production."""
 
 _SECRET_VARIABLE = "DEMO_CLIENT_SECRET"  # noqa: S105 - its name
 """The proxy's secret, in a variable and not in a file: the demo also runs on a read-only file system, as in a container."""
@@ -73,20 +81,26 @@ def main(
     serve: bool = False,
     places: Places | None = None,
     client_secret: str | None = None,
-    lifetime: float = LONG_LIFETIME,
+    lifetime: float | None = None,
+    has_quota: bool = True,
     prepare: Callable[[World], None] | None = None,
 ) -> int:
     """
     Run the demo and return its exit code: 0 if every check passes, else 1.
 
-    The default client secret is random. `lifetime` (seconds) is the token lifetime after the script, or without it.
+    The default client secret is random. `lifetime` (seconds) is the token lifetime after the script, or without it; by
+    default LONG_LIFETIME or SERVED_LIFETIME. With `serve` tokens are rationed as in production if it `has_quota`; the script's
+    tokens live too short for that.
     `prepare` is called with the running world before the script begins; tests add faults there.
     """
     narrator = narrator_for(sys.stdout, os.environ)
+    if lifetime is None:
+        lifetime = SERVED_LIFETIME if serve else LONG_LIFETIME
     world = _open_world(
         client_secret=client_secret or secrets.token_urlsafe(48),
         places=places or Places(),
         lifetime=lifetime if serve else SHORT_LIFETIME,
+        has_quota=serve and has_quota,
     )
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -132,12 +146,14 @@ async def _run(
 
 
 @asynccontextmanager
-async def _open_world(*, client_secret: str, places: Places, lifetime: float) -> AsyncIterator[World]:
+async def _open_world(*, client_secret: str, places: Places, lifetime: float, has_quota: bool) -> AsyncIterator[World]:
     """Start the fakes and the proxy in front of them. Raises OSError or SwitchProxyError if one cannot start."""
     auth = FakeAuthorizationServer(
         client_id="demo-client",
         client_secret=client_secret,
         lifetime=lifetime,
+        tokens_per_hour=TOKENS_PER_HOUR if has_quota else None,
+        tokens_per_day=TOKENS_PER_DAY if has_quota else None,
         host=places.host,
         port=places.auth_server,
     )
