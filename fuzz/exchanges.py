@@ -65,7 +65,7 @@ def _reply(rng: random.Random) -> bytes:
 def _check_tunnel(rng: random.Random) -> str:
     """After 101 both directions carry bytes as they come, those that came early among them."""
     up, down = rng.randbytes(rng.randrange(200)), rng.randbytes(rng.randrange(200))
-    upgrade = b"Connection: Upgrade\r\nUpgrade: fuzz\r\n"
+    upgrade = b"Connection: Upgrade\r\nUpgrade: websocket\r\n"
     request = b"GET /tunnel HTTP/1.1\r\nHost: localhost\r\n" + upgrade + b"\r\n" + up
     response = b"HTTP/1.1 101 Switching Protocols\r\n" + upgrade + b"\r\n" + down
     world = _run(rng, inputs.cut(rng, request), [Reply(pieces=inputs.cut(rng, response))], is_eventful=False)

@@ -20,14 +20,14 @@ _MAX_HEAD: Final = 65536
 
 _ENDED_HERE: Final = {
     *(b"connection", b"keep-alive", b"proxy-connection", b"te", b"transfer-encoding", b"upgrade"),
-    *(b"proxy-authenticate", b"proxy-authentication-info", b"proxy-authorization"),
+    *(b"proxy-authenticate", b"proxy-authentication-info", b"proxy-authorization", b"http2-settings"),
     *(b"authorization", b"host"),
 }
 
 
 def new_parser() -> RequestParser:
     """Return a parser without memories."""
-    return RequestParser(max_request_line=_MAX_LINE, max_field_lines=_MAX_LINES)
+    return RequestParser(max_request_line=_MAX_LINE, max_field_lines=_MAX_LINES, upgrades=("websocket",))
 
 
 def check(rng: random.Random) -> str:

@@ -17,7 +17,7 @@ _MAX_HEAD: Final = 65536
 
 _ENDED_HERE: Final = {
     *(b"connection", b"keep-alive", b"proxy-connection", b"te", b"transfer-encoding", b"upgrade"),
-    *(b"proxy-authenticate", b"proxy-authentication-info", b"proxy-authorization"),
+    *(b"proxy-authenticate", b"proxy-authentication-info", b"proxy-authorization", b"http2-settings"),
 }
 
 
@@ -112,7 +112,7 @@ def _check_body(rng: random.Random, head: ResponseHead, raw: bytes, data: bytes)
 
 def _decode(pieces: list[bytes]) -> tuple[bytes, bytes | None] | None:
     """Return body and what follows (None where it has not ended); None for what is refused."""
-    decoder = ChunkedDecoder()
+    decoder = ChunkedDecoder(takes_padding=True)
     body = rest = b""
     for piece in pieces:
         if decoder.is_complete:

@@ -24,6 +24,7 @@ from switch_proxy.core.http.resend import may_use_new_connection, may_use_newer_
 from switch_proxy.core.http.response import field_values
 from switch_proxy.core.http.www_authenticate import is_about_token, wants_more_scope
 from switch_proxy.core.policy.admission import Forward, Reject, Respond, Wait
+from switch_proxy.core.upgrade_protocols import is_switch_to_an_offer
 from switch_proxy.http1.connector import describe_tls_error
 from switch_proxy.http1.phase import RESPONSE_HAS_BEGUN, Phase
 from switch_proxy.http1.pool import PoolExhaustedError
@@ -73,7 +74,6 @@ class Exchange:
         "_context",
         "_continued",
         "_failure",
-        "_generation",
         "_has_new_connection",
         "_has_newer_token",
         "_head",
@@ -89,6 +89,7 @@ class Exchange:
         "_status",
         "_target",
         "_task",
+        "_token",
         "_upstream",
         "_upstream_duration",
     )
@@ -109,8 +110,8 @@ class Exchange:
         self._body: RequestBody | None = None
         """None for a request without body."""
         self._continued = False
-        self._generation = 0
-        """Of the token that was sent."""
+        self._token: AccessToken | None = None
+        """The token that was sent."""
         self._has_newer_token = False
         self._has_new_connection = False
 
@@ -147,19 +148,13 @@ class Exchange:
             self._conclude(decision)
             return
         self._target = decision
-        if not codec.is_request_complete:
-            try:
-                pieces = codec.read_body()
-            except RequestError as error:
-                self.refuse(error)
-                return
-            if self._body is None:
-                self._body = RequestBody(pieces, limit=route.replay_buffer)
-            else:
-                self._body.take(pieces)
+        if not codec.is_request_complete and not self._read_body():
+            return
+        if self._body is not None and head.meaning.upgrade is not None:
+            # A server that does not look for a body behind Upgrade would take it for the next request: of this client alone.
+            self._has_new_connection = True
         # The quick way, which needs no task: a fresh token, and an idle connection.
-        token = route.tokens.peek()
-        if token is not None:
+        elif (token := route.tokens.peek()) is not None:
             upstream = route.pool.take(now)
             if upstream is not None:
                 self._send(upstream, token)
@@ -167,6 +162,19 @@ class Exchange:
         if not codec.is_request_complete:
             self._client.pause_reading()
         self._prepare()
+
+    def _read_body(self) -> bool:
+        """Take what has come of the body; return whether that was well formed, else refuse the request."""
+        try:
+            pieces = self._client.codec.read_body()
+        except RequestError as error:
+            self.refuse(error)
+            return False
+        if self._body is None:
+            self._body = RequestBody(pieces, limit=self._route.replay_buffer)
+        else:
+            self._body.take(pieces)
+        return True
 
     def _conclude(self, decision: Reject | Respond | Wait) -> None:
         """Do with a request what is not to forward it."""
@@ -252,7 +260,7 @@ class Exchange:
         head = self._head
         self._phase = _AWAITING
         self._upstream = upstream
-        self._generation = token.generation
+        self._token = token
         upstream.user = self
         upstream.request_count += 1
         forwarded = head.forwarded
@@ -381,14 +389,17 @@ class Exchange:
             self._client.write(head.passed + b"\r\n")
 
     def _switch_protocols(self, upstream: UpstreamConnection, head: ResponseHead) -> None:
-        """Turn the exchange into a tunnel, if that was asked for (RFC 9110 §7.8)."""
+        """Turn the exchange into a tunnel, if a protocol that was asked for is behind it (RFC 9110 §7.8)."""
         asked = self._head.meaning.upgrade
         if asked is None or not self._client.codec.is_request_complete:
             raise ResponseError("the upstream switched protocols without having been asked to (RFC 9110 §7.8)")
+        switched_to = head.meaning.upgrade
+        if switched_to is None or not is_switch_to_an_offer(switched_to, offers=asked):
+            raise ResponseError("the upstream switched to a protocol that it was not asked for (RFC 9110 §7.8)")
         self._phase = _TUNNEL
         self._status = head.status
         self._upstream_duration = self._moved_at - self._sent_at
-        self._client.write(head.passed + added_to_switch(head.meaning.upgrade or asked) + b"\r\n")
+        self._client.write(head.passed + added_to_switch(switched_to) + b"\r\n")
         tunnel = Tunnel(
             client=self._client,
             upstream=upstream,
@@ -477,7 +488,9 @@ class Exchange:
         """End well: the response is whole. The upstream connection is kept if both sides have left it clean."""
         self._upstream = None
         route = self._route
-        if upstream.codec.is_reusable and (self._body is None or self._body.is_sent):
+        if upstream.codec.is_reusable and (
+            self._body is None or (self._body.is_sent and self._head.meaning.upgrade is None)
+        ):
             if upstream.request_count == 1:
                 route.connector.remember_session(upstream)
             if self._client.is_write_paused:
@@ -524,17 +537,31 @@ class Exchange:
         self._phase = _RENEWING
         token = self._route.tokens.peek()
         if token is not None and token.generation > self._generation:
-            self._resend_with_newer_token()
+            self._use_newer_token(token)
         else:
             self._start_task(self._await_newer_token())
+
+    @property
+    def _generation(self) -> int:
+        return 0 if self._token is None else self._token.generation
 
     async def _await_newer_token(self) -> None:
         route = self._route
         try:
-            await route.tokens.acquire(route.wait_for_token, newer_than=self._generation)
+            token = await route.tokens.acquire(route.wait_for_token, newer_than=self._generation)
         except TokenUnavailableError:
-            self._release_held_response()
-            self._end(is_reusable=not self._closes)
+            self._pass_held_response()
+        else:
+            self._use_newer_token(token)
+
+    def _pass_held_response(self) -> None:
+        self._release_held_response()
+        self._end(is_reusable=not self._closes)
+
+    def _use_newer_token(self, token: AccessToken) -> None:
+        """Send the request again, unless the authorization server has granted the refused text once more."""
+        if self._token is not None and token.authorization_line == self._token.authorization_line:
+            self._pass_held_response()
         else:
             self._resend_with_newer_token()
 

@@ -66,7 +66,9 @@ class ListenerContext:
         self.now = clock.now
         self.wall = clock.wall
         self.request_parser = RequestParser(
-            max_request_line=model.limits.request_line, max_field_lines=model.limits.field_lines
+            max_request_line=model.limits.request_line,
+            max_field_lines=model.limits.field_lines,
+            upgrades=model.upgrades,
         )
         self.announces_close = False
         """Whether every response tells its client to close: the proxy is about to stop."""

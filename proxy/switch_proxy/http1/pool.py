@@ -79,16 +79,23 @@ class Pool:
             connection.close()
         return None
 
-    async def acquire(self) -> UpstreamConnection:
+    async def acquire(self, *, is_new: bool = False) -> UpstreamConnection:
         """
         Return a new connection, or one that becomes free while all are in use; it may have closed in between.
+
+        `is_new`: open one in the place of the one that becomes free.
 
         Raises PoolExhaustedError, and what the opener raises.
         """
         if self._total >= self._settings.max_connections:
             connection = await self._wait()
-            if connection is not None:
+            if connection is not None and (connection.is_closed or not is_new):
                 return connection
+            if connection is not None:
+                self.reuses -= 1
+                # Its place stays taken.
+                connection.on_closed = None
+                connection.close()
         else:
             self._total += 1
         # From here on this request holds a place: it is the connection's, or given up.

@@ -116,7 +116,7 @@ class Route:
         while True:
             upstream = None if is_new else self.pool.take(self.now())
             if upstream is None:
-                upstream = await self.pool.acquire()
+                upstream = await self.pool.acquire(is_new=is_new)
             if not upstream.is_closed:
                 return upstream
 

@@ -141,7 +141,9 @@ class UpstreamCodec:
         if framing.length < 0:
             self.is_complete = False
             self.trailers = b""
-            self._decoder = ChunkedDecoder(dropped=head.meaning.dropped) if framing.is_chunked else None
+            self._decoder = (
+                ChunkedDecoder(dropped=head.meaning.dropped, takes_padding=True) if framing.is_chunked else None
+            )
         return head
 
     def read_body(self) -> Sequence[bytes]:

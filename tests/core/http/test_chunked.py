@@ -130,6 +130,30 @@ def test_any_bytes_are_decoded_or_refused_alike_in_any_segmentation(data: bytes,
     assert decode_or_refuse(*bytewise(data)) == whole
 
 
+@pytest.mark.parametrize(
+    "wire",
+    [
+        pytest.param(b"5   \r\nhello\r\n0   \r\n\r\n", id="blanks"),
+        pytest.param(b"5\t\r\nhello\r\n0\t \r\n\r\n", id="tabs"),
+        pytest.param(b"5 ;a=b \r\nhello\r\n0 ; c\r\n\r\n", id="with extensions"),
+    ],
+)
+def test_a_size_that_is_padded_with_blanks_is_taken_where_padding_is(wire: bytes) -> None:
+    """Old servers write sizes into a field of fixed width; what such a body is does not depend on its segmentation."""
+    for pieces in ([wire], bytewise(wire), *(cut(wire, [place]) for place in range(len(wire)))):
+        decoder = ChunkedDecoder(takes_padding=True)
+        assert b"".join(piece for data in pieces for piece in decoder.feed(data)) == b"hello"
+        assert decoder.is_complete
+
+
+@pytest.mark.parametrize("line", [b" 5\r\n", b"5 5\r\n", b"5 \n", b"5 \r \r\n", b"5 \x0b\r\n", b" \r\n", b"5 x\r\n"])
+def test_blanks_are_padding_only_behind_a_size(line: bytes) -> None:
+    for pieces in ([line + b"hello\r\n"], bytewise(line + b"hello\r\n")):
+        decoder = ChunkedDecoder(takes_padding=True)
+        with pytest.raises(ChunkSyntaxError):
+            _ = [decoder.feed(piece) for piece in pieces]
+
+
 MALFORMED = [
     pytest.param(b"\r\n", id="no size"),
     pytest.param(b";a\r\n", id="an extension without a size"),

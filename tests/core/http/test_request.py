@@ -16,8 +16,11 @@ MAX_LINE = 200
 MAX_LINES = 20
 
 
+UPGRADES = ("websocket", "a", "b")
+
+
 def new_parser() -> RequestParser:
-    return RequestParser(max_request_line=MAX_LINE, max_field_lines=MAX_LINES)
+    return RequestParser(max_request_line=MAX_LINE, max_field_lines=MAX_LINES, upgrades=UPGRADES)
 
 
 def parse(*lines: bytes, method: bytes = b"POST", version: bytes = b"HTTP/1.1", host: bool = True) -> RequestHead:
@@ -350,6 +353,8 @@ def test_an_expectation_is_noticed(version: bytes, lines: list[bytes], *, expect
         pytest.param(
             b"HTTP/1.1", [b"Upgrade: a/1", b"Connection: x, upgrade", b"Upgrade: B"], b"a/1, B", id="two protocols"
         ),
+        pytest.param(b"HTTP/1.1", [b"Connection: upgrade", b"Upgrade: c, h2c, b"], b"b", id="two that do not pass"),
+        pytest.param(b"HTTP/1.1", [b"Connection: upgrade", b"Upgrade: h2c"], None, id="none that passes"),
         pytest.param(b"HTTP/1.1", [b"Upgrade: websocket"], None, id="without Connection"),
         pytest.param(b"HTTP/1.1", [b"Connection: upgrade"], None, id="without Upgrade"),
         pytest.param(b"HTTP/1.1", [b"Connection: upgrade", b"Upgrade:"], None, id="empty Upgrade"),
@@ -526,7 +531,10 @@ HOP_NAMES = [
     "proxy-authenticate",
     "proxy-authentication-info",
     "proxy-authorization",
+    "http2-settings",
 ]
+UPGRADE_VALUES = [b"websocket", b"WebSocket/13", b"h2c", b"h2c, a,b", b"websocketx", b",", b"HTTP/2.0"]
+
 REWRITTEN_NAMES = ["host", "authorization", "max-forwards"]
 
 TOKENS = st.text(alphabet="abcXYZ019-_.!~", min_size=1, max_size=8)
@@ -553,6 +561,7 @@ def field_lines(draw: st.DrawFn) -> list[bytes]:
         lambda value: bytes(byte for byte in value if byte in b"\t " or 32 < byte != 127)
     )
     pairs += draw(st.lists(st.tuples(st.sampled_from([*others, "authorization"]), values), max_size=10))
+    pairs += [("upgrade", value) for value in draw(st.lists(st.sampled_from(UPGRADE_VALUES), max_size=2))]
     pairs = draw(st.permutations(pairs))
     blanks = st.sampled_from([b"", b" ", b"\t", b"  "])
     return [draw(spelled(name)).encode() + b":" + draw(blanks) + value + draw(blanks) for name, value in pairs]
@@ -589,7 +598,8 @@ def test_what_is_sent_on_is_what_was_received_less_what_ends_here(lines: list[by
     if version == b"HTTP/1.1":
         if any(name == "te" and b"trailers" in value.lower().split(b",") for name, value in pairs):
             expected["te"] = b"trailers"
-        protocols = [value for name, value in pairs if name == "upgrade" and value]
+        offers = [part.strip(b" \t") for name, value in pairs if name == "upgrade" for part in value.split(b",")]
+        protocols = [offer for offer in offers if offer.lower().split(b"/")[0].decode("latin-1") in UPGRADES]
         if "upgrade" in options and protocols:
             expected["upgrade"] = b", ".join(protocols)
     hops = [name for name in ("TE", "Upgrade") if name.lower() in expected]

@@ -39,7 +39,9 @@ def test_a_target_that_breaks_the_rules_is_refused_and_ends_the_connection(line:
     assert (decision.problem, decision.status, decision.ends_connection) == (Problem.REQUEST_MALFORMED, 400, True)
 
 
-@pytest.mark.parametrize(("line", "ends"), [(b"CONNECT a:443", True), (b"CONNECT /", True), (b"TRACE /", False)])
+@pytest.mark.parametrize(
+    ("line", "ends"), [(b"CONNECT a:443", True), (b"CONNECT /", True), (b"TRACE /", False), (b"TRACK /", False)]
+)
 def test_methods_that_are_not_forwarded_are_refused_whatever_their_target(line: bytes, *, ends: bool) -> None:
     """RFC 9110 §9.3.6, §9.3.8: behind CONNECT would come a tunnel's bytes; behind TRACE comes the next request."""
     decision = ADMISSION.decide(head(line), 0.0)

@@ -238,7 +238,7 @@ async def test_a_head_of_the_largest_size_passes(start_world: StartWorld) -> Non
 BAD_CHUNKS = {
     "size in C notation": b"0x2\r\nhi\r\n0\r\n\r\n",
     "negative size": b"-2\r\nhi\r\n0\r\n\r\n",
-    "size with a space": b"2 \r\nhi\r\n0\r\n\r\n",
+    "size with a space before it": b" 2\r\nhi\r\n0\r\n\r\n",
     "size of letters": b"two\r\nhi\r\n0\r\n\r\n",
     "size beyond 64 bits": b"10000000000000002\r\nhi\r\n0\r\n\r\n",
     "bare LF after the size": b"2\nhi\r\n0\r\n\r\n",

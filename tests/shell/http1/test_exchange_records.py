@@ -189,8 +189,10 @@ async def test_an_idle_connection_that_is_closed_is_no_exchange(start_world: Sta
 
 
 async def test_a_tunnel_is_one_exchange_with_the_bytes_of_both_directions(world: World) -> None:
-    client, server, _ = await world.begin(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n")
-    await server.send(b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n")
+    client, server, _ = await world.begin(
+        b"GET / HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n"
+    )
+    await server.send(b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n")
     await client.receive_head()
     await client.send(b"hello")
     assert await server.receive(5) == b"hello"

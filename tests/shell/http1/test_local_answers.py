@@ -36,11 +36,14 @@ async def test_connect_is_a_405_and_what_follows_is_not_read_as_a_request(world:
     assert not world.upstream.has_connection_waiting()
 
 
+@pytest.mark.parametrize("method", [b"TRACE", b"TRACK"])
 @pytest.mark.parametrize("more", [b"", b"Max-Forwards: 0\r\n"], ids=["", "no forwards left"])
-async def test_trace_is_a_405_because_its_response_would_show_the_token(world: World, more: bytes) -> None:
-    """RFC 9110 §9.3.8."""
+async def test_trace_is_a_405_because_its_response_would_show_the_token(
+    world: World, more: bytes, method: bytes
+) -> None:
+    """RFC 9110 §9.3.8; TRACK is TRACE under another name."""
     client = await world.client()
-    await client.send(b"TRACE / HTTP/1.1\r\nHost: x\r\n" + more + b"\r\n")
+    await client.send(method + b" / HTTP/1.1\r\nHost: x\r\n" + more + b"\r\n")
     response = await client.receive_response()
     assert kind(response) == (405, "method-not-allowed")
     assert response.head.value("Allow") == METHODS

@@ -86,6 +86,29 @@ async def test_where_no_newer_token_is_to_be_had_the_401_passes_as_it_came(world
     assert (await client.receive_response()).body == b"hi"
 
 
+SAME = access_token(generation=2)
+
+
+@pytest.mark.parametrize("request_", [GET, post(4)], ids=["GET", "POST"])
+@pytest.mark.parametrize("is_at_hand", [True, False], ids=["at hand", "awaited"])
+async def test_a_newer_token_of_the_same_text_is_not_tried(world: World, request_: bytes, *, is_at_hand: bool) -> None:
+    """An authorization server that caches grants the refused token again: the API gets the request once."""
+    client, server, _ = await world.begin(request_)
+    if is_at_hand:
+        world.tokens.give(SAME)
+    await server.send(REFUSAL)
+    if not is_at_hand:
+        await world.until(lambda _: world.tokens.waiting == 1)
+        world.tokens.give(SAME)
+    response = await client.receive_response()
+    assert (response.status, response.head.value("X-Api"), response.body) == (401, b"a", b"nope")
+    assert world.snapshot().replays == 0
+    await client.send(GET)
+    await server.receive_head()
+    await server.send(OK)
+    assert (await client.receive_response()).body == b"hi"
+
+
 @pytest.mark.parametrize(
     "pieces",
     [

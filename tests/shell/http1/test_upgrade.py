@@ -12,7 +12,7 @@ import websockets.asyncio.client
 import websockets.asyncio.server
 from aiohttp import web
 
-from switch_proxy.core.config.models import TimeoutSettings
+from switch_proxy.core.config.models import PoolSettings, TimeoutSettings
 from tests.shell.http1.raw_peer import send_until_stopped, turn
 from tests.shell.http1.test_broken_upstreams import kind
 from tests.shell.http1.tokens import BEARER
@@ -94,8 +94,9 @@ async def test_an_interim_response_before_the_switch_passes(world: World) -> Non
     assert (await client.receive_head()).status == 101
 
 
-async def test_several_protocols_are_offered_as_the_client_does(world: World) -> None:
+async def test_several_protocols_are_offered_as_the_client_does(start_world: StartWorld) -> None:
     """RFC 9110 §7.8: in order of preference, on one line or several."""
+    world = await start_world(upgrades=("a", "b", "c"))
     client, server, head = await world.begin(
         b"GET / HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: a/1, b\r\nUpgrade: c\r\n\r\n"
     )
@@ -139,8 +140,9 @@ async def test_an_upgrade_that_is_none_is_not_passed_on(world: World, request_: 
     assert head.value("Connection") is None
 
 
-async def test_a_request_with_a_body_can_ask_for_an_upgrade_that_is_granted_after_it(world: World) -> None:
+async def test_a_request_with_a_body_can_ask_for_an_upgrade_that_is_granted_after_it(start_world: StartWorld) -> None:
     """RFC 9110 §7.8: the switch comes after the request has been read."""
+    world = await start_world(upgrades=("a",))
     client, server, _ = await world.begin(
         b"POST / HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: a\r\nContent-Length: 5\r\n\r\nhello"
     )
@@ -150,13 +152,127 @@ async def test_a_request_with_a_body_can_ask_for_an_upgrade_that_is_granted_afte
     assert await client.receive(1) == b"x"
 
 
-async def test_a_switch_before_the_request_is_whole_is_a_502(world: World) -> None:
+async def test_a_switch_before_the_request_is_whole_is_a_502(start_world: StartWorld) -> None:
     """RFC 9110 §7.8: where the body ends and the protocol begins would be in doubt."""
+    world = await start_world(upgrades=("a",))
     client, server, _ = await world.begin(
         b"POST / HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: a\r\nContent-Length: 5\r\n\r\nhe"
     )
     await server.send(b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: a\r\n\r\n")
     assert kind(await client.receive_response()) == (502, "upstream-malformed")
+
+
+# Which protocols pass.
+
+
+def ask(*offers: bytes, more: bytes = b"", options: bytes = b"Upgrade") -> bytes:
+    lines = b"".join(b"Upgrade: " + offer + b"\r\n" for offer in offers)
+    return b"GET / HTTP/1.1\r\nHost: x\r\nConnection: " + options + b"\r\n" + lines + more + b"\r\n"
+
+
+@pytest.mark.parametrize("offer", [b"h2c", b"H2C", b"HTTP/2.0", b"h2c, HTTP/2.0", b"TLS/1.0", b"mqtt", b"", b", ,"])
+@pytest.mark.parametrize("upgrades", [("websocket",), ()], ids=["by default", "with none allowed"])
+async def test_a_protocol_that_is_not_listed_is_not_offered_to_the_upstream(
+    start_world: StartWorld, offer: bytes, upgrades: tuple[str, ...]
+) -> None:
+    """A client that offers HTTP/2 with each request (Java's does) gets its response over HTTP/1.1."""
+    world = await start_world(upgrades=upgrades)
+    settings = b"HTTP2-Settings: AAEAAEAAAAIAAAAAAAMAAAAA\r\n"
+    client, server, head = await world.begin(ask(offer, more=settings, options=b"Upgrade, HTTP2-Settings"))
+    assert [head.value(name) for name in ("Upgrade", "Connection", "HTTP2-Settings")] == [None, None, None]
+    await server.send(OK)
+    assert (await client.receive_response()).body == b"hi"
+    await client.send(GET)
+    assert (await server.receive_head()).value("Authorization") == BEARER
+
+
+async def test_the_settings_of_http2_do_not_pass_though_connection_does_not_name_them(world: World) -> None:
+    """RFC 7540 §3.2.1 has them named there; curl and others have not always done so."""
+    _, _, head = await world.begin(GET.removesuffix(b"\r\n") + b"HTTP2-Settings: AAEAAEAA\r\n\r\n")
+    assert head.value("HTTP2-Settings") is None
+
+
+async def test_of_several_offers_those_that_are_listed_pass(world: World) -> None:
+    _, _, head = await world.begin(ask(b"h2c, WebSocket", b"mqtt"))
+    assert head.values("Upgrade") == [b"WebSocket"]
+
+
+async def test_websocket_does_not_pass_if_it_is_not_listed(start_world: StartWorld) -> None:
+    world = await start_world(upgrades=())
+    client, server, head = await world.begin(ASK)
+    assert head.value("Upgrade") is None
+    await server.send(SWITCH)
+    assert kind(await client.receive_response()) == (502, "upstream-malformed")
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        b"Connection: Upgrade\r\nUpgrade: h2c\r\n",
+        b"Connection: Upgrade\r\nUpgrade: websocket, h2c\r\n",
+        b"Connection: Upgrade\r\nUpgrade: websocket/2\r\n",
+        b"Upgrade: h2c\r\n",
+        b"Connection: Upgrade\r\n",
+        b"",
+    ],
+    ids=["another", "one more", "another version", "another that connection does not name", "none", "no line at all"],
+)
+async def test_a_switch_to_something_else_than_was_offered_is_a_502(world: World, lines: bytes) -> None:
+    """RFC 9110 §7.8: nothing passes as raw bytes that was not agreed on."""
+    client, server, _ = await world.begin(ASK)
+    await server.send(b"HTTP/1.1 101 Switching Protocols\r\n" + lines + b"\r\nraw bytes")
+    assert kind(await client.receive_response()) == (502, "upstream-malformed")
+    assert await server.receive_to_any_end() == b""
+
+
+async def test_protocols_are_compared_in_any_case(world: World) -> None:
+    """RFC 9110 §7.8: their names are case-insensitive."""
+    client, server, _ = await world.begin(ASK)
+    await server.send(SWITCH.replace(b"Upgrade: websocket", b"Upgrade: WebSocket"))
+    assert (await client.receive_head()).status == 101
+
+
+# Upgrades with a body.
+
+ASK_WITH_BODY = (
+    b"POST / HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: websocket\r\nContent-Length: 5\r\n\r\nhello"
+)
+
+
+async def test_an_upgrade_with_a_body_has_a_connection_of_its_own(world: World) -> None:
+    """A server that ignores the body behind Upgrade takes it for the next request, which must be nobody else's."""
+    client, server, _ = await world.begin(GET)
+    await server.send(OK)
+    await client.receive_response()
+    await world.until(lambda now: now.upstream_idle == 1)
+    await client.send(ASK_WITH_BODY)
+    own = await world.upstream.accept()
+    await own.receive_head()
+    assert await own.receive(5) == b"hello"
+    await own.send(OK)
+    assert (await client.receive_response()).body == b"hi"
+    assert await own.receive_to_any_end() == b""
+    await client.send(GET)
+    await server.receive_head()
+    await server.send(OK)
+    assert (await client.receive_response()).body == b"hi"
+
+
+async def test_an_upgrade_with_a_body_takes_no_used_connection_when_one_becomes_free(start_world: StartWorld) -> None:
+    """The connection that becomes free is closed, and another is opened in its place."""
+    world = await start_world(pool=PoolSettings(max_connections=1))
+    client, server, _ = await world.begin(GET)
+    other = await world.client()
+    await other.send(ASK_WITH_BODY)
+    await world.until(lambda now: now.waiting_for_upstream == 1)
+    await server.send(OK)
+    assert (await client.receive_response()).body == b"hi"
+    assert await server.receive_to_any_end() == b""
+    own = await world.upstream.accept()
+    await own.receive_head()
+    await own.send(OK)
+    assert (await other.receive_response()).body == b"hi"
+    assert world.snapshot().upstream_reuses == 0
 
 
 # How tunnels end.

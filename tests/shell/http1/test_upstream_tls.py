@@ -469,8 +469,10 @@ async def test_a_web_socket_passes_through_tls(start_world: StartWorld, certific
     world = await start_world(
         upstream=RawUpstream(tls=certificates.server()), tls=TlsSettings(ca_file=certificates.ca_file)
     )
-    client, server, _ = await world.begin(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: a\r\n\r\n")
-    await server.send(b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: a\r\n\r\n")
+    client, server, _ = await world.begin(
+        b"GET / HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n"
+    )
+    await server.send(b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n")
     assert (await client.receive_head()).status == 101
     await client.send(b"hello")
     assert await server.receive(5) == b"hello"

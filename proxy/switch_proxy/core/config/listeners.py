@@ -48,6 +48,7 @@ class ListenerModel:
     listen: Address
     timeouts: ListenerTimeoutSettings
     limits: ListenerLimitSettings
+    upgrades: tuple[str, ...]
     proxy_name: str
     routes: tuple[RouteModel, ...]
 
@@ -74,6 +75,7 @@ def own_listener(route: RouteSettings, listen: Address) -> ListenerModel:
         limits=ListenerLimitSettings(
             request_line=limits.request_line, head=limits.head, field_lines=limits.field_lines
         ),
+        upgrades=route.upgrades,
         proxy_name=_proxy_name([route]),
         routes=(_route_model(route),),
     )
@@ -86,6 +88,7 @@ def _shared_listener(name: str, listener: ListenerSettings, routes: list[RouteSe
         listen=listener.listen,
         timeouts=listener.timeouts,
         limits=limits,
+        upgrades=listener.upgrades,
         proxy_name=_proxy_name(routes),
         routes=tuple(
             _route_model(

@@ -10,9 +10,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from switch_proxy.core.http.fields import FieldSyntaxError, parse_field_lines, trailer_lines
-from switch_proxy.core.http.grammar import CHUNK_LINE, END_BYTES, has_bare_line_feed
+from switch_proxy.core.http.grammar import CHUNK_LINE, END_BYTES, PADDED_CHUNK_LINE, has_bare_line_feed
 
 if TYPE_CHECKING:
+    import re
     from collections.abc import Sequence
 
 _LINE_END: Final = b"\r\n"
@@ -34,6 +35,8 @@ class ChunkedDecoder:
     """
     Decodes one chunked body, fed in any pieces. Trailers by the names in `dropped` do not pass.
 
+    `takes_padding`: blanks may follow a chunk's size, as some servers write them in responses.
+
     `is_complete` becomes True at the end of the trailer section; `trailers` are then the lines that may be forwarded,
     and `rest` the bytes that came after the body.
     """
@@ -41,6 +44,7 @@ class ChunkedDecoder:
     __slots__ = (
         "_dropped",
         "_in_trailers",
+        "_line",
         "_needs_line_end",
         "_pending",
         "_remaining",
@@ -49,8 +53,9 @@ class ChunkedDecoder:
         "trailers",
     )
 
-    def __init__(self, *, dropped: frozenset[bytes] = frozenset()) -> None:
+    def __init__(self, *, dropped: frozenset[bytes] = frozenset(), takes_padding: bool = False) -> None:
         self._dropped = dropped
+        self._line = PADDED_CHUNK_LINE if takes_padding else CHUNK_LINE
         self._pending = b""
         self._remaining = 0
         self._needs_line_end = False
@@ -99,9 +104,9 @@ class ChunkedDecoder:
         line_end = data.find(_LINE_END, position, position + _MAX_CHUNK_LINE)
         if line_end < 0:
             self._pending = data[position:]
-            _check_partial_line(self._pending)
+            _check_partial_line(self._pending, self._line)
             return len(data)
-        match = CHUNK_LINE.fullmatch(data, position, line_end)
+        match = self._line.fullmatch(data, position, line_end)
         if match is None:
             raise ChunkSyntaxError("a chunk's size line is malformed")
         self._remaining = int(match[1], 16)
@@ -135,13 +140,13 @@ class ChunkedDecoder:
         self.is_complete = True
 
 
-def _check_partial_line(partial: bytes) -> None:
+def _check_partial_line(partial: bytes, pattern: re.Pattern[bytes]) -> None:
     """Refuse a size line that no further byte can mend."""
     if len(partial) >= _MAX_CHUNK_LINE:
         raise ChunkSyntaxError(f"a chunk's size line is longer than {_MAX_CHUNK_LINE} bytes")
     line = partial.removesuffix(b"\r")
     # "1 " may still become "1 ;extension".
-    if line and CHUNK_LINE.fullmatch(line) is None and CHUNK_LINE.fullmatch(line + b";") is None:
+    if line and pattern.fullmatch(line) is None and pattern.fullmatch(line + b";") is None:
         raise ChunkSyntaxError("a chunk's size line is malformed")
 
 

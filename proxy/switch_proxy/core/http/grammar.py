@@ -40,6 +40,12 @@ HOST: Final = re.compile(rb"(\[[0-9A-Za-z:.%\-_~]+\]|[0-9A-Za-z\-._~!$&'()*+;=%]
 CHUNK_LINE: Final = re.compile(rb"([0-9A-Fa-f]{1,15})(?:[ \t]*;[^\x00-\x08\x0a-\x1f\x7f]*)?")
 """RFC 9112 §7.1: a chunk's size and its extensions; no sign, no prefix, no underscore, no space after the size."""
 
+PADDED_CHUNK_LINE: Final = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[^\x00-\x08\x0a-\x1f\x7f]*)?")
+"""
+The same, with blanks at the end: some servers write each size into a field of fixed width. Clients and proxies take that in
+responses, and the body's end is the same for all of them; in requests it could hide one from another reader.
+"""
+
 
 END_BYTES: Final = 3
 """As many bytes of the empty line can be there before a section has ended."""

@@ -30,6 +30,8 @@ HOP_BY_HOP: Final = frozenset(
         b"proxy-authenticate",
         b"proxy-authentication-info",
         b"proxy-authorization",
+        # Part of an offer of h2c, which never passes (RFC 7540 §3.2.1); a client may forget to name it in Connection.
+        b"http2-settings",
     }
 )
 

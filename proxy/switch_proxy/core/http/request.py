@@ -29,9 +29,10 @@ from switch_proxy.core.http.header_rules import (
     added_to_request,
     dropped_from_request,
 )
+from switch_proxy.core.upgrade_protocols import offers_that_pass
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from switch_proxy.core.http.fields import FieldLine
 
@@ -55,7 +56,7 @@ class RequestMeaning:
     wants_keep_alive: bool
     expects_continue: bool
     upgrade: bytes | None
-    """The protocols of a request for an upgrade (RFC 9110 §7.8)."""
+    """The protocols that the client offers to switch to, as far as they pass (RFC 9110 §7.8); None if none does."""
     max_forwards: int | None
     dropped: frozenset[bytes]
     """The names of the lines that do not pass."""
@@ -90,11 +91,16 @@ class RequestHead:
 
 
 class RequestParser:
-    """Turns request heads into values; remembers the lines it has judged. One for each listener."""
+    """
+    Turns request heads into values; remembers the lines it has judged. One for each listener.
 
-    def __init__(self, *, max_request_line: int, max_field_lines: int) -> None:
+    `upgrades`: the protocols in lower case that a client may offer to switch to.
+    """
+
+    def __init__(self, *, max_request_line: int, max_field_lines: int, upgrades: Collection[str] = ()) -> None:
         self._max_request_line = max_request_line
         self._max_field_lines = max_field_lines
+        self._upgrades = frozenset(protocol.encode("ascii") for protocol in upgrades)
         self._lines = LineMemory(significant=SIGNIFICANT_IN_REQUESTS, noted=REQUEST_ID)
         # By minor version, which has a say in what a section means.
         self._sections: tuple[dict[bytes, RequestFields], dict[bytes, RequestFields]] = ({}, {})
@@ -136,7 +142,7 @@ class RequestParser:
         key = b"\r\n".join(split.significant)
         meaning = meanings.get(key)
         if meaning is None:
-            meaning = judge_request(parse_field_lines(key), minor=minor)
+            meaning = judge_request(parse_field_lines(key), minor=minor, upgrades=self._upgrades)
             if len(key) <= _LONGEST_REMEMBERED:
                 if len(meanings) >= _REMEMBERED:
                     meanings.clear()
@@ -197,7 +203,7 @@ def head_too_large(max_head: int) -> RequestError:
     return RequestError(431, f"the request's head is larger than {max_head} bytes")
 
 
-def judge_request(lines: Sequence[FieldLine], *, minor: int) -> RequestMeaning:
+def judge_request(lines: Sequence[FieldLine], *, minor: int, upgrades: Collection[bytes]) -> RequestMeaning:
     """
     Decide what a request's significant lines mean: framing, persistence, and which lines pass.
 
@@ -213,7 +219,7 @@ def judge_request(lines: Sequence[FieldLine], *, minor: int) -> RequestMeaning:
     connection = list_members(values.get(b"connection", ()))
     upgrade = None
     if minor == 1 and b"upgrade" in connection and b"upgrade" in values:
-        upgrade = b", ".join(value for value in values[b"upgrade"] if value) or None
+        upgrade = offers_that_pass(values[b"upgrade"], allowed=upgrades)
     # The wish for trailers can be granted: they are passed on if the framing allows.
     wants_trailers = minor == 1 and b"trailers" in list_members(values.get(b"te", ()))
 

@@ -25,19 +25,45 @@ _PARAMETER: Final = re.compile(
 
 _BEARER: Final = b"bearer"
 
+_SCHEMES_OF_OTHER_CREDENTIALS: Final = frozenset(
+    {
+        b"aws4-hmac-sha256",
+        b"basic",
+        b"concealed",
+        b"digest",
+        b"dpop",
+        b"hawk",
+        b"hoba",
+        b"kerberos",
+        b"mutual",
+        b"negotiate",
+        b"ntlm",
+        b"privatetoken",
+        b"scram-sha-1",
+        b"scram-sha-256",
+        b"vapid",
+    }
+)
+"""Schemes (most of IANA's registry) whose challenge no bearer token fulfils. Gateways call Bearer by names of their own."""
+
+_ERRORS_OF_OTHER_KINDS: Final = frozenset(
+    {b"invalid_request", b"insufficient_scope", b"insufficient_user_authentication", b"use_dpop_nonce"}
+)
+"""Errors (RFC 6750 §3.1, RFC 9470 §3, RFC 9449 §9) that a token like the last one meets again."""
+
 
 def is_about_token(challenges: Sequence[bytes]) -> bool:
     """
     Say whether a 401 with these values of WWW-Authenticate may be cured by another access token.
 
-    It may if there is no challenge, because many APIs send none, and if a Bearer challenge names no error or
-    `invalid_token`. Another token does not cure a request that was wrong for another reason, or that lacks other
-    credentials.
+    It may unless every challenge clearly says otherwise: that the request was wrong for another reason, or lacks other
+    credentials. Many APIs send no challenge, a scheme of their own (`OAuth2`), or an error of their own (`token_expired`); that
+    such a 401 causes a token request in vain is bounded by `min_forced_refresh_interval`.
     """
     schemes = list(_read(challenges))
-    if not schemes:
-        return True
-    return any(error in {None, b"invalid_token"} for scheme, error in schemes if scheme == _BEARER)
+    return not schemes or any(
+        scheme not in _SCHEMES_OF_OTHER_CREDENTIALS and error not in _ERRORS_OF_OTHER_KINDS for scheme, error in schemes
+    )
 
 
 def wants_more_scope(challenges: Sequence[bytes]) -> bool:

@@ -59,8 +59,11 @@ class Wait:
 
 Decision = Forward | Reject | Respond | Wait
 
-_LOCAL_METHODS: Final = frozenset({b"CONNECT", b"TRACE", b"OPTIONS"})
+_LOCAL_METHODS: Final = frozenset({b"CONNECT", b"TRACE", b"TRACK", b"OPTIONS"})
 """Methods that may be refused or answered here; the others need not be looked at twice."""
+
+_SHOWING_METHODS: Final = frozenset({b"TRACE", b"TRACK"})
+"""TRACK is what older servers of Microsoft's call TRACE."""
 
 
 class Admission:
@@ -114,10 +117,11 @@ def judge_method(head: RequestHead) -> Reject | Respond | None:
             detail="CONNECT asks for a tunnel, and this proxy forwards requests only",
             ends_connection=True,
         )
-    if head.method == b"TRACE":
+    if head.method in _SHOWING_METHODS:
         # The response would hold the head of the request, with the token in it (RFC 9110 §9.3.8).
         return Reject(
-            problem=Problem.METHOD_NOT_ALLOWED, detail="TRACE is refused: its response would show the access token"
+            problem=Problem.METHOD_NOT_ALLOWED,
+            detail=f"{head.method.decode('ascii')} is refused: its response would show the access token",
         )
     if head.method == b"OPTIONS" and head.meaning.max_forwards == 0:
         # RFC 9110 §7.6.2.

@@ -17,6 +17,7 @@ from switch_proxy.core.schema.units import (
     parse_size,
     parse_switch,
 )
+from switch_proxy.core.upgrade_protocols import parse_protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -162,6 +163,10 @@ def _resource(value: object) -> str:
     return text
 
 
+def _protocol(value: object) -> str:
+    return parse_protocol(parse_text(value))
+
+
 def _field_name(value: object) -> str:
     text = parse_text(value)
     if _TOKEN.fullmatch(text) is None:
@@ -290,6 +295,7 @@ ORIGIN: Final = _rule(_origin, "URL", _URL)
 OPTIONAL_ENDPOINT: Final = _rule(_endpoint_or_none, "URL", _URL, _NULL)
 ISSUER: Final = _rule(_issuer, "URL", _URL, _NULL)
 RESOURCE: Final = _rule(_resource, "URI", {"type": "string", "pattern": "^[A-Za-z][A-Za-z0-9+.-]*:[^#]+$"})
+PROTOCOL: Final = _rule(_protocol, "word", _STRING)
 FIELD_NAME: Final = _rule(_field_name, "text", {"type": "string", "pattern": f"^{_TOKEN.pattern}$"})
 FIELD_VALUE: Final = _rule(_field_value, "text", _STRING)
 SWITCH: Final = _rule(parse_switch, "switch", {"type": "boolean"}, {"enum": ["true", "false"]})

@@ -1,4 +1,4 @@
-"""What is exposed only if the configuration says so: listeners beyond the pod, and secrets in plaintext."""
+"""What is exposed only if the configuration says so: listeners beyond the pod, secrets in plaintext, bytes that are not read."""
 
 # No postponed evaluation of annotations here: core/schema/keys.py reads them.
 
@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from switch_proxy.core.addresses import Origin
 from switch_proxy.core.schema.keys import Key
 from switch_proxy.core.schema.problem import Problem
-from switch_proxy.core.schema.rules import SWITCH
+from switch_proxy.core.schema.rules import PROTOCOL, SWITCH
 
 AllowRemoteClients = Annotated[
     bool,
@@ -16,6 +16,19 @@ AllowRemoteClients = Annotated[
         rule=SWITCH,
         text="Whether `listen` may be an address that can be reached from outside this pod.",
         why="Whoever reaches it can use the credentials.",
+    ),
+]
+
+
+Upgrades = Annotated[
+    tuple[str, ...],
+    Key(
+        rule=PROTOCOL,
+        text="The protocols that a client may switch its connection to with `Upgrade`; `[]` for none. Offers of others do not "
+        "pass, and those of `h2c`, `HTTP/…` and `TLS/…` never do.",
+        why="What APIs use it for. Behind the switch bytes pass unread, so a protocol that carries requests would carry them "
+        "without a token.",
+        example="[websocket]",
     ),
 ]
 
