@@ -135,8 +135,8 @@ MUTANTS: Final = (
     Mutant(
         name="the rejection of an older token does nothing",
         file="core/lifecycle.py",
-        text="is_newest = state.token is not None and state.token.generation == generation",
-        replacement="is_newest = state.token is not None",
+        text="is_newest = token is not None and token.generation == generation",
+        replacement="is_newest = token is not None",
         tests="tests/core/test_lifecycle.py",
     ),
     Mutant(
@@ -152,6 +152,20 @@ MUTANTS: Final = (
         text="return max(SHORTEST_DELAY, floor + jitter",
         replacement="return max(SHORTEST_DELAY, jitter",
         tests="tests/core/test_backoff.py",
+    ),
+    Mutant(
+        name="a used-up quota is waited for beyond an hour",
+        file="core/backoff.py",
+        text="min(stated, LONGEST_EXHAUSTION)",
+        replacement="min(stated, LONGEST_RETRY_AFTER)",
+        tests="tests/core/test_backoff.py",
+    ),
+    Mutant(
+        name="the last tokens of the quota are not spent on a refused token",
+        file="core/lifecycle.py",
+        text="return max(at, has_spare_at(state.quota, now))",
+        replacement="return at",
+        tests="tests/core/test_lifecycle.py",
     ),
     Mutant(
         name="a path cannot climb out of the base path in encoded form",

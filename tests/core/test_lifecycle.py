@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import pytest
 
@@ -59,6 +59,9 @@ from tests.core.lifecycle_tables import (
     what_a_request_gets,
 )
 from tests.generated_tables import generated
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 DOWN = TokenEndpointUnavailableError("the token endpoint is down")
 REFUSED = TokenRequestRefusedError("the token endpoint refused")
@@ -431,8 +434,8 @@ def test_the_interval_can_be_chosen() -> None:
 
 
 @pytest.mark.parametrize("rate", [1, 10, 100])
-def test_an_upstream_that_refuses_every_token_costs_one_fetch_a_minute_at_any_rate(rate: int) -> None:
-    """Ten minutes of nothing but 401, at some requests a second."""
+def test_an_upstream_that_refuses_every_token_costs_fewer_and_fewer_fetches_at_any_rate(rate: int) -> None:
+    """Ten minutes of nothing but 401, at some requests a second: forced at once, after 1 minute, 2 and 4."""
     state, fetches = initial_state(0.0), 0
     for tick in range(600 * rate):
         now = tick / rate
@@ -441,7 +444,89 @@ def test_an_upstream_that_refuses_every_token_costs_one_fetch_a_minute_at_any_ra
             if StartFetch() in effects:
                 fetches += 1
                 state, _ = step(state, Fetched(grant=_grant(3600.0)), now, 0.5)
-    assert fetches == 1 + 10
+    assert fetches == 1 + 4
+
+
+def _forced(
+    state: TokenState, moments: Iterable[float], *, lifetime: float = 86400.0, quota: tuple[QuotaBucket, ...] = ()
+) -> tuple[TokenState, list[float]]:
+    """Refuse the newest token at each of these moments; return the state and when a fetch was forced."""
+    forced = []
+    for now in moments:
+        state, effects = step(state, Ticked(), now, 0.5)
+        if StartFetch() in effects:
+            state, _ = step(state, Fetched(grant=replace(_grant(lifetime), quota=quota)), now, 0.5)
+        assert state.token is not None
+        state, effects = step(state, Rejected(generation=state.token.generation), now, 0.5)
+        if StartFetch() in effects:
+            forced.append(now)
+            state, _ = step(state, Fetched(grant=replace(_grant(lifetime), quota=quota)), now, 0.5)
+    return state, forced
+
+
+def test_the_interval_doubles_up_to_an_hour_while_new_tokens_are_refused_too() -> None:
+    _, forced = _forced(initial_state(0.0), range(0, 6 * 3600, 10))
+    assert forced == [0, 60, 180, 420, 900, 1860, 3780, 7380, 10980, 14580, 18180]
+
+
+def test_an_upstream_that_refuses_every_token_for_a_day_costs_some_thirty_fetches() -> None:
+    state, forced = _forced(initial_state(0.0), range(0, 86400, 10))
+    assert len(forced) == 29
+    assert state.token is not None
+    assert state.token.generation == 1 + 29
+
+
+def test_refreshes_in_time_do_not_end_the_doubling() -> None:
+    """The tokens that they bring are refused too."""
+    _, forced = _forced(initial_state(0.0), range(0, 3600, 10), lifetime=300.0)
+    assert forced == [0, 60, 180, 420, 900, 1860]
+
+
+def test_a_token_that_is_replaced_without_having_been_refused_was_accepted() -> None:
+    state, _ = _forced(initial_state(0.0), range(0, 1000, 10), lifetime=3600.0)
+    assert state.forced_in_a_row == 5
+    for now in (5000.0, 9000.0):
+        state, _ = step(state, Ticked(), now, 0.5)
+        state, _ = step(state, Fetched(grant=_grant(3600.0)), now, 0.5)
+    state, forced = _forced(state, [9001.0, 9060.0, 9061.0])
+    assert forced == [9001.0, 9061.0]
+
+
+@pytest.mark.parametrize(
+    ("refused_after", "counted"),
+    [pytest.param(3599.9, 6, id="just within the hour"), pytest.param(3600.0, 1, id="after an hour")],
+)
+def test_a_token_that_is_not_refused_for_an_hour_was_accepted(refused_after: float, counted: int) -> None:
+    state, forced = _forced(initial_state(0.0), range(0, 901, 10))
+    state, _ = _forced(state, [forced[-1] + refused_after])
+    assert state.forced_in_a_row == counted
+
+
+def test_a_long_interval_of_the_operators_is_not_cut_to_an_hour() -> None:
+    _, forced = _forced(initial_state(0.0, min_forced_refresh_interval=7200.0), range(0, 20000, 10))
+    assert forced == [0, 7200, 14400]
+
+
+@pytest.mark.parametrize(
+    ("remaining", "is_forced"), [pytest.param(11, True, id="more than a fifth"), pytest.param(10, False, id="a fifth")]
+)
+def test_the_last_fifth_of_the_quota_is_not_spent_on_a_refused_token(remaining: int, *, is_forced: bool) -> None:
+    quota = (replace(BUCKET, remaining=remaining),)
+    state = TokenState(phase=Idle(wake_at=80_000.0), token=TOKEN, quota=quota)
+    assert (step(state, Rejected(generation=7), 10_100.0, 0.5)[1] == (StartFetch(),)) is is_forced
+    decision = decide_request(state, 10_100.0, newer_than=7)
+    assert isinstance(decision, Refuse)
+    assert ("kept for refreshes" in decision.reason) is not is_forced
+    assert decision.retry_after == (1.0 if is_forced else 79_900.0)
+
+
+def test_the_quota_is_spent_again_after_its_reset_and_on_refreshes_in_time() -> None:
+    empty = (replace(BUCKET, remaining=1, resets_at=20_000.0),)
+    state = TokenState(phase=Idle(wake_at=20_500.0), token=TOKEN, quota=empty)
+    assert step(state, Rejected(generation=7), 19_999.9, 0.5)[1] == ()
+    assert step(state, Rejected(generation=7), 20_000.0, 0.5)[1] == (StartFetch(),)
+    due = replace(state, phase=Idle(wake_at=15_000.0))
+    assert step(due, Ticked(), 15_000.0, 0.5)[1] == (StartFetch(),)
 
 
 # --- what a request gets -------------------------------------------------------------------------------------------

@@ -47,6 +47,7 @@ from switch_proxy.core.lifecycle import (
     usable_token,
     wake_at,
 )
+from switch_proxy.core.quota import QuotaBucket, current_quota
 from switch_proxy.core.secret import Secret
 from switch_proxy.core.tokens import TokenGrant
 
@@ -129,11 +130,15 @@ class Lifecycle(RuleBasedStateMachine):
         self.feed(Ticked(), jitter)
 
     @precondition(lambda self: self.in_flight)
-    @rule(lifetime=lifetimes, jitter=jitters)
-    def the_fetch_brings_a_token(self, lifetime: float, jitter: float) -> None:
+    @rule(lifetime=lifetimes, jitter=jitters, remaining=st.none() | st.integers(min_value=0, max_value=50))
+    def the_fetch_brings_a_token(self, lifetime: float, jitter: float, remaining: int | None) -> None:
         self.in_flight -= 1
         generation = len(self.published)
-        before = self.feed(Fetched(grant=TokenGrant(value=Secret("t"), lifetime=lifetime, scope=None)), jitter)
+        quota: tuple[QuotaBucket, ...] = ()
+        if remaining is not None:
+            quota = (QuotaBucket(name="per_hour", quota=50, remaining=remaining, resets_at=self.now + 3600.0),)
+        grant = TokenGrant(value=Secret("t"), lifetime=lifetime, scope=None, quota=quota)
+        before = self.feed(Fetched(grant=grant), jitter)
         if self.published[generation:]:
             assert self.published[generation:] == [generation + 1]
             assert self.state.failures == 0
@@ -190,8 +195,16 @@ class Lifecycle(RuleBasedStateMachine):
         if self.state is before:
             return
         assert age == 0
+        assert self.state.refused_generation == newest
+        if self.state.phase is before.phase:
+            return
         assert isinstance(self.state.phase, Fetching)
         self.forced.append(self.now)
+        # The last fifth of a bucket, and at least two tokens, are not for this.
+        for bucket in current_quota(before.quota, self.now):
+            assert bucket.remaining > 2
+            assert bucket.quota is not None
+            assert bucket.remaining > bucket.quota / 5
 
     @rule(jitter=jitters, newer_than=st.integers(min_value=0, max_value=2))
     def a_request_comes(self, jitter: float, newer_than: int) -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from switch_proxy.core.quota import LONGEST_WINDOW, QuotaBucket, current_quota, parse_quota, used_up
+from switch_proxy.core.quota import LONGEST_WINDOW, QuotaBucket, current_quota, has_spare_at, parse_quota, used_up
 
 NOW: Final = 5000.0
 WALL: Final = 1_790_000_000.0
@@ -192,6 +192,31 @@ def test_the_bucket_that_is_used_up_is_found(remaining: tuple[int, int], expecte
     hour, day = (replace(bucket, remaining=left) for bucket, left in zip((HOUR, DAY), remaining, strict=True))
     found = used_up((hour, day))
     assert (found and found.name) == (expected and expected.name)
+
+
+@pytest.mark.parametrize(
+    ("quota", "remaining", "has_spare"),
+    [
+        pytest.param(50, 11, True, id="more than a fifth"),
+        pytest.param(50, 10, False, id="a fifth"),
+        pytest.param(52, 11, False, id="less than a whole token more"),
+        pytest.param(10, 3, True, id="more than two of a small bucket"),
+        pytest.param(5, 2, False, id="two"),
+        pytest.param(None, 3, True, id="more than two of an unknown bucket"),
+        pytest.param(None, 2, False, id="two of an unknown bucket"),
+        pytest.param(50, 0, False, id="none"),
+    ],
+)
+def test_a_fifth_of_a_bucket_and_at_least_two_tokens_are_kept(
+    quota: int | None, remaining: int, *, has_spare: bool
+) -> None:
+    bucket = replace(DAY, quota=quota, remaining=remaining)
+    assert has_spare_at((replace(HOUR, remaining=9), bucket), NOW) == (NOW if has_spare else DAY.resets_at)
+    assert has_spare_at((bucket,), DAY.resets_at) == DAY.resets_at
+
+
+def test_without_a_ration_there_is_always_a_token_to_spare() -> None:
+    assert has_spare_at((), NOW) == NOW
 
 
 _names = st.sampled_from(

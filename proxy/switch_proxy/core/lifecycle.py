@@ -37,9 +37,12 @@ a fetch with the old secret is in flight, another follows it. A back-off after a
 next fetch uses the new secret anyway.
 
 When an upstream refuses a token (401), the token's generation is reported. If it is still the newest, one fetch is forced for
-all requests that were refused. After it, no other is forced for `min_forced_refresh_interval`, so that an API that responds
-to everything with 401 cannot cause a storm. The refused token is served until there is another, because the API may
-have refused only that one request. A request that needs a newer token asks for one (`newer_than`).
+all requests that were refused. After it, no other is forced for `min_forced_refresh_interval`. If the tokens that are issued
+then are refused too, another token helps nothing: the interval doubles each time, up to an hour, until one is accepted. The last
+tokens of the client's quota are not spent on forced fetches (core/quota.py): they are left for refreshes in time. So an API that
+responds to everything with 401 causes no storm, and leaves other pods their tokens. The refused token is served until
+there is another, because the API may have refused only that one request. A request that needs a newer token asks for one
+(`newer_than`).
 """
 
 from __future__ import annotations
@@ -56,7 +59,7 @@ from switch_proxy.core.errors import (
     TokenRequestRefusedError,
     TokenResponseInvalidError,
 )
-from switch_proxy.core.quota import current_quota
+from switch_proxy.core.quota import current_quota, has_spare_at
 from switch_proxy.core.tokens import AccessToken, Freshness, TokenGrant, freshness, issue
 
 if TYPE_CHECKING:
@@ -76,9 +79,18 @@ second is not sent ten requests a second.
 
 MIN_FORCED_REFRESH_INTERVAL: Final = 60.0
 """
-Seconds between two fetches that an upstream's 401 may force. Tokens are revoked by hand, so once a minute is enough; an
-API that refuses every token costs at most 60 token requests an hour.
+Seconds between two fetches that an upstream's 401 may force. Tokens are revoked by hand, so once a minute is enough.
 """
+
+FORCED_REFRESH_CEILING: Final = 3600.0
+"""
+Seconds that this interval grows to while newly issued tokens are refused too: an API that refuses every token costs some 30 token
+requests a day, and its recovery is noticed within an hour without a restart. A token that was not refused for as long counts
+as accepted.
+"""
+
+_LAST_DOUBLING: Final = 20
+"""The interval reaches its ceiling long before this power."""
 
 SHORTEST_RETRY_AFTER: Final = 1.0
 """Seconds. Retry-After is in whole seconds (RFC 9110 §10.2.3), and zero would ask for a storm."""
@@ -142,6 +154,10 @@ class TokenState:
     """When the token arrived."""
     forced_at: float = -inf
     """When a fetch was last forced by an upstream's 401."""
+    forced_in_a_row: int = 0
+    """Fetches that were forced since the upstream has last accepted a token."""
+    refused_generation: int = 0
+    """The newest token that the upstream has refused."""
     min_forced_refresh_interval: float = MIN_FORCED_REFRESH_INTERVAL
     quota: tuple[QuotaBucket, ...] = ()
     """The ration of tokens, as the newest response that has stated one did."""
@@ -325,14 +341,26 @@ def _failed(
 
 
 def _rejected(state: TokenState, generation: int, now: float) -> tuple[TokenState, tuple[Effect, ...]]:
-    is_newest = state.token is not None and state.token.generation == generation
-    if not is_newest or not isinstance(state.phase, Idle) or now < _may_be_forced_at(state):
+    token = state.token
+    is_newest = token is not None and token.generation == generation
+    if token is None or not is_newest or not isinstance(state.phase, Idle):
         return state, ()
-    return _begin(replace(state, forced_at=now), now)
+    if state.refused_generation != generation:
+        # The one before was refused, and this one as soon as it was used: then none has been accepted.
+        is_refused_too = state.refused_generation == generation - 1 and now - token.sent_at < FORCED_REFRESH_CEILING
+        forced_in_a_row = state.forced_in_a_row if is_refused_too else 0
+        state = replace(state, refused_generation=generation, forced_in_a_row=forced_in_a_row)
+    if now < _may_be_forced_at(state, now):
+        return state, ()
+    return _begin(replace(state, forced_at=now, forced_in_a_row=state.forced_in_a_row + 1), now)
 
 
-def _may_be_forced_at(state: TokenState) -> float:
-    return state.forced_at + state.min_forced_refresh_interval
+def _may_be_forced_at(state: TokenState, now: float) -> float:
+    """Return when a 401 may force a fetch: after the interval, and not with the last tokens of the quota."""
+    shortest = state.min_forced_refresh_interval
+    doubling = 2.0 ** min(max(state.forced_in_a_row - 1, 0), _LAST_DOUBLING)
+    at = state.forced_at + min(shortest * doubling, max(shortest, FORCED_REFRESH_CEILING))
+    return max(at, has_spare_at(state.quota, now))
 
 
 def _credentials_changed(state: TokenState, now: float) -> tuple[TokenState, tuple[Effect, ...]]:
@@ -426,7 +454,9 @@ def decide_request(state: TokenState, now: float, *, newer_than: int = 0) -> Dec
             return Wait()
         case Idle():
             # Without a usable token the next fetch is at most SHORTEST_CYCLE away.
-            return Wait() if token is None else _refuse(_NONE_NEWER, _may_be_forced_at(state) - now)
+            return (
+                Wait() if token is None else _refuse(_why_none_newer(state, now), _may_be_forced_at(state, now) - now)
+            )
         case BackingOff(until=until):
             return _refuse(f"the last fetch failed: {describe(state.error)}", until - now)
         case Stopped():
@@ -436,6 +466,13 @@ def decide_request(state: TokenState, now: float, *, newer_than: int = 0) -> Dec
 
 
 _NONE_NEWER: Final = "the upstream refused the newest token, and another was fetched for that reason a moment ago"
+_NONE_TO_SPARE: Final = (
+    "the upstream refused the newest token, and the last tokens of the client's quota are kept for refreshes"
+)
+
+
+def _why_none_newer(state: TokenState, now: float) -> str:
+    return _NONE_TO_SPARE if has_spare_at(state.quota, now) > now else _NONE_NEWER
 
 
 def _refuse(reason: str, retry_after: float) -> Refuse:

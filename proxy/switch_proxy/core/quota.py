@@ -25,6 +25,7 @@ or a text, because names are labels of metrics and the server may repeat a secre
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -49,6 +50,10 @@ _DURATION: Final = re.compile(
     r"(?:([0-9]{1,6})d)?(?:([0-9]{1,6})h)?(?:([0-9]{1,6})m)?(?:([0-9]{1,6})(?:\.[0-9]{1,9})?s)?"
 )
 _PLATFORM: Final = re.compile(r"x-rate-?limit-(limit|remaining|reset)(?:-([a-z]{1,10}))?")
+
+_PART_KEPT: Final = 0.2
+_FEWEST_KEPT: Final = 2
+"""Tokens of a bucket that a refused token may not cost: one for this process, and one for another that starts."""
 
 _FIRST_UNIX_TIME: Final = 1_000_000_000
 """A reset of at least this is Unix time (after 2001), a smaller one is a number of seconds."""
@@ -139,6 +144,19 @@ def parse_quota(fields: Iterable[tuple[str, str]], *, now: float, wall: float) -
 def current_quota(buckets: tuple[QuotaBucket, ...], now: float) -> tuple[QuotaBucket, ...]:
     """Return the buckets that have not been reset since they were stated."""
     return tuple(bucket for bucket in buckets if now < bucket.resets_at)
+
+
+def has_spare_at(buckets: tuple[QuotaBucket, ...], now: float) -> float:
+    """
+    Return from when on a token may be spent that is not needed yet: `now`, or when the buckets that are nearly empty have reset.
+
+    The last fifth of a bucket, and at least two tokens, are kept for those who have none.
+    """
+    return max((bucket.resets_at for bucket in current_quota(buckets, now) if not _has_spare(bucket)), default=now)
+
+
+def _has_spare(bucket: QuotaBucket) -> bool:
+    return bucket.remaining > max(_FEWEST_KEPT, math.ceil((bucket.quota or 0) * _PART_KEPT))
 
 
 def used_up(buckets: tuple[QuotaBucket, ...]) -> QuotaBucket | None:

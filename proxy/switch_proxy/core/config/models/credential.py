@@ -183,8 +183,8 @@ class CredentialSettings:
         Key(
             rule=duration(1),
             text="The shortest time between two token requests that a 401 of the API may cause.",
-            why="Tokens are revoked by hand, so once a minute is often; an API that refuses every token costs 60 token requests "
-            "an hour.",
+            why="Tokens are revoked by hand, so once a minute is often. It doubles up to an hour while new tokens are refused too, "
+            "so that an API that refuses every token costs some 30 token requests a day.",
         ),
     ] = MIN_FORCED_REFRESH_INTERVAL
     timeout: Annotated[
