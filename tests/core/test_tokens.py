@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from switch_proxy.core.quota import QuotaBucket
 from switch_proxy.core.secret import Secret
 from switch_proxy.core.tokens import AccessToken, Freshness, TokenGrant, freshness, hold_until, issue
 
@@ -120,3 +121,29 @@ def test_a_grant_replaces_the_token_when_it_is_valid(valid_in: float, now: float
     grant = TokenGrant(value=Secret(VALUE), lifetime=1000.0, scope=None, valid_in=valid_in)
     assert hold_until(grant, token=_issue(), now=now) == at
     assert hold_until(grant, token=None, now=now) == now
+
+
+@pytest.mark.parametrize(
+    ("remaining", "resets_at", "earliest"),
+    [
+        pytest.param(11, 90_000.0, 0.75, id="enough is left"),
+        pytest.param(10, 90_000.0, 0.9, id="little is left"),
+        pytest.param(10, 1750.0, 0.75, id="little is left, but it is reset before the refresh"),
+        pytest.param(10, 1750.1, 0.9, id="it is reset just after the refresh"),
+    ],
+)
+def test_the_refresh_comes_later_if_little_is_left_of_the_quota(
+    remaining: int, resets_at: float, earliest: float
+) -> None:
+    quota = (QuotaBucket(name="per_day", quota=50, remaining=remaining, resets_at=resets_at),)
+    grant = TokenGrant(value=Secret("t"), lifetime=1000.0, scope=None, quota=quota)
+    token = issue(grant, generation=1, sent_at=1000.0, jitter=0.0)
+    assert token.refresh_at == pytest.approx(1000.0 + 1000.0 * earliest)
+
+
+@pytest.mark.parametrize("lifetime", [0.1, 10.0, 200.0, 86400.0])
+def test_the_latest_refresh_is_before_the_end_of_use(lifetime: float) -> None:
+    quota = (QuotaBucket(name="per_day", quota=50, remaining=0, resets_at=1e6),)
+    grant = TokenGrant(value=Secret("t"), lifetime=lifetime, scope=None, quota=quota)
+    token = issue(grant, generation=1, sent_at=1000.0, jitter=0.999999)
+    assert token.refresh_at < token.usable_until

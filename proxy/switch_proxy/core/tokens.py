@@ -8,6 +8,7 @@ overestimated.
     sent_at ──────────────── FRESH ────────────────┬──── STALE ────┬─ EXPIRED
                                               refresh_at      usable_until ── expires_at
                                               75-85 % of life      └─ the skew ─┘
+                                              (90-95 % if little is left of the client's quota)
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Final, NoReturn, SupportsIndex
+
+from switch_proxy.core.quota import has_spare_at
 
 if TYPE_CHECKING:
     from switch_proxy.core.quota import QuotaBucket
@@ -28,6 +31,13 @@ that at least a seventh of the life is left for retries: 9 minutes of an hour.
 
 REFRESH_LATEST: Final = 0.85
 """The latest refresh. The moment between is random, so that replicas that were started together spread out."""
+
+SCARCE_REFRESH_EARLIEST: Final = 0.9
+SCARCE_REFRESH_LATEST: Final = 0.95
+"""
+The same if little is left of the client's quota and it is not reset before: one token in six is saved, at the price of less time for
+retries. The latest is not after the token's last use (EXPIRY_SKEW_PART).
+"""
 
 EXPIRY_SKEW: Final = 10.0
 """
@@ -106,12 +116,17 @@ class AccessToken:
 def issue(grant: TokenGrant, *, generation: int, sent_at: float, jitter: float) -> AccessToken:
     """Return the token of a grant whose request was sent at `sent_at`; `jitter` in [0, 1) places its refresh."""
     part = REFRESH_EARLIEST + (REFRESH_LATEST - REFRESH_EARLIEST) * jitter
+    refresh_at = sent_at + grant.lifetime * part
+    if has_spare_at(grant.quota, refresh_at) > refresh_at:
+        refresh_at = sent_at + grant.lifetime * (
+            SCARCE_REFRESH_EARLIEST + (SCARCE_REFRESH_LATEST - SCARCE_REFRESH_EARLIEST) * jitter
+        )
     return AccessToken(
         value=grant.value,
         generation=generation,
         sent_at=sent_at,
         expires_at=sent_at + grant.lifetime,
-        refresh_at=sent_at + grant.lifetime * part,
+        refresh_at=refresh_at,
         authorization_line=b"Authorization: Bearer " + grant.value.reveal().encode("ascii") + b"\r\n",
         scope=grant.scope,
     )
