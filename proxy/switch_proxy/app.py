@@ -82,7 +82,10 @@ class Application:
         self._admin: AdminServer | None = None
         if settings.admin.listen is not None:
             self._admin = AdminServer(
-                listen=settings.admin.listen, health=self.snapshot_health, metrics=self._telemetry.render
+                listen=settings.admin.listen,
+                health=self.snapshot_health,
+                metrics=self._telemetry.render,
+                observe=log.write,
             )
 
     def _listen(self, listener: ListenerModel, environ: Mapping[str, str]) -> Listener:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from switch_proxy.clock import SystemClock
 from switch_proxy.core.authentication.registry import method_of
-from switch_proxy.core.config.summary import describe_grant, find_idle_credentials, summarize
+from switch_proxy.core.config.summary import describe_grant, find_foreign_references, find_idle_credentials, summarize
 from switch_proxy.core.errors import InvalidValueError, SecretUnavailableError, TlsFilesError, TokenFetchError
 from switch_proxy.core.redaction import Redactor
 from switch_proxy.tls import TlsFiles, find_system_trust_fault
@@ -67,6 +67,7 @@ def find_warnings(settings: Settings, environ: Mapping[str, str]) -> Iterator[st
     fault = find_system_trust_fault(environ)
     if fault is not None and any(each.ca_file is None for each in tls):
         yield f"{fault}; servers whose authority is not in a tls.ca_file cannot be trusted"
+    yield from find_foreign_references(settings)
     for name in find_idle_credentials(settings):
         yield f"credential {name} is used by no route; its tokens would be fetched for nothing"
 

@@ -119,7 +119,11 @@ def _parse_document(content: bytes, source: str, environ: Mapping[str, str]) -> 
     root = _compose(_decode(content, source), source)
     if root is None or (isinstance(root, Scalar) and root.is_plain and not root.text):
         raise _error(source, "is empty; write credentials and routes, as in config.example.yaml")
-    return parse_document(root, environ)
+    document = parse_document(root, environ)
+    if document.excess is not None:
+        # Alone: most other problems would follow from it.
+        raise ConfigurationError((replace(document.excess, source=source),))
+    return document
 
 
 def _settings(document: ParsedDocument, values: Mapping[str, object], source: str) -> Settings:
@@ -289,6 +293,11 @@ def _syntax_error(error: yaml.MarkedYAMLError, text: str, source: str) -> Config
     mark = began or error.problem_mark or error.context_mark
     if mark is None:
         return _error(source, "cannot be read as YAML; check its quotes and indentation")
+    line = text.splitlines()[mark.line] if mark.line < len(text.splitlines()) else ""
+    if re.match(r" *\t", line):
+        # The parser took the line as a part of the value above, and complains about what it met in it.
+        tab = Mark(line=mark.line + 1, column=line.index("\t") + 1)
+        return _error(source, "has a tab where YAML allows none; indent with spaces", tab)
     words = next((ours for pattern, ours in _SYNTAX if re.search(pattern, said)), "cannot be read as YAML here")
     if "cannot start any token" in said:
         is_tab = text[mark.index : mark.index + 1] == "\t"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 
 import pytest
 from hypothesis import given
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from switch_proxy.core.addresses import (
     Address,
     Origin,
+    bind_hint,
     is_loopback_host,
     parse_address,
     parse_endpoint,
@@ -50,7 +52,7 @@ def test_address_is_host_and_port(text: str, host: str, port: int) -> None:
         pytest.param("127.0.0.1:http", "such as 127.0.0.1:8080", id="service's name"),
         pytest.param("256.0.0.1:80", "from 0 to 255", id="IPv4 out of range"),
         pytest.param("127.1:80", "from 0 to 255", id="IPv4 in its short form"),
-        pytest.param("http://127.0.0.1:80", "in brackets", id="URL"),
+        pytest.param("http://127.0.0.1:80", "begins with a scheme", id="URL"),
         pytest.param("a b:80", "no valid host name", id="space"),
         pytest.param("-a:80", "no valid host name", id="hyphen first"),
         pytest.param("bücher:80", "xn--", id="letters outside ASCII"),
@@ -237,6 +239,9 @@ def test_host_that_others_may_be_is_not_loopback(host: str) -> None:
         pytest.param("127.0.0.1:80", "[::1]:80", False, id="other family"),
         pytest.param("0.0.0.0:80", "127.0.0.1:80", True, id="all of IPv4"),
         pytest.param("0.0.0.0:80", "[::1]:80", False, id="all of the other family"),
+        pytest.param("[::]:80", "127.0.0.1:80", True, id="all of both families and IPv4"),
+        pytest.param("[::]:80", "0.0.0.0:80", True, id="all of both families and all of IPv4"),
+        pytest.param("[::0]:80", "127.0.0.1:80", True, id="all of both families, in another form"),
         pytest.param("[::]:80", "[::1]:80", True, id="all of IPv6"),
         pytest.param("localhost:80", "127.0.0.1:80", True, id="localhost and its IPv4 address"),
         pytest.param("localhost:80", "[::1]:80", True, id="localhost and its IPv6 address"),
@@ -248,3 +253,32 @@ def test_host_that_others_may_be_is_not_loopback(host: str) -> None:
 def test_addresses_clash_where_one_covers_the_other(one: str, other: str, clashes: bool) -> None:
     first, second = parse_address(one), parse_address(other)
     assert (first.clashes_with(second), second.clashes_with(first)) == (clashes, clashes)
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [("::", True), ("0.0.0.0", False), ("::1", False), ("::ffff:0.0.0.0", False), ("a.example", False)],
+)
+def test_all_of_ipv6_stands_for_both_families(host: str, *, expected: bool) -> None:
+    assert Address(host=host, port=80).is_of_both_families is expected
+
+
+@pytest.mark.parametrize("text", ["http://127.0.0.1:8080", "https://0.0.0.0:8443/", "tcp://[::1]:80"])
+def test_an_address_with_a_scheme_is_told_as_such(text: str) -> None:
+    with pytest.raises(InvalidValueError, match="begins with a scheme such as http://") as caught:
+        parse_address(text)
+    assert "brackets" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("number", "hint"),
+    [
+        (errno.EADDRINUSE, "another process"),
+        (errno.EACCES, "privileged"),
+        (errno.EPERM, "privileged"),
+        (errno.EADDRNOTAVAIL, "no interface of this machine"),
+    ],
+)
+def test_an_address_that_cannot_be_bound_gets_the_hint_of_its_cause(number: int, hint: str) -> None:
+    assert hint in bind_hint(number)
+    assert bind_hint(errno.EMFILE) == bind_hint(None) == ""

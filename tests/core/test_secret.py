@@ -6,6 +6,7 @@ import copy
 import dataclasses
 import json
 import pickle
+import re
 import traceback
 from contextlib import suppress
 from functools import partial
@@ -251,3 +252,26 @@ def test_a_secret_must_have_the_bytes_that_its_use_needs() -> None:
     assert parse_secret("é".encode() * 16, source="S", shortest=32).reveal() == "é" * 16
     with pytest.raises(SecretUnavailableError, match="S holds fewer than the 32 bytes"):
         parse_secret(b"x" * 31, source="S", shortest=32)
+
+
+@pytest.mark.parametrize(
+    ("character", "name"),
+    [
+        ("\u00a0", "U+00A0, no-break space"),
+        ("\u200b", "U+200B, zero width space"),
+        ("\ufeff", "U+FEFF, zero width no-break space"),
+        ("\u3000", "U+3000, ideographic space"),
+        ("\u2028", "U+2028, line separator"),
+    ],
+)
+def test_an_invisible_character_at_an_end_is_refused_by_its_name(character: str, name: str) -> None:
+    """It came along when the secret was copied, and nobody sees it."""
+    with pytest.raises(SecretUnavailableError, match=rf"ends with an invisible character \({re.escape(name)}\)"):
+        parse_secret(f"hunter2{character}\n".encode(), source="the file /s")
+    with pytest.raises(SecretUnavailableError):
+        parse_secret(f"{character}hunter2".encode(), source="the file /s")
+    assert parse_secret(f"hun{character}ter2".encode(), source="the file /s").reveal() == f"hun{character}ter2"
+
+
+def test_a_blank_at_an_end_is_a_part_of_the_secret() -> None:
+    assert parse_secret(b" hunter2 ", source="the file /s").reveal() == " hunter2 "

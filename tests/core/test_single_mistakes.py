@@ -9,6 +9,7 @@ import pytest
 from switch_proxy.core.config.validation import read_settings
 from switch_proxy.core.errors import ConfigurationError
 from switch_proxy.core.schema.problem import Mark, Problem
+from switch_proxy.core.schema.rules import one_of
 
 
 def _complaint(
@@ -47,6 +48,11 @@ def test_an_assertion_in_the_clear_is_refused_and_not_repeated() -> None:
     )
     assert complaint.startswith("credentials.switch.client_assertion: the value is text instead of keys; write ")
     assert "eyJ" not in complaint
+
+
+def test_a_word_is_taken_in_any_case() -> None:
+    rule = one_of("debug", "info", "off")
+    assert [rule.parse(value) for value in ("INFO", "Info", "OFF", False)] == ["info", "info", "off", "off"]
 
 
 def test_with_an_unknown_method_nothing_is_said_about_its_keys() -> None:

@@ -168,16 +168,27 @@ def _nested_merges(levels: int) -> Node:
     return node
 
 
-@pytest.mark.parametrize(
-    "node",
-    [_doubled(18), _doubled_merges(18), _nested(21), _nested(2000), _nested_merges(2000)],
-    ids=["aliases of aliases", "merges of merges", "one level too deep", "far too deep", "merges far too deep"],
+_MANY = (
+    "begins too many values: a configuration may have 10000, those of an alias counted at each of its uses; "
+    "divide it among several proxies"
 )
-def test_document_without_measure_is_refused_once_and_without_running_out_of_memory(node: Node) -> None:
+_DEEP = "is nested too deeply; write it flatter"
+
+
+@pytest.mark.parametrize(
+    ("node", "complaint"),
+    [
+        pytest.param(_doubled(18), _MANY, id="aliases of aliases"),
+        pytest.param(_doubled_merges(18), _MANY, id="merges of merges"),
+        pytest.param(_list(*[_scalar("x")] * 10_001), _MANY, id="many"),
+        pytest.param(_nested(21), _DEEP, id="one level too deep"),
+        pytest.param(_nested(2000), _DEEP, id="far too deep"),
+        pytest.param(_nested_merges(2000), _DEEP, id="merges far too deep"),
+    ],
+)
+def test_document_without_measure_is_refused_once_and_without_running_out_of_memory(node: Node, complaint: str) -> None:
     document = parse_document(node, {})
-    assert [problem.text for problem in document.problems] == [
-        "is nested too deeply, or too large by its aliases; write it without aliases"
-    ]
+    assert [problem.text for problem in document.problems] == [complaint]
 
 
 def test_document_at_the_deepest_level_is_read() -> None:

@@ -17,8 +17,9 @@ from switch_proxy.core.errors import ListenError
 from tests.credential_statuses import READY, REFUSED
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
+    from switch_proxy.core.events import AdminRequestMalformed
     from switch_proxy.core.health import HealthSnapshot
 
 NOT_READY = replace(READY, credentials=(REFUSED,), listeners=())
@@ -28,8 +29,19 @@ async def metrics(accept: str) -> tuple[bytes, str]:
     return f"asked for {accept}\n".encode(), "text/plain; version=0.0.4; charset=utf-8"
 
 
-def admin(health: HealthSnapshot = READY, *, host: str = "127.0.0.1", port: int = 0) -> AdminServer:
-    return AdminServer(listen=Address(host=host, port=port), health=lambda: health, metrics=metrics)
+def admin(
+    health: HealthSnapshot = READY,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    observe: Callable[[AdminRequestMalformed], None] | None = None,
+) -> AdminServer:
+    return AdminServer(
+        listen=Address(host=host, port=port),
+        health=lambda: health,
+        metrics=metrics,
+        observe=observe or (lambda _: None),
+    )
 
 
 @asynccontextmanager
@@ -132,6 +144,67 @@ async def test_an_address_that_is_taken_is_an_error_that_names_it() -> None:
         port = taken.getsockname()[1]
         with pytest.raises(ListenError, match=rf"admin listener cannot listen on 127\.0\.0\.1:{port}: .* in use"):
             await admin(port=port).bind()
+
+
+async def test_an_address_of_no_interface_is_not_said_to_be_taken() -> None:
+    with pytest.raises(ListenError, match="no interface of this machine has this address"):
+        await admin(host="192.0.2.1", port=8080).bind()
+
+
+async def test_all_of_ipv6_serves_both_families() -> None:
+    """As with Envoy, Go and Node: in a cluster of both families, probes come by either."""
+    server = admin(host="::")
+    try:
+        await server.bind()
+    except ListenError:
+        pytest.skip("this machine has no IPv6")
+    await server.serve()
+    for host in ("127.0.0.1", "::1"):
+        _, writer = await asyncio.open_connection(host, server.address[1])
+        writer.close()
+        await writer.wait_closed()
+    await server.close()
+
+
+@pytest.mark.parametrize(
+    "noise",
+    [
+        pytest.param(b"\x16\x03\x01\x02\x00\x01\x00\n\n", id="TLS"),
+        pytest.param(b"GET / HTTP/1.1\r\nNo Colon\r\n\r\n", id="a line without a colon"),
+        pytest.param(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", id="HTTP/2"),
+        pytest.param(b"GET / HTTP/1.1\r\nX: " + b"x" * 20_000 + b"\r\n\r\n", id="a long line"),
+        pytest.param(b"\x00\xff\r\n\r\n", id="bytes"),
+    ],
+)
+async def test_what_is_not_http_is_an_event_and_no_error(noise: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    """Port scanners and clients of another protocol are not the proxy's errors."""
+    events: list[AdminRequestMalformed] = []
+    server = admin(observe=events.append)
+    await server.bind()
+    await server.serve()
+    reader, writer = await asyncio.open_connection(*server.address)
+    writer.write(noise)
+    await reader.read()
+    writer.close()
+    await server.close()
+    assert [record for record in caplog.records if record.name == "aiohttp.server"] == []
+    assert [event.level for event in events] == ["debug"]
+
+
+async def test_an_error_in_a_handler_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    async def fail(accept: str) -> tuple[bytes, str]:
+        raise RuntimeError(accept)
+
+    server = AdminServer(
+        listen=Address(host="127.0.0.1", port=0), health=lambda: READY, metrics=fail, observe=lambda _: None
+    )
+    await server.bind()
+    await server.serve()
+    host, port = server.address
+    async with aiohttp.ClientSession() as session, session.get(f"http://{host}:{port}/metrics") as response:
+        assert response.status == 500
+    await server.close()
+    assert [record.levelname for record in caplog.records if record.name == "aiohttp.server"] == ["ERROR"]
 
 
 async def test_an_ipv6_address_is_bound_as_it_is_written() -> None:

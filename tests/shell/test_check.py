@@ -90,6 +90,28 @@ def test_variable_is_no_matter_if_every_server_has_authorities_of_its_own(tmp_pa
     assert _warnings(_settings(credential=tls, route=tls), SECRET=_SECRET, SSL_CERT_FILE="/nowhere") == []
 
 
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("$SWITCH_CLIENT_ID", "SWITCH_CLIENT_ID"),
+        ("$(SWITCH_CLIENT_ID)", "SWITCH_CLIENT_ID"),
+        ("%SWITCH_CLIENT_ID%", "SWITCH_CLIENT_ID"),
+        ("{{ .Values.clientId }}", "NAME"),
+        ("app-$(client_id)", "client_id"),
+    ],
+)
+def test_variable_in_another_notation_is_a_warning(text: str, name: str) -> None:
+    """The authorization server would get it as it stands there."""
+    (warning,) = _warnings(_settings(credential={"client_id": text}), SECRET=_SECRET)
+    assert warning.startswith("credentials.switch.client_id has ")
+    assert warning.endswith(f"is taken literally; for the value of a variable write ${{{name}}}")
+
+
+@pytest.mark.parametrize("text", ["app", "a$b", "5$", "%C3%A4%20", "a{b}", "$", "US$100"])
+def test_value_with_a_dollar_or_percent_sign_is_no_matter_of_note(text: str) -> None:
+    assert _warnings(_settings(credential={"client_id": text}), SECRET=_SECRET) == []
+
+
 def test_secret_that_is_there_is_no_matter_of_note(tmp_path: Path) -> None:
     file = tmp_path / "secret"
     file.write_text(f"{_SECRET}\n")

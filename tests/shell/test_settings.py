@@ -142,6 +142,10 @@ def test_byte_order_mark_is_passed_over() -> None:
         pytest.param("\n- a\n", "config.yaml:2:1: must be keys with values", id="list"),
         pytest.param("a: [b\n", "breaks off inside braces or brackets", id="bracket left open"),
         pytest.param("a:\n\tb: c", "config.yaml:2:1: has a tab where YAML allows none; indent with spaces", id="tab"),
+        pytest.param("a: b\n\tc: d", "config.yaml:2:1: has a tab where YAML allows none", id="tab below a value"),
+        pytest.param(
+            "a:\n  b: c\n  \td: e", "config.yaml:3:3: has a tab where YAML allows none", id="tab after blanks"
+        ),
         pytest.param("a: @b", "config.yaml:1:4: begins with a character that YAML keeps for itself", id="at sign"),
         pytest.param("a: 'b\nc: d\n", "config.yaml:1:4: opens a quote that is never closed", id="quote left open"),
         pytest.param("a: b: c", "config.yaml:1:5: has a colon where no key can end", id="two colons"),
@@ -227,6 +231,15 @@ log: {level: loud}
         "config.yaml:4:16: credentials.switch.client_id: the value needs the environment variable UNSET_VARIABLE, which is "
         "not set; set it, or write ${UNSET_VARIABLE:-default}"
     )
+
+
+def test_file_with_too_many_values_is_told_so_alone() -> None:
+    """Not with the problems of its parts, which are many, and some follow from it."""
+    content = "routes:\n" + "  - {name: a, nonsense: b}\n" * 4000
+    with pytest.raises(ConfigurationError) as caught:
+        parse(content.encode(), source="config.yaml", environ={})
+    (problem,) = caught.value.problems
+    assert "begins too many values: a configuration may have 10000" in str(problem)
 
 
 def test_problem_in_an_alias_is_told_of_at_its_anchor_for_each_of_its_uses() -> None:

@@ -10,11 +10,18 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import socket
 from typing import TYPE_CHECKING, Final
 
+from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.log import server_logger
+
+from switch_proxy.core.addresses import bind_hint
 from switch_proxy.core.errors import ListenError
+from switch_proxy.core.events import AdminRequestMalformed
 from switch_proxy.core.health import judge_readiness, render_verdict
+from switch_proxy.tls import reason_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -40,16 +47,18 @@ class AdminServer:
         listen: Address,
         health: Callable[[], HealthSnapshot],
         metrics: Callable[[str], Awaitable[tuple[bytes, str]]],
+        observe: Callable[[AdminRequestMalformed], None],
     ) -> None:
         """
         Open nothing yet.
 
         `health` returns the present state. `metrics` returns the metrics rendered for an Accept header, and their content
-        type.
+        type. `observe` is told of what is not HTTP.
         """
         self._listen = listen
         self._health = health
         self._metrics = metrics
+        self._logger = _Logger(observe)
         self._sockets: list[socket.socket] = []
         self._runner: web.AppRunner | None = None
 
@@ -64,12 +73,14 @@ class AdminServer:
                 self._listen.host, self._listen.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
             ):
                 place = (str(address[0]), int(address[1]))
-                self._sockets.append(socket.create_server(place, family=family, backlog=_BACKLOG))
+                is_dual = self._listen.is_of_both_families and socket.has_dualstack_ipv6()
+                self._sockets.append(
+                    socket.create_server(place, family=family, backlog=_BACKLOG, dualstack_ipv6=is_dual)
+                )
         except OSError as error:
             await self.close()
             raise ListenError(
-                f"the admin listener cannot listen on {self._listen}: {error.strerror or error}; "
-                "is another process using the port?"
+                f"the admin listener cannot listen on {self._listen}: {reason_of(error)}{bind_hint(error.errno)}"
             ) from None
 
     @property
@@ -92,7 +103,9 @@ class AdminServer:
             ]
         )
         application.on_response_prepare.append(_finish_header)
-        self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=_SHUTDOWN_TIMEOUT)
+        self._runner = web.AppRunner(
+            application, access_log=None, logger=self._logger, shutdown_timeout=_SHUTDOWN_TIMEOUT
+        )
         await self._runner.setup()
         for bound in self._sockets:
             await web.SockSite(self._runner, bound, backlog=_BACKLOG).start()
@@ -119,6 +132,22 @@ class AdminServer:
 
         content, content_type = await self._metrics(request.headers.get("Accept", ""))
         return web.Response(body=content, headers={"Content-Type": content_type})
+
+
+class _Logger(logging.Logger):
+    """aiohttp's logger: what is not HTTP (a port scanner, a TLS client) is no error of the proxy, and worth no traceback."""
+
+    def __init__(self, observe: Callable[[AdminRequestMalformed], None]) -> None:
+        super().__init__(server_logger.name, logging.DEBUG)
+        self.parent = logging.getLogger()
+        self._observe = observe
+
+    def handle(self, record: logging.LogRecord) -> None:
+        error = record.exc_info[1] if record.exc_info else None
+        if isinstance(error, HttpProcessingError):
+            self._observe(AdminRequestMalformed(reason=type(error).__name__))
+        else:
+            super().handle(record)
 
 
 def _json_response(status: int, document: dict[str, object]) -> web.Response:

@@ -6,6 +6,7 @@ Knows no resolver: a name counts as loopback only if a standard says so (RFC 676
 
 from __future__ import annotations
 
+import errno
 import re
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
@@ -45,6 +46,14 @@ class Address:
     def is_loopback(self) -> bool:
         """Return whether only this machine (or pod) can reach it."""
         return is_loopback_host(self.host)
+
+    @property
+    def is_of_both_families(self) -> bool:
+        """Return whether it stands for all addresses, of IPv6 and IPv4 (`[::]`), as with Envoy, Go and Node."""
+        try:
+            return ip_address(self.host) == IPv6Address(0)
+        except ValueError:
+            return False
 
     def clashes_with(self, other: Address) -> bool:
         """Return whether the two cannot be bound together: the same port on overlapping hosts."""
@@ -105,6 +114,12 @@ def parse_address(text: str) -> Address:
     """Return the address of `host:port` or `[IPv6]:port`. Raises InvalidValueError."""
     match = _ADDRESS.fullmatch(text)
     if match is None:
+        if "://" in text:
+            raise InvalidValueError(
+                "begins with a scheme such as http://, but is an address to listen on; write host:port alone, such as "
+                "127.0.0.1:8080",
+                is_safe_to_echo=True,
+            )
         if text.count(":") > 1 and "[" not in text:
             raise InvalidValueError(
                 "is not host:port; write an IPv6 address in brackets, such as [::1]:8080", is_safe_to_echo=True
@@ -127,6 +142,19 @@ def parse_address(text: str) -> Address:
             is_safe_to_echo=True,
         )
     return Address(host=_name_or_ipv4(host), port=port)
+
+
+def bind_hint(error_number: int | None) -> str:
+    """Return what to do about an address that cannot be bound, to be put after the reason; empty if nothing is known."""
+    match error_number:
+        case errno.EADDRINUSE:
+            return "; is another process using the port?"
+        case errno.EACCES | errno.EPERM:
+            return "; ports below 1024 are for privileged users: choose a higher one"
+        case errno.EADDRNOTAVAIL:
+            return "; no interface of this machine has this address"
+        case _:
+            return ""
 
 
 def parse_host(text: str) -> str:
@@ -245,4 +273,7 @@ def _covered(host: str) -> tuple[tuple[int, str], ...]:
         if is_loopback_host(host):
             return ((4, "127.0.0.1"), (6, "::1"))
         return ((0, host.lower().rstrip(".")),)
+    if address.version == 6 and address.is_unspecified:  # noqa: PLR2004
+        # It is bound for both families.
+        return ((4, "*"), (6, "*"))
     return ((address.version, "*" if address.is_unspecified else str(address)),)

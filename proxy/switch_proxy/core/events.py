@@ -175,6 +175,15 @@ class ListenerStarted:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AdminRequestMalformed:
+    """The admin listener received something that is not HTTP: a port scanner, a TLS client."""
+
+    name: ClassVar[str] = "listener.request_malformed"
+    level: ClassVar[Level] = "debug"
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ProxyStarted:
     """Everything runs. `loop` is uvloop, or asyncio if the platform has no uvloop."""
 
@@ -278,6 +287,7 @@ class LoopErrorCaught:
 
 ProcessEvent: TypeAlias = (
     ListenerStarted
+    | AdminRequestMalformed
     | ProxyStarted
     | ProxyStartFailed
     | ProxyBecameReady

@@ -10,6 +10,7 @@ stays in use. proxy/switch_proxy/tokens/sources.py reads them.
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
 from hmac import compare_digest
@@ -26,6 +27,9 @@ Mask: TypeAlias = Callable[[str, "Secret"], None]
 Masks a secret in everything that is written from now on (core/redaction.py); the text says what it is an instance of. What
 reads, fetches or makes a secret calls this before anything else has the secret.
 """
+
+_INVISIBLE: Final = frozenset({"Zs", "Zl", "Zp", "Cf"})
+"""Unicode's categories of blanks, and of characters that only affect others: no-break space, zero-width space, byte order mark."""
 
 _MASK: Final = "[secret]"
 
@@ -196,6 +200,15 @@ def _find_fault_of_line(raw: bytes, kind: str) -> str | None:
         return f"holds more than one line; it must hold the {kind.rpartition(' ')[2]} and nothing else"
     if any(byte < 0x20 or byte == 0x7F for byte in raw):  # noqa: PLR2004 - ASCII's control characters
         return f"holds control characters; it must hold the {kind.rpartition(' ')[2]} as text"
+    return _find_invisible_end(raw.decode("utf-8"))
+
+
+def _find_invisible_end(text: str) -> str | None:
+    """Return what is wrong with a text whose first or last character cannot be seen: it came along when it was copied."""
+    for place, character in (("begins", text[:1]), ("ends", text[-1:])):
+        if character != " " and unicodedata.category(character) in _INVISIBLE:
+            name = unicodedata.name(character, "a character without a name").lower()
+            return f"{place} with an invisible character (U+{ord(character):04X}, {name}); remove it"
     return None
 
 

@@ -9,10 +9,12 @@ from collections import Counter
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, Final
 
+from switch_proxy.core.addresses import bind_hint
 from switch_proxy.core.errors import ListenError
 from switch_proxy.core.route_snapshot import ListenerSnapshot
 from switch_proxy.http1.client_connection import ClientConnection
 from switch_proxy.http1.listener_context import ListenerContext
+from switch_proxy.tls import reason_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -71,8 +73,7 @@ class Listener:
             )
         except OSError as error:
             raise ListenError(
-                f"{self._described} cannot listen on {listen}: {error.strerror or error}; "
-                "is another process using the port?"
+                f"{self._described} cannot listen on {listen}: {reason_of(error)}{bind_hint(error.errno)}"
             ) from None
         self._tick_handle = loop.call_later(self._tick, self._look_at_the_clock)
 
@@ -177,4 +178,6 @@ def _where(listen: Address) -> dict[str, Any]:
         family = socket.AF_INET6 if ip_address(listen.host).version == 6 else socket.AF_INET  # noqa: PLR2004
     except ValueError:
         return {"host": listen.host, "port": listen.port}
-    return {"sock": socket.create_server((listen.host, listen.port), family=family, backlog=_BACKLOG)}
+    is_dual = listen.is_of_both_families and socket.has_dualstack_ipv6()
+    place = (listen.host, listen.port)
+    return {"sock": socket.create_server(place, family=family, backlog=_BACKLOG, dualstack_ipv6=is_dual)}

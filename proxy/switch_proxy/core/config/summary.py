@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
 from typing import TYPE_CHECKING, Any
 
 from switch_proxy.core.addresses import parse_endpoint
@@ -24,6 +27,14 @@ _WIDTH = 18
 
 _LONGEST_WORDS = 300
 """Characters that are shown of what a server sent."""
+
+_FOREIGN_REFERENCE = re.compile(
+    r"\$\(([A-Za-z_][A-Za-z0-9_]*)\)"  # Kubernetes, make
+    r"|\$([A-Z_][A-Z0-9_]+)"  # shells
+    r"|\A%([A-Z_][A-Z0-9_]{2,})%\Z"  # Windows
+    r"|\{\{[^{}]*\}\}"  # Helm, Jinja
+)
+"""References to variables as others write them."""
 
 _LABELLED = frozenset(
     {
@@ -98,6 +109,29 @@ def find_idle_credentials(settings: Settings) -> list[str]:
     """Return the names of the credentials that no route uses: their tokens are fetched, and paid for, for nothing."""
     used = {route.credential for route in settings.routes}
     return [name for name in settings.credentials if name not in used]
+
+
+def find_foreign_references(settings: Settings) -> Iterator[str]:
+    """Return sentences about values that hold a variable in another notation than `${NAME}`: they are taken literally."""
+    for path, text in _texts_of(settings, ""):
+        for match in _FOREIGN_REFERENCE.finditer(text):
+            name = next((group for group in match.groups() if group), "NAME")
+            yield f"{path} has {match[0]}, which is taken literally; for the value of a variable write ${{{name}}}"
+
+
+def _texts_of(value: object, path: str) -> Iterator[tuple[str, str]]:
+    """Return each text in a value with the path of its key."""
+    if isinstance(value, str):
+        yield path, value
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _texts_of(item, f"{path}.{key}")
+    elif isinstance(value, (tuple, list)):
+        for number, item in enumerate(value):
+            yield from _texts_of(item, f"{path}.{getattr(item, 'name', number)}")
+    elif is_dataclass(value):
+        for each in fields(value):
+            yield from _texts_of(getattr(value, each.name), f"{path}.{each.name}".removeprefix("."))
 
 
 def _rough(seconds: float) -> str:

@@ -90,6 +90,8 @@ class ParsedDocument:
     variables: Mapping[Path, tuple[str, ...]]
     problems: tuple[Problem, ...]
     unreadable: frozenset[Path]
+    excess: Problem | None = None
+    """The problem of a document with too many values, of which the rest is unknown; None if it was read whole."""
 
     def locate(self, problem: Problem) -> Problem:
         """Return a problem with its mark: of the key it is about, of the value, or of the nearest thing around it."""
@@ -116,6 +118,7 @@ def parse_document(root: Node, environ: Mapping[str, str]) -> ParsedDocument:
         variables=walk.variables,
         problems=tuple(walk.problems),
         unreadable=frozenset(walk.unreadable),
+        excess=walk.excess,
     )
 
 
@@ -129,6 +132,7 @@ class _Walk:
         self.problems: list[Problem] = []
         self.unreadable: set[Path] = set()
         self._environ = environ
+        self.excess: Problem | None = None
         self._left = _MOST_VALUES
 
     def value(self, node: Node, path: Path) -> object:
@@ -199,11 +203,20 @@ class _Walk:
             )
             return False
         self._left -= 1
-        if self._left > 0 and len(path) + depth <= DEEPEST:
+        is_flat = len(path) + depth <= DEEPEST
+        if self._left > 0 and is_flat:
             return True
         if self._left >= 0:
+            text = (
+                f"begins too many values: a configuration may have {_MOST_VALUES}, those of an alias counted at each of its "
+                "uses; divide it among several proxies"
+                if is_flat
+                else "is nested too deeply; write it flatter"
+            )
             self._left = 0  # Reported once.
-            self._add(path, node.mark, "is nested too deeply, or too large by its aliases; write it without aliases")
+            self._add(path, node.mark, text)
+            if is_flat:
+                self.excess = self.problems[-1]
         return False
 
     def _add(self, path: Path, mark: Mark, text: str) -> None:

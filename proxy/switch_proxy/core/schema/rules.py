@@ -249,11 +249,12 @@ def _between(lowest: int, highest: int, parse: Callable[[object], int]) -> Calla
 
 
 def one_of(*words: str) -> Rule:
-    """Return the rule of a value that is one of these words."""
+    """Return the rule of a value that is one of these words, in any case."""
+    by_case = {word.casefold(): word for word in words}
 
     def parse(value: object) -> object:
-        word = "off" if is_off(value) else value
-        if word not in words:
+        word = by_case.get("off" if is_off(value) else value.casefold() if isinstance(value, str) else "")
+        if word is None:
             raise InvalidValueError(
                 f"is not one of the values allowed here; write one of {', '.join(words)}", is_safe_to_echo=True
             )
