@@ -86,6 +86,7 @@ class Application:
                 health=self.snapshot_health,
                 metrics=self._telemetry.render,
                 observe=log.write,
+                refresh=self.refresh_credentials,
             )
 
     def _listen(self, listener: ListenerModel, environ: Mapping[str, str]) -> Listener:

@@ -178,6 +178,25 @@ def _health(options: argparse.Namespace) -> int:
     return ExitCode.OK
 
 
+def _refresh(options: argparse.Namespace) -> int:
+    from switch_proxy.probe import ProbeError, probe
+    from switch_proxy.settings import load_admin_address
+
+    address = load_admin_address(options.config, os.environ)
+    if address is None:
+        print("switch-proxy: admin.listen is off; send SIGHUP to the proxy instead", file=sys.stderr)
+        return ExitCode.CONFIGURATION
+    try:
+        probe(address, path="/refresh", method="POST", timeout=options.timeout)
+    except ProbeError as error:
+        print(f"switch-proxy: {error}", file=sys.stderr)
+        return ExitCode.FAILED
+    print(
+        "the proxy reads its secrets again, and tries refused credentials at once; its log and /readyz have the outcome"
+    )
+    return ExitCode.OK
+
+
 def _version(_: argparse.Namespace) -> int:
     print(f"switch-proxy {__version__}")
     return ExitCode.OK
@@ -188,6 +207,7 @@ _COMMANDS: Final[Mapping[str, Callable[[argparse.Namespace], int]]] = {
     "check": _check,
     "demo": _demo,
     "health": _health,
+    "refresh": _refresh,
     "schema": _schema,
     "version": _version,
 }
@@ -216,10 +236,11 @@ def make_parser() -> argparse.ArgumentParser:
     check = command("check", "check the configuration and explain it, without network")
     demo = command("demo", "show the proxy at work between an app and fakes of both servers")
     health = command("health", "ask a running proxy on this machine whether it is ready: exit code 0 if so, else 1")
+    refresh = command("refresh", "have a running proxy read its secrets again and try refused credentials at once")
     command("schema", "print the JSON Schema of the configuration, for editors")
     command("version", "print the version")
 
-    for with_configuration in (run, check, health):
+    for with_configuration in (run, check, health, refresh):
         with_configuration.add_argument(
             "--config",
             type=Path,
@@ -235,13 +256,14 @@ def make_parser() -> argparse.ArgumentParser:
     health.add_argument(
         "--live", action="store_true", help="ask whether it is alive (/livez) instead of ready (/readyz)"
     )
-    health.add_argument(
-        "--timeout",
-        type=_seconds,
-        default=_PROBE_TIMEOUT,
-        metavar="SECONDS",
-        help="longest time to wait (%(default)gs)",
-    )
+    for with_timeout in (health, refresh):
+        with_timeout.add_argument(
+            "--timeout",
+            type=_seconds,
+            default=_PROBE_TIMEOUT,
+            metavar="SECONDS",
+            help="longest time to wait (%(default)gs)",
+        )
     return parser
 
 

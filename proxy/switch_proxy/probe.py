@@ -1,5 +1,5 @@
 """
-One request to a running proxy's admin listener, for container health checks.
+One request to a running proxy's admin listener, for container health checks and `switch-proxy refresh`.
 
 A check runs every few seconds beside the app and shares its CPU limit, so the request is written by hand: http.client
 would import TLS and the email package, which takes longer than all the rest.
@@ -29,10 +29,10 @@ class ProbeError(Exception):
     """The proxy did not respond, or not as expected; the text says why."""
 
 
-def probe(address: Address, *, path: str, timeout: float) -> str:
+def probe(address: Address, *, path: str, timeout: float, method: str = "GET") -> str:
     """Return the body of the admin listener's response for `path`, within `timeout` seconds. Raises ProbeError."""
     try:
-        response = _request(address, path, deadline=monotonic() + timeout)
+        response = _request(address, f"{method} {path}", deadline=monotonic() + timeout)
     except TimeoutError:
         raise ProbeError(f"admin on {address} did not respond within {timeout:g} seconds") from None
     except OSError as error:
@@ -47,11 +47,11 @@ def probe(address: Address, *, path: str, timeout: float) -> str:
     return text
 
 
-def _request(address: Address, path: str, *, deadline: float) -> bytes:
+def _request(address: Address, method_and_path: str, *, deadline: float) -> bytes:
     host = _WILDCARDS.get(address.host, address.host)
     with socket.create_connection((host, address.port), timeout=_left(deadline)) as connection:
         # To an HTTP/1.0 request the response is not chunked, and it ends with the connection (RFC 9112 §6.3).
-        connection.sendall(f"GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n".encode("ascii"))
+        connection.sendall(f"{method_and_path} HTTP/1.0\r\nHost: {address}\r\n\r\n".encode("ascii"))
         response = b""
         while len(response) < _MOST_BYTES:
             connection.settimeout(_left(deadline))

@@ -35,12 +35,14 @@ def admin(
     host: str = "127.0.0.1",
     port: int = 0,
     observe: Callable[[AdminRequestMalformed], None] | None = None,
+    refresh: Callable[[], None] | None = None,
 ) -> AdminServer:
     return AdminServer(
         listen=Address(host=host, port=port),
         health=lambda: health,
         metrics=metrics,
         observe=observe or (lambda _: None),
+        refresh=refresh or (lambda: None),
     )
 
 
@@ -191,12 +193,48 @@ async def test_what_is_not_http_is_an_event_and_no_error(noise: bytes, caplog: p
     assert [event.level for event in events] == ["debug"]
 
 
+async def test_a_refresh_is_accepted_once_in_a_while() -> None:
+    """Each may cause a token request, and many refused ones lock a client out."""
+    calls: list[str] = []
+    server = admin(refresh=lambda: calls.append("refresh"))
+    await server.bind()
+    await server.serve()
+    host, port = server.address
+    async with aiohttp.ClientSession(f"http://{host}:{port}") as session:
+        async with session.post("/refresh") as response:
+            assert (response.status, await response.json()) == (200, {"status": "refreshing"})
+        async with session.post("/refresh") as response:
+            assert response.status == 429
+        async with session.get("/refresh") as response:
+            assert response.status == 405
+    await server.close()
+    assert calls == ["refresh"]
+
+
+async def test_a_refresh_by_a_page_in_a_browser_is_refused() -> None:
+    server = admin(refresh=lambda: pytest.fail("it was refreshed"))
+    await server.bind()
+    await server.serve()
+    host, port = server.address
+    headers = {"Origin": "https://a.example"}
+    async with (
+        aiohttp.ClientSession(f"http://{host}:{port}") as session,
+        session.post("/refresh", headers=headers) as response,
+    ):
+        assert response.status == 403
+    await server.close()
+
+
 async def test_an_error_in_a_handler_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     async def fail(accept: str) -> tuple[bytes, str]:
         raise RuntimeError(accept)
 
     server = AdminServer(
-        listen=Address(host="127.0.0.1", port=0), health=lambda: READY, metrics=fail, observe=lambda _: None
+        listen=Address(host="127.0.0.1", port=0),
+        health=lambda: READY,
+        metrics=fail,
+        observe=lambda _: None,
+        refresh=lambda: None,
     )
     await server.bind()
     await server.serve()

@@ -1,5 +1,5 @@
 """
-The admin plane: /livez, /readyz and /metrics, on their own listener.
+The admin plane: /livez, /readyz, /metrics and /refresh, on their own listener.
 
 It is bound with the other listeners, before anything slow, and served a moment later: an early probe waits instead of
 being refused. aiohttp.web is imported only when serving begins. The content of the responses is decided elsewhere
@@ -12,12 +12,13 @@ import asyncio
 import json
 import logging
 import socket
+from math import inf
 from typing import TYPE_CHECKING, Final
 
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.log import server_logger
 
-from switch_proxy.core.addresses import bind_hint
+from switch_proxy.core.addresses import bind_hint, is_loopback_host
 from switch_proxy.core.errors import ListenError
 from switch_proxy.core.events import AdminRequestMalformed
 from switch_proxy.core.health import judge_readiness, render_verdict
@@ -34,6 +35,9 @@ if TYPE_CHECKING:
 _BACKLOG: Final = 128
 """Probes and scrapers are few; the kernel holds the connections that arrive before serving begins."""
 
+_REFRESH_INTERVAL: Final = 5.0
+"""Seconds between two refreshes: a loop of them must not lock the client out at the authorization server."""
+
 _SHUTDOWN_TIMEOUT: Final = 1.0
 """Seconds for the responses in flight when the listener is closed."""
 
@@ -48,17 +52,21 @@ class AdminServer:
         health: Callable[[], HealthSnapshot],
         metrics: Callable[[str], Awaitable[tuple[bytes, str]]],
         observe: Callable[[AdminRequestMalformed], None],
+        refresh: Callable[[], None],
     ) -> None:
         """
         Open nothing yet.
 
         `health` returns the present state. `metrics` returns the metrics rendered for an Accept header, and their content
-        type. `observe` is told of what is not HTTP.
+        type. `observe` is told of what is not HTTP. `refresh` makes the proxy read its secrets again and try
+        refused credentials at once.
         """
         self._listen = listen
         self._health = health
         self._metrics = metrics
         self._logger = _Logger(observe)
+        self._refresh = refresh
+        self._refreshed_at = -inf
         self._sockets: list[socket.socket] = []
         self._runner: web.AppRunner | None = None
 
@@ -100,6 +108,7 @@ class AdminServer:
                 web.get("/livez", self._livez),
                 web.get("/readyz", self._readyz),
                 web.get("/metrics", self._scrape),
+                web.post("/refresh", self._refresh_credentials),
             ]
         )
         application.on_response_prepare.append(_finish_header)
@@ -126,6 +135,19 @@ class AdminServer:
     async def _readyz(self, request: web.Request) -> web.Response:
         verdict = judge_readiness(self._health())
         return _json_response(200 if verdict.is_ok else 503, render_verdict(verdict))
+
+    async def _refresh_credentials(self, request: web.Request) -> web.Response:
+        # For `switch-proxy refresh` beside the proxy. Each one may cause a token request, so nobody else may send it: no
+        # other pod, and no page in a developer's browser.
+        if not is_loopback_host(request.remote or "") or "Origin" in request.headers:
+            return _json_response(403, {"status": "refused", "reason": "a refresh is accepted from this machine alone"})
+        now = asyncio.get_running_loop().time()
+        if now < self._refreshed_at + _REFRESH_INTERVAL:
+            reason = f"the last refresh was less than {_REFRESH_INTERVAL:g} seconds ago"
+            return _json_response(429, {"status": "refused", "reason": reason})
+        self._refreshed_at = now
+        self._refresh()
+        return _json_response(200, {"status": "refreshing"})
 
     async def _scrape(self, request: web.Request) -> web.Response:
         from aiohttp import web  # noqa: PLC0415 - imported by `serve`
