@@ -144,3 +144,15 @@ def test_a_key_is_read_with_what_stands_beside_it() -> None:
     plan, _ = plans_of(_settings("private_key_jwt"))
     assert plan is not None
     assert plan.parse(_KEY.encode(), source="the file /key") == Secret(_KEY)
+
+
+@pytest.mark.parametrize(
+    ("method", "key"),
+    [
+        ("client_secret_basic", "client_secret_post"),
+        ("client_secret_jwt", "assertion_audience"),
+        ("private_key_jwt", "assertion_audience"),
+    ],
+)
+def test_what_servers_differ_in_is_named_when_a_client_is_refused(method: str, key: str) -> None:
+    assert key in METHODS[method].refusal_hint

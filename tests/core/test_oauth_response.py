@@ -462,6 +462,26 @@ def test_each_failure_is_told_by_whose_it_is(status: int, body: bytes, kind: typ
     assert TOKEN not in failure.reason
 
 
+@pytest.mark.parametrize(
+    ("status", "body", "has_hint"),
+    [
+        pytest.param(401, b"", True, id="401"),
+        pytest.param(400, _error("invalid_client"), True, id="invalid_client"),
+        pytest.param(400, _error("invalid_scope"), False, id="another cause"),
+        pytest.param(403, b"", False, id="a bare 403"),
+    ],
+)
+def test_the_hint_of_the_method_is_given_if_the_client_is_refused(status: int, body: bytes, *, has_hint: bool) -> None:
+    words = ServerWords(credential_name="the key", secret=Secret(SECRET), refusal_hint="see assertion_audience")
+    with pytest.raises(TokenRequestRefusedError) as caught:
+        parse_response(ServerResponse(status=status, body=body), settings=SETTINGS, words=words, wall=WALL)
+    assert caught.value.reason.endswith("; see assertion_audience") is has_hint
+
+
+def test_a_bare_403_may_come_from_something_in_front_of_the_server() -> None:
+    assert "no firewall in front of the server" in _failure(b"<html>", 403).reason
+
+
 @pytest.mark.parametrize("status", [199, 200, 201, 203, 299, 300, 399, 400, 499, 500, 599])
 def test_no_status_but_2xx_brings_a_token(status: int) -> None:
     """A whole token response with any other status is not used."""

@@ -172,6 +172,7 @@ class TokenClient:
     def _words(self, client_credential: Secret) -> ServerWords:
         return ServerWords(
             credential_name=method_of(self._settings).credential_name,
+            refusal_hint=method_of(self._settings).refusal_hint,
             secret=client_credential,
             others=self._known_secrets(),
         )

@@ -12,6 +12,10 @@ if TYPE_CHECKING:
 ASSERTION_TYPE: Final = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"  # RFC 7523 §2.2
 
 
+AUDIENCE_HINT: Final = "the assertion's aud must be what the server expects: see assertion_audience"
+"""Servers differ in it: the issuer (RFC 7523bis), the token endpoint, something of their own."""
+
+
 def encode(client_id: str, assertion: Secret) -> ClientAuthentication:
     """Return the parameters of an assertion. The client's id is optional (RFC 7521 §4.2); Microsoft's servers need it."""
     return ClientAuthentication(

@@ -32,4 +32,6 @@ METHOD: Final = Method(
     previous_key=PREVIOUS_KEY,
     plan=plan,
     encode=_encode,
+    refusal_hint="if id or secret have special characters, the server may not form-decode them (RFC 6749 section 2.3.1): try "
+    "auth_method: client_secret_post",
 )

@@ -41,4 +41,5 @@ METHOD: Final = Method(
     plan=partial(plan, shortest=_SHORTEST_KEY),
     sign=_sign,
     encode=assertion.encode,
+    refusal_hint=assertion.AUDIENCE_HINT,
 )

@@ -81,6 +81,8 @@ class Method:
     optional_keys: tuple[str, ...] = ()
     sign: Callable[[Any, Secret, AssertionClaims], Secret] | None = None
     find_lack: Callable[[Any], str | None] = _find_missing
+    refusal_hint: str = ""
+    """What else to check if the server refuses the client."""
     is_by_certificate: bool = False
     """Whether TLS authenticates the client: the endpoint must be https, and the request carries no credential."""
 

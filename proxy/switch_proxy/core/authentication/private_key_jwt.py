@@ -106,4 +106,5 @@ METHOD: Final = Method(
     plan=_plan,
     sign=_sign,
     encode=assertion.encode,
+    refusal_hint=assertion.AUDIENCE_HINT,
 )

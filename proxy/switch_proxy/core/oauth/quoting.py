@@ -27,21 +27,29 @@ class ServerWords:
     """
     Makes the server's words fit to be shown.
 
-    `credential_name` is what authenticates the client, for people, and `secret` its value; `others` are all other secrets
-    that must not be shown.
+    `credential_name` is what authenticates the client, for people, and `secret` its value; `refusal_hint` is what else to
+    check if it is refused. `others` are all other secrets that must not be shown.
     """
 
-    __slots__ = ("_others", "_secret", "credential_name")
+    __slots__ = ("_others", "_secret", "credential_name", "refusal_hint")
 
-    def __init__(self, *, credential_name: str, secret: Secret, others: Iterable[Secret] = ()) -> None:
+    def __init__(
+        self, *, credential_name: str, secret: Secret, others: Iterable[Secret] = (), refusal_hint: str = ""
+    ) -> None:
         self.credential_name = credential_name
+        self.refusal_hint = refusal_hint
         self._secret = secret
         self._others = tuple(others)
 
     def of(self, document: dict[str, object]) -> ServerWords:
         """Return these words for texts of a response with this document: its tokens are secrets too."""
         tokens = (Secret(value) for name in _TOKENS if isinstance(value := document.get(name), str) and value)
-        return ServerWords(credential_name=self.credential_name, secret=self._secret, others=(*self._others, *tokens))
+        return ServerWords(
+            credential_name=self.credential_name,
+            secret=self._secret,
+            others=(*self._others, *tokens),
+            refusal_hint=self.refusal_hint,
+        )
 
     def error(self, members: dict[str, object]) -> str:
         """Return the members of an error response (RFC 6749 §5.2) as one text, empty if there are none."""

@@ -76,7 +76,7 @@ _ADVICE: Final = {
 _ADVICE_BY_STATUS: Final = {
     400: "check client_id, audience, scope and extra_params",
     401: "check client_id and {credential}",
-    403: "check that the client may have this audience or scope",
+    403: "check that the client may have this audience or scope, and that no firewall in front of the server refused it",
 }
 
 
@@ -270,9 +270,11 @@ def _refusal(
         return TokenEndpointUnavailableError(f"the token endpoint responded with {shown}", retry_after=retry_after)
     advice = _ADVICE.get(code) if isinstance(code, str) else None
     advice = (advice or _ADVICE_BY_STATUS.get(status, "check token_url")).format(credential=words.credential_name)
+    # Auth0 says access_denied with its 401; Microsoft sends its invalid_client with one, others with a 400.
+    is_about_client = status == HTTPStatus.UNAUTHORIZED or code == "invalid_client"
+    hint = f"; {words.refusal_hint}" if is_about_client and words.refusal_hint else ""
     return TokenRequestRefusedError(
-        f"the token endpoint refused the request with {shown}; {advice}",
+        f"the token endpoint refused the request with {shown}; {advice}{hint}",
         retry_after=retry_after,
-        # Auth0 says access_denied with its 401; Microsoft sends its invalid_client with one, others with a 400.
-        is_about_client=status == HTTPStatus.UNAUTHORIZED or code == "invalid_client",
+        is_about_client=is_about_client,
     )
