@@ -165,3 +165,20 @@ def test_long_methods_and_paths_are_rendered_whole() -> None:
         record = dataclasses.replace(FORWARDED, target=b"/" + b"p" * 300, method=b"M" * 300)
         fields = dict(fields_of(quick.render([record])))
         assert (fields["path"], fields["method"]) == ("/" + "p" * 300, "M" * 300)
+
+
+@pytest.mark.parametrize(
+    ("length", "is_cut"), [(2048, False), (2049, True), (8000, True)], ids=["at", "above", "far above"]
+)
+def test_a_path_is_cut_and_a_mark_says_so(length: int, *, is_cut: bool) -> None:
+    """What is logged is cut before it is searched for secrets, so that a client cannot make that slow."""
+    record = dataclasses.replace(FORWARDED, target=b"/".ljust(length, b"p") + b"?query")
+    shown = "/".ljust(min(length, 2048), "p") + ("…" if is_cut else "")
+    assert dict(fields_of(renderer().render([record])))["path"] == shown
+    assert access_event(record)["path"] == shown
+
+
+def test_a_request_id_is_cut_too() -> None:
+    record = dataclasses.replace(FORWARDED, request_id=b"." * 129)
+    assert dict(fields_of(renderer().render([record])))["request_id"] == "." * 128 + "…"
+    assert access_event(record)["request_id"] == "." * 128 + "…"

@@ -147,6 +147,8 @@ def test_url_that_is_refused_is_not_shown() -> None:
     ("origin", "host_header"),
     [
         (Origin(scheme="https", host="a", port=443), "a"),
+        (Origin(scheme="https", host="a.", port=443), "a"),
+        (Origin(scheme="https", host="a.", port=8443), "a:8443"),
         (Origin(scheme="http", host="a", port=80), "a"),
         (Origin(scheme="https", host="a", port=80), "a:80"),
         (Origin(scheme="https", host="::1", port=443), "[::1]"),
@@ -282,3 +284,10 @@ def test_an_address_with_a_scheme_is_told_as_such(text: str) -> None:
 def test_an_address_that_cannot_be_bound_gets_the_hint_of_its_cause(number: int, hint: str) -> None:
     assert hint in bind_hint(number)
     assert bind_hint(errno.EMFILE) == bind_hint(None) == ""
+
+
+@pytest.mark.parametrize("text", ["https://a.example.", "https://a.example.:8443/base"])
+def test_the_roots_dot_is_for_dns_alone(text: str) -> None:
+    """RFC 6066 §3: TLS and certificates know names without it, and so does Host; the origin is written as it was."""
+    origin = parse_origin(text)
+    assert (origin.host, origin.server_name, str(origin)) == ("a.example.", "a.example", text)

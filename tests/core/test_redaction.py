@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import pickle
+from time import process_time
 from typing import TYPE_CHECKING
 from urllib.parse import quote, quote_plus
 
@@ -64,6 +65,9 @@ def test_of_two_secrets_that_overlap_the_longer_is_masked_whole(one: str, other:
     [
         pytest.param(f"token {JWT} was refused", f"token {MASK} was refused", id="a JWT"),
         pytest.param("eyJhbGciOi.A.B.C.D=", f"{MASK}=", id="an encrypted JWT"),
+        pytest.param(f"v1.app-{JWT}", f"v1.app-{MASK}", id="a JWT behind other words"),
+        pytest.param(f"{JWT}/{JWT}", f"{MASK}/{MASK}", id="two JWTs"),
+        pytest.param("eyJhbGciOi.A.B.C.D.eyJhbGciOi.E.x", f"{MASK}.{MASK}", id="two JWTs with a dot between"),
         pytest.param("Authorization: Bearer abcdefghij0123.-_~+/==", f"Authorization: Bearer {MASK}", id="bearer"),
         pytest.param("authorization: bearer  abcdefghij0123", f"authorization: bearer {MASK}", id="in lower case"),
         pytest.param("Basic YXBwOnNlY3JldA==", f"Basic {MASK}", id="basic"),
@@ -233,3 +237,22 @@ def test_known_values_are_those_that_are_masked() -> None:
     redactor.learn("secret", Secret("another-secret"))
     redactor.learn("short", Secret("short"))
     assert redactor.known_values() == (Secret('a "quoted" token'), Secret("another-secret"))
+
+
+HOSTILE = [
+    *("eyJ", "eyJaaaaaa", "-eyJaaaaaa", "eyJaaaaaa.", "a.", "."),
+    *("bearer ", "bearer aaaaaaaaaaaa", "basic", "password", "password=", 'password"', "password\\", 'password" '),
+    *('password":', 'password": ', 'password":"', 'password":\\"', 'password":"\\', "password':'"),
+    *("-----BEGIN ", "-----BEGIN PRIVATE KEY-----", "-----", "PRIVATE KEY"),
+    *("://", "://a:", "://a:a", "a:", "@", " ", "\\", '"'),
+]
+
+
+@pytest.mark.parametrize("before", ["", "bearer", 'password"', 'password":', "-----BEGIN ", "://a", "://a:", "eyJ"])
+@pytest.mark.parametrize("unit", HOSTILE)
+def test_any_text_is_searched_in_time_that_grows_with_its_length(before: str, unit: str) -> None:
+    """What a client sends is searched in the event loop: 80 times the largest path must not take a quarter of a second."""
+    text = before + unit * (160_000 // len(unit))
+    begun_at = process_time()
+    Redactor().redact(text)
+    assert process_time() - begun_at < 0.25

@@ -5,7 +5,8 @@ There are two renderings with the same content; a test compares them. `access_ev
 structlog takes them. `AccessLineRenderer` writes the same fields as JSON by hand, because it runs for every request:
 parts that repeat (route, method, status) are rendered once and remembered, the rest is added by one formatting operation.
 
-Only the path of the target is written: a query may hold anything, secrets included.
+Only the path of the target is written: a query may hold anything, secrets included. What a client has sent is cut before it
+is searched for secrets, so that no request costs more than a usual one: `…` at the end says so.
 """
 
 from __future__ import annotations
@@ -27,6 +28,14 @@ _REMEMBERED: Final = 1024
 
 _LONGEST_REMEMBERED: Final = 256
 """Bytes. Longer paths are rendered each time, so that the memory stays below half a megabyte."""
+
+_LONGEST_PATH: Final = 2048
+"""Bytes of a path that are logged: longer than what browsers and most servers take."""
+
+_LONGEST_ID: Final = 128
+"""Bytes of a request id that are logged; a client's longer one was replaced."""
+
+_CUT: Final = "…".encode()
 
 _SERVER_ERRORS: Final = 500
 
@@ -82,12 +91,12 @@ def access_event(record: ExchangeRecord) -> dict[str, object]:
         event["failure"] = record.failure
     upstream_duration = record.upstream_duration
     return event | {
-        "path": _text(record.target.partition(b"?")[0]),
+        "path": _text(_cut(record.target.partition(b"?")[0], _LONGEST_PATH)),
         "request_bytes": record.request_body_bytes,
         "response_bytes": record.response_body_bytes,
         "duration": round(record.duration, 6),
         "upstream_duration": None if upstream_duration is None else round(upstream_duration, 6),
-        "request_id": _text(record.request_id),
+        "request_id": _text(_cut(record.request_id, _LONGEST_ID)),
     }
 
 
@@ -132,7 +141,7 @@ class AccessLineRenderer:
                 shown_path = self._render_path(path)
             request_id = record.request_id
             if request_id.translate(None, _PLAIN_IN_ID):
-                request_id = self._render_text(request_id)
+                request_id = self._render_text(_cut(request_id, _LONGEST_ID))
             duration = record.duration
             second, millisecond = divmod(int((record.started_at_wall + duration) * 1000), 1000)
             if second != self._second:
@@ -186,7 +195,7 @@ class AccessLineRenderer:
         return opening
 
     def _render_path(self, path: bytes) -> bytes:
-        shown = self._render_text(path)
+        shown = self._render_text(_cut(path, _LONGEST_PATH))
         if len(path) <= _LONGEST_REMEMBERED:
             if len(self._paths) >= _REMEMBERED:
                 self._paths.clear()
@@ -195,6 +204,10 @@ class AccessLineRenderer:
 
     def _render_text(self, raw: bytes) -> bytes:
         return json.dumps(self._redact(_text(raw)))[1:-1].encode("ascii")
+
+
+def _cut(raw: bytes, longest: int) -> bytes:
+    return raw if len(raw) <= longest else raw[:longest] + _CUT
 
 
 def _text(raw: bytes) -> str:

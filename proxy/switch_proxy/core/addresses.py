@@ -75,7 +75,8 @@ class Origin:
     """
     A server to send to, with the path that is put before each request's own.
 
-    `host` is in lower case and without brackets, `base_path` is empty or starts with a slash and ends without one.
+    `host` is in lower case and without brackets, as DNS is asked for it: a dot at its end, the root's, is kept. `base_path` is
+    empty or starts with a slash and ends without one.
     """
 
     scheme: str
@@ -84,12 +85,20 @@ class Origin:
     base_path: str = ""
 
     def __str__(self) -> str:
-        return f"{self.scheme}://{self.host_header}{self.base_path}"
+        return f"{self.scheme}://{self._with_port(self.host)}{self.base_path}"
+
+    @property
+    def server_name(self) -> str:
+        """Return the host as TLS and HTTP name it: without the root's dot (RFC 6066 §3)."""
+        return self.host.removesuffix(".")
 
     @property
     def host_header(self) -> str:
         """Return the value of Host (RFC 9110 §7.2); the port is left out if it is the scheme's own."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
+        return self._with_port(self.server_name)
+
+    def _with_port(self, name: str) -> str:
+        host = f"[{name}]" if ":" in name else name
         return host if self.port == _DEFAULT_PORTS[self.scheme] else f"{host}:{self.port}"
 
     @property

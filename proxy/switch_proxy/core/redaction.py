@@ -45,9 +45,35 @@ _NAMES: Final = "access_token|refresh_token|id_token|client_secret|client_assert
 
 _NAME_OF_SECRET: Final = re.compile(_NAMES, re.IGNORECASE)
 
+_DOTTED: Final = re.compile(r"(?<![A-Za-z0-9_.-])[A-Za-z0-9_.-]++")
+"""A run of the characters of JWTs. It begins where none of them precedes, so that each is looked at once."""
+
+_BEGIN_OF_JWT: Final = re.compile(r"\beyJ[A-Za-z0-9_-]{6,}")
+
+_MOST_PARTS_BEHIND: Final = 4
+
+
+def _mask_jwts(run: re.Match[str]) -> str:
+    """Mask a JWT, or the encrypted kind with five parts: base64url of `{"` is `eyJ` (RFC 7519 §3)."""
+    if "eyJ" not in run[0] or "." not in run[0]:
+        return run[0]
+    parts = run[0].split(".")
+    kept = []
+    index = 0
+    while index < len(parts):
+        begin = _BEGIN_OF_JWT.search(parts[index]) if index < len(parts) - 1 else None
+        if begin is None:
+            kept.append(parts[index])
+            index += 1
+        else:
+            kept.append(parts[index][: begin.start()] + MASK)
+            index += 1 + _MOST_PARTS_BEHIND
+    return ".".join(kept)
+
+
+# Each takes time in step with the text's length, whatever the text is: a client's path and id are searched.
 _SHAPES: Final = (
-    # A JWT, or the encrypted kind with five parts: base64url of `{"` is `eyJ` (RFC 7519 §3).
-    (re.compile(r"\beyJ[A-Za-z0-9_-]{6,}(?:\.[A-Za-z0-9_-]*){1,4}"), MASK),
+    (_DOTTED, _mask_jwts),
     # Authorization lines and quotes from them (RFC 6750 §2.1, RFC 7617 §2); short words are prose.
     (re.compile(r"\b(bearer|basic|dpop) +[A-Za-z0-9._~+/!-]{12,}=*", re.IGNORECASE), rf"\1 {MASK}"),
     # Form bodies and URLs.

@@ -85,7 +85,8 @@ class ClientCodec:
         if seen:
             self._seen = 0
         if head_end > limits.head:
-            raise head_too_large(limits.head)
+            fault = find_head_fault(buffer, max_request_line=limits.request_line, max_head=limits.head, seen=seen)
+            raise fault or head_too_large(limits.head)
         head = self._parser.parse(buffer[:head_end])
         self.unread = buffer[head_end + 4 :]
         self._minor = head.minor

@@ -225,6 +225,7 @@ class ClientConnection(asyncio.Protocol):
             request_id=request_id.decode("ascii"),
             date=context.date(),
             status=status,
+            is_head=self.codec.unread.startswith(b"HEAD "),
             closes=True,
         )
         context.observe_refusal(problem, status or problem.value.status, request_id)

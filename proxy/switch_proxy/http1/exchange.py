@@ -340,7 +340,8 @@ class Exchange:
 
     def on_client_drained(self) -> None:
         """Read the response again."""
-        self._moved_at = self._context.now()
+        if self._phase is not _AWAITING:
+            self._moved_at = self._context.now()
         if self._upstream is not None:
             self._upstream.transport.resume_reading()
 
@@ -356,6 +357,7 @@ class Exchange:
 
     def on_upstream_data(self, data: bytes) -> None:
         """Take bytes of the response."""
+        waits_since = self._moved_at
         self._moved_at = self._context.now()
         upstream = self._upstream
         if upstream is None:
@@ -374,19 +376,30 @@ class Exchange:
                 if head.status == _SWITCHING_PROTOCOLS:
                     self._switch_protocols(upstream, head)
                     return
-                self._pass_interim(head)
+                if self._pass_interim(head):
+                    waits_since = self._moved_at
+            # Part of a head, or an interim response, is no reason to wait longer for the final one.
+            self._moved_at = waits_since
         except ResponseError as error:
             if codec.head is not None and self._phase is _AWAITING:
                 # The body is malformed from its start: the client gets the head, and sees that no body follows.
                 self._begin_response(upstream, codec.head, codec.body_left, ())
             self._fail(Problem.UPSTREAM_MALFORMED, error.detail)
 
-    def _pass_interim(self, head: ResponseHead) -> None:
-        """Pass a 1xx response on, which an HTTP/1.0 client must not get (RFC 9110 §15.2)."""
+    def _pass_interim(self, head: ResponseHead) -> bool:
+        """
+        Pass a 1xx response on, which an HTTP/1.0 client must not get (RFC 9110 §15.2).
+
+        Return whether it is the client's turn now: it may send the body that it has held back.
+        """
+        is_clients_turn = (
+            head.status == _CONTINUE and not self._continued and not self._client.codec.is_request_complete
+        )
         if head.status == _CONTINUE:
             self._continued = True
         if self._head.minor:
             self._client.write(head.passed + b"\r\n")
+        return is_clients_turn
 
     def _switch_protocols(self, upstream: UpstreamConnection, head: ResponseHead) -> None:
         """Turn the exchange into a tunnel, if a protocol that was asked for is behind it (RFC 9110 §7.8)."""

@@ -103,7 +103,13 @@ class Listener:
         """End what has stood still for longer than it may."""
         now = self._context.now()
         for client in list(self._clients):
-            client.check_time(now)
+            try:
+                client.check_time(now)
+            except Exception as error:  # noqa: BLE001 - whatever it is, the others have their time limits
+                asyncio.get_running_loop().call_exception_handler(
+                    {"message": "the time limits of a client connection failed unexpectedly", "exception": error}
+                )
+                client.abort()
         for route in self._context.routes:
             route.pool.expire(now)
 

@@ -179,6 +179,15 @@ def test_a_malformed_field_line_is_refused(place: str, line: bytes) -> None:
         pytest.param([b"Host: u@a"], id="user information"),
         pytest.param([b"Host: a:b"], id="port that is a word"),
         pytest.param([b"Host: [::1"], id="open bracket"),
+        pytest.param([b"Host: a%zz"], id="percent sign without digits"),
+        pytest.param([b"Host: a%2"], id="percent sign with one digit"),
+        pytest.param([b"Host: [zzz]"], id="name in brackets"),
+        pytest.param([b"Host: [1.2.3.4]"], id="IPv4 in brackets"),
+        pytest.param([b"Host: [::1::]"], id="two gaps"),
+        pytest.param([b"Host: [12345::]"], id="group that is too long"),
+        pytest.param([b"Host: []"], id="empty brackets"),
+        pytest.param([b"Host: [fe80::1%eth0]"], id="zone that is not percent-encoded"),
+        pytest.param([b"Host: [v.a]"], id="version without a number"),
         pytest.param([b"Host: \xe4"], id="beyond ASCII"),
     ],
 )
@@ -196,6 +205,10 @@ def test_a_request_whose_host_is_in_doubt_is_refused(hosts: list[bytes]) -> None
         pytest.param(b"Host: a.example.:80", b"a.example", id="dot at the end"),
         pytest.param(b"Host:", None, id="empty"),
         pytest.param(b"Host: [::1]:9000", b"::1", id="IPv6"),
+        pytest.param(b"Host: [::ffff:1.2.3.4]", b"::ffff:1.2.3.4", id="IPv4 within IPv6"),
+        pytest.param(b"Host: [fe80::1%25eth0]", b"fe80::1%25eth0", id="IPv6 with a zone"),
+        pytest.param(b"Host: [v1.a:b]", b"v1.a:b", id="address of the future"),
+        pytest.param(b"Host: a%2Fb", b"a%2fb", id="percent-encoded"),
     ],
 )
 def test_a_request_with_one_good_host_is_accepted(line: bytes, host: bytes | None) -> None:
@@ -430,7 +443,12 @@ def test_the_hop_limit_is_lowered_where_it_stands() -> None:
         pytest.param([], None, b"", id="none"),
         pytest.param([b"X-Request-Id: a"], b"a", b"X-Request-Id: a\r\n", id="one"),
         pytest.param([b"x-request-id:\ta b "], b"a b", b"x-request-id:\ta b \r\n", id="in another spelling"),
-        pytest.param([b"X-Request-Id: \xe9:"], b"\xe9:", b"X-Request-Id: \xe9:\r\n", id="beyond ASCII"),
+        pytest.param([b"X-Request-Id: \xe9:"], None, b"", id="beyond ASCII"),
+        pytest.param([b"X-Request-Id: a\tb"], None, b"", id="a tab within"),
+        pytest.param(
+            [b"X-Request-Id: " + b"a" * 128], b"a" * 128, b"X-Request-Id: " + b"a" * 128 + b"\r\n", id="the longest"
+        ),
+        pytest.param([b"X-Request-Id: " + b"a" * 129, b"X-A: b"], None, b"X-A: b\r\n", id="too long"),
         pytest.param([b"X-Request-Id: a", b"Connection: x-request-id"], None, b"", id="for this hop alone"),
         pytest.param([b"X-Request-Id:  "], None, b"", id="empty"),
     ],
@@ -781,6 +799,13 @@ def test_a_head_that_is_too_large_is_answered_with_431() -> None:
     """RFC 6585 §5."""
     error = head_too_large(300)
     assert (error.status, "300 bytes" in error.detail) == (431, True)
+
+
+def test_a_long_request_line_is_known_in_any_segmentation() -> None:
+    """RFC 9112 §3: 414, whether its end has come or not, and though the head is too large as well."""
+    whole = b"GET /" + b"a" * MAX_LINE + b" HTTP/1.1\r\nHost: a\r\nX-A: " + b"a" * 400
+    faults = [find_head_fault(whole[:end], max_request_line=MAX_LINE, max_head=300) for end in range(len(whole) + 1)]
+    assert [fault and fault.status for fault in faults] == [None] * (MAX_LINE + 1) + [414] * (len(whole) - MAX_LINE)
 
 
 @given(st.binary(max_size=80), st.sampled_from([b"", b"GET / HTTP/1.1\r\n", b"GET / HTTP/1.1\r\nHost: a\r\n"]))

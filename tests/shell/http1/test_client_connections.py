@@ -548,3 +548,31 @@ async def test_the_limit_on_the_next_head_begins_with_its_first_byte(start_world
     await client.send(b"GET / HT")
     await client.send(b"TP/1.1\r\nHost: x\r\n\r\n")
     assert (await server.receive_head()).start == b"GET / HTTP/1.1"
+
+
+@pytest.mark.parametrize(
+    ("rest", "status"),
+    [
+        (b" / HTTP/1.1\r\nHost: a b\r\n\r\n", 400),
+        (b" / HTTP/1.1\n", 400),
+        (b" /" + b"a" * 9000, 414),
+        (b" / HTTP/1.1\r\nHost: x\r\nX-A: " + b"a" * 70_000, 431),
+        (b" / HTTP/2.0\r\n\r\n", 505),
+    ],
+)
+@pytest.mark.parametrize("before", [b"", b"\r\n"], ids=["", "an empty line before"])
+async def test_a_refusal_while_the_head_is_read_has_no_body_for_head(
+    world: World, before: bytes, rest: bytes, status: int
+) -> None:
+    """RFC 9110 §9.3.2: its client would take the body for the next response."""
+    client = await world.client()
+    await client.send(before + b"HEAD" + rest)
+    response = await client.receive_to_any_end()
+    assert response.startswith(b"HTTP/1.1 %d " % status)
+    assert response.endswith(b"\r\n\r\n")
+
+
+async def test_a_head_that_is_too_large_by_its_request_line_is_a_414_in_one_segment_too(world: World) -> None:
+    client = await world.client()
+    await client.send(b"GET /" + b"a" * 70_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert (await client.receive_response()).status == 414

@@ -95,6 +95,26 @@ async def test_a_tunnel_is_asked_for_and_tls_goes_through_it(
     assert (await client.receive_response()).body == b"hi"
 
 
+async def test_the_roots_dot_is_for_dns_alone(start_world: StartWorld, certificates: Certificates) -> None:
+    """RFC 6066 §3: who resolves the name gets the dot; the certificate, SNI and Host do not have it."""
+    world = await behind_egress_proxy(
+        start_world, certificates, origin=Origin(scheme="https", host="api.example.com.", port=443)
+    )
+    client, side = await asked(world)
+    assert (await side.receive_head()).start == b"CONNECT api.example.com.:443 HTTP/1.1"
+    await side.send(b"HTTP/1.1 200 OK\r\n\r\n")
+    context = certificates.server("api.example.com")
+    names: list[str | None] = []
+    context.sni_callback = lambda _, name, __: names.append(name)
+    stream = TlsStream(side.socket, context)
+    async with bounded("the TLS handshake"):
+        await stream.handshake()
+    side.stream = stream
+    assert ((await side.receive_head()).value("Host"), names) == (b"api.example.com", ["api.example.com"])
+    await side.send(OK)
+    assert (await client.receive_response()).body == b"hi"
+
+
 async def test_a_tunnel_is_used_again(start_world: StartWorld, certificates: Certificates) -> None:
     world = await behind_egress_proxy(start_world, certificates)
     client, side = await asked(world)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from switch_proxy.core.config.models import TimeoutSettings
-from tests.shell.http1.raw_peer import working
+from tests.shell.http1.raw_peer import turn, working
 from tests.shell.http1.test_broken_upstreams import kind
 from tests.shell.http1.world import until
 
@@ -261,3 +261,78 @@ async def test_a_connection_whose_response_comes_before_the_last_of_the_body_is_
     await fresh.receive_head()
     await fresh.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi")
     assert (await client.receive_response()).body == b"hi"
+
+
+# The limit on the response's head is one on the whole of it.
+
+
+@pytest.mark.parametrize(
+    "drop",
+    [b"X", b"HTTP/1.1 102 Processing\r\n\r\n", b"HTTP/1.1 100 Continue\r\n\r\n"],
+    ids=["a byte", "an interim response", "the word to continue"],
+)
+async def test_a_head_that_drips_has_no_more_time_than_another(start_world: StartWorld, drop: bytes) -> None:
+    """Neither bytes of a head nor interim responses extend it: an upstream that goes on like this is not at work."""
+    world = await start_world(timeouts=TimeoutSettings(response_head=10))
+    client, server, _ = await world.begin(GET)
+    if drop == b"X":
+        await server.send(b"HTTP/1.1 200 OK\r\nX-A: ")
+    for _ in range(3):
+        await server.send(drop)
+        await turn()
+        world.pass_time(3)
+    assert not world.records.all
+    await server.send(drop)
+    await turn()
+    world.pass_time(2)
+    if drop != b"X":
+        assert await client.receive(4 * len(drop)) == 4 * drop
+    assert kind(await client.receive_response()) == (504, "upstream-timeout")
+
+
+async def test_once_told_to_continue_the_client_has_the_time_of_a_body(start_world: StartWorld) -> None:
+    """The limit on the head begins anew when the request has ended."""
+    world = await start_world(timeouts=TimeoutSettings(response_head=10, idle=30))
+    client, server, _ = await world.begin(EXPECT)
+    world.pass_time(9)
+    await server.send(b"HTTP/1.1 100 Continue\r\n\r\n")
+    await client.receive_head()
+    world.pass_time(29)
+    await client.send(b"hello")
+    assert await server.receive(5) == b"hello"
+    world.pass_time(9)
+    await server.send(OK)
+    assert (await client.receive_response()).body == b"hi"
+
+
+class FailingClient:
+    """A client connection whose look at the time fails."""
+
+    is_busy = False
+    busy_route = None
+
+    def __init__(self) -> None:
+        self.is_aborted = False
+
+    def check_time(self, now: float) -> None:
+        raise ZeroDivisionError
+
+    def abort(self) -> None:
+        self.is_aborted = True
+
+
+async def test_a_client_that_fails_in_the_timers_round_does_not_skip_the_others(start_world: StartWorld) -> None:
+    """Whatever the error is: it ends one connection, it is logged, and the others have their time limits."""
+    world = await start_world(timeouts=TimeoutSettings(response_head=10))
+    clients = [(await world.begin(GET))[0] for _ in range(3)]
+    failing = FailingClient()
+    known: Any = world.listener._clients
+    known.add(failing)
+    world.pass_time(11)
+    known.discard(failing)
+    for client in clients:
+        assert kind(await client.receive_response()) == (504, "upstream-timeout")
+    assert failing.is_aborted
+    (told,) = world.unexpected
+    assert isinstance(told["exception"], ZeroDivisionError)
+    world.unexpected.clear()

@@ -7,6 +7,7 @@ import os
 import ssl
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -327,6 +328,58 @@ async def test_a_session_that_the_upstream_has_forgotten_is_no_obstacle(
         assert (await client.receive_response()).body == b"hi"
         await server.close()
         await world.until(lambda now: now.upstream_idle == 0)
+
+
+class CountingTlsObject:
+    """A TLS connection that counts how often its session is read, which leaks on older versions of Python."""
+
+    reads = 0
+
+    def __init__(self, context: object, *, is_reused: bool) -> None:
+        self.context = context
+        self.session_reused = is_reused
+
+    @property
+    def session(self) -> None:
+        CountingTlsObject.reads += 1
+
+
+async def test_a_session_is_not_read_from_each_connection(start_world: StartWorld, certificates: Certificates) -> None:
+    """python/cpython#116810: each reading leaks some 6 KB, and an upstream may close after every response."""
+    world = await start_world(
+        upstream=RawUpstream(tls=certificates.server()), tls=TlsSettings(ca_file=certificates.ca_file)
+    )
+    connector = world.route.connector
+    CountingTlsObject.reads = 0
+    for seconds, reads in ((0, 1), (0, 1), (59, 1), (2, 2), (0, 2), (61, 3)):
+        world.clock.skip(seconds)
+        connection: Any = SimpleNamespace(
+            transport=SimpleNamespace(
+                get_extra_info=lambda _: CountingTlsObject(connector._tls, is_reused=False)  # the context in use
+            )
+        )
+        connector.remember_session(connection)
+        assert CountingTlsObject.reads == reads
+
+
+async def test_a_session_in_use_is_read_again_after_ten_minutes(
+    start_world: StartWorld, certificates: Certificates
+) -> None:
+    world = await start_world(
+        upstream=RawUpstream(tls=certificates.server()), tls=TlsSettings(ca_file=certificates.ca_file)
+    )
+    client, server, _ = await world.begin(GET)
+    await server.send(OK)
+    assert (await client.receive_response()).body == b"hi"
+    connector = world.route.connector
+    CountingTlsObject.reads = 0
+    for seconds, reads in ((0, 0), (599, 0), (2, 1), (599, 1)):
+        world.clock.skip(seconds)
+        connection: Any = SimpleNamespace(
+            transport=SimpleNamespace(get_extra_info=lambda _: CountingTlsObject(connector._tls, is_reused=True))
+        )
+        connector.remember_session(connection)
+        assert CountingTlsObject.reads == reads
 
 
 # Failures of the handshake.

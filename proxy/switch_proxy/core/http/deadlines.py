@@ -24,7 +24,7 @@ def find_overdue_request(
     """
     Judge an exchange whose response has not begun; return the problem and its detail, None if there is time left.
 
-    `still_for`: seconds since anything moved. `waits_for_response`: it is the upstream's turn. `upstream_is_full`: it
+    `still_for`: seconds since the request moved; part of a head or an interim response is no movement. `waits_for_response`: it is the upstream's turn. `upstream_is_full`: it
     takes no bytes of the body.
     """
     if waits_for_response:

@@ -34,8 +34,16 @@ STATUS_LINE: Final = re.compile(rb"HTTP/1\.([0-9]) ([1-9][0-9][0-9])(?: ([^\x00-
 CONTENT_LENGTH: Final = re.compile(rb"[0-9]{1,18}")
 """RFC 9110 §8.6, kept below 2**63."""
 
-HOST: Final = re.compile(rb"(\[[0-9A-Za-z:.%\-_~]+\]|[0-9A-Za-z\-._~!$&'()*+;=%]*)(?::[0-9]*)?")
-"""RFC 9110 §7.2: uri-host with an optional port."""
+HOST: Final = re.compile(rb"(\[[^\[\]]+\]|(?:[0-9A-Za-z\-._~!$&'()*+;=]|%[0-9A-Fa-f]{2})*+)(?::[0-9]*)?")
+"""RFC 9110 §7.2: uri-host with an optional port; what is in brackets is to be an IP_LITERAL."""
+
+IP_LITERAL: Final = re.compile(
+    rb"([0-9A-Fa-f:.]+)(?:%25(?:[0-9A-Za-z\-._~]|%[0-9A-Fa-f]{2})+)?|[vV][0-9A-Fa-f]+\.[0-9A-Za-z\-._~!$&'()*+,;=:]+"
+)
+"""RFC 3986 §3.2.2, RFC 6874 §2: an IPv6 address, which is in the group, with an optional zone, or what versions may follow it."""
+
+REQUEST_ID_VALUE: Final = re.compile(rb"[\x20-\x7e]{1,128}")
+"""What is taken of X-Request-Id: it goes into the log, and into the responses of the proxy's own."""
 
 CHUNK_LINE: Final = re.compile(rb"([0-9A-Fa-f]{1,15})(?:[ \t]*;[^\x00-\x08\x0a-\x1f\x7f]*)?")
 """RFC 9112 §7.1: a chunk's size and its extensions; no sign, no prefix, no underscore, no space after the size."""

@@ -10,6 +10,7 @@ if another line differs from request to request (a trace id, say); and under eac
 from __future__ import annotations
 
 from dataclasses import dataclass
+from ipaddress import IPv6Address
 from typing import TYPE_CHECKING, Final
 
 from switch_proxy.core.errors import RequestError
@@ -19,6 +20,8 @@ from switch_proxy.core.http.grammar import (
     END_BYTES,
     HOST,
     HTTP_VERSION,
+    IP_LITERAL,
+    REQUEST_ID_VALUE,
     REQUEST_TARGET,
     TOKEN,
     has_bare_line_feed,
@@ -71,7 +74,7 @@ class RequestFields:
     meaning: RequestMeaning
     is_persistent: bool
     request_id: bytes | None
-    """The client's X-Request-Id, if it has one that is not empty and passes."""
+    """The client's X-Request-Id, if it has one that passes and that a log can take; another is left out of `forwarded`."""
     forwarded: bytes
     """The lines to send on, in the order and spelling received, each with its CRLF; framing included."""
 
@@ -114,7 +117,7 @@ class RequestParser:
         """
         line, _, section = head.partition(b"\r\n")
         if len(line) > self._max_request_line:
-            raise RequestError(414, f"the request line is longer than {self._max_request_line} bytes")
+            raise _judge_long_line(line, self._max_request_line)
         parts = line.split(b" ")
         if len(parts) != 3:  # noqa: PLR2004 - method, target, version
             raise RequestError(400, "the request line is not 'METHOD target HTTP/1.1' (RFC 9112 §3)")
@@ -149,7 +152,9 @@ class RequestParser:
                 meanings[key] = meaning
         request_id = None
         if split.noted is not None and REQUEST_ID not in meaning.dropped:
-            request_id = split.noted.partition(b":")[2].strip(b" \t") or None
+            request_id = split.noted.partition(b":")[2].strip(b" \t")
+            if REQUEST_ID_VALUE.fullmatch(request_id) is None:
+                request_id = None
         forwarded = self._lines.without(
             split, meaning.dropped if request_id or split.noted is None else meaning.dropped | {REQUEST_ID}
         )
@@ -183,16 +188,29 @@ def _minor_version(version: bytes) -> int:
     return min(int(match[2]), 1)
 
 
+def _judge_long_line(line: bytes, max_request_line: int) -> RequestError:
+    # A bare LF within the limit is met first where the bytes come one by one.
+    if b"\n" in line[: max_request_line + 1]:
+        return _bare_line_feed()
+    return RequestError(414, f"the request line is longer than {max_request_line} bytes")
+
+
+def _bare_line_feed() -> RequestError:
+    return RequestError(400, "a line ends in a bare LF; lines end in CR LF (RFC 9112 §2.2)")
+
+
 def find_head_fault(partial: bytes, *, max_request_line: int, max_head: int, seen: int = 0) -> RequestError | None:
     """
     Judge a head that has not ended yet: say now what no further byte can mend.
 
     Returns None while it may still become a good one. Limits are in bytes; the first `seen` bytes were judged before.
     """
+    if seen <= max_request_line:
+        line = partial[: max_request_line + 2].partition(b"\r\n")[0]
+        if len(line.removesuffix(b"\r")) > max_request_line:
+            return _judge_long_line(line, max_request_line)
     if has_bare_line_feed(partial, seen=seen):
-        return RequestError(400, "a line ends in a bare LF; lines end in CR LF (RFC 9112 §2.2)")
-    if b"\r\n" not in partial and len(partial.removesuffix(b"\r")) > max_request_line:
-        return RequestError(414, f"the request line is longer than {max_request_line} bytes")
+        return _bare_line_feed()
     if len(partial) - END_BYTES > max_head:
         return head_too_large(max_head)
     return None
@@ -248,7 +266,19 @@ def _host(hosts: list[bytes], minor: int) -> bytes | None:
     match = HOST.fullmatch(hosts[0])
     if match is None:
         raise RequestError(400, "the Host header is not a host with an optional port (RFC 9112 §3.2)")
+    if match[1].startswith(b"[") and not _is_ip_literal(match[1][1:-1]):
+        raise RequestError(400, "the Host header has something else than an IPv6 address in brackets (RFC 3986 §3.2.2)")
     return match[1].strip(b"[]").removesuffix(b".").lower() or None
+
+
+def _is_ip_literal(text: bytes) -> bool:
+    match = IP_LITERAL.fullmatch(text)
+    if match is None:
+        return False
+    try:
+        return match[1] is None or bool(IPv6Address(match[1].decode("ascii")))
+    except ValueError:
+        return False
 
 
 def _is_chunked(values: dict[bytes, list[bytes]], minor: int) -> bool:

@@ -69,7 +69,7 @@ class TimeoutSettings:
         float,
         Key(
             rule=TIMEOUT,
-            text="From the end of the request to the head of the response.",
+            text="From the end of the request to the end of the head of the response, interim responses (1xx) included.",
             why="nginx's default (`proxy_read_timeout`): slow queries pass, and an upstream that hangs is noticed.",
         ),
     ] = 60.0
