@@ -9,7 +9,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from switch_proxy.core.config.summary import describe_grant, find_idle_credentials, summarize
+from switch_proxy.core.config.summary import describe_grant, find_foreign_references, find_idle_credentials, summarize
 from switch_proxy.core.config.validation import read_settings
 from switch_proxy.core.secret import Secret
 from switch_proxy.core.tokens import TokenGrant
@@ -110,6 +110,21 @@ def test_summary_tells_when_admin_is_off() -> None:
 def test_credential_that_no_route_uses_is_found() -> None:
     """Its tokens would be fetched, and paid for, in vain."""
     assert find_idle_credentials(read_settings(_data(), {})) == ["spare"]
+
+
+def test_variables_in_the_notations_of_others_are_found_wherever_they_stand() -> None:
+    """In texts, in lists and in maps; what is written our own way is replaced before, so it is never met here."""
+    data = _data()
+    credential = data["credentials"]["switch"]
+    credential["client_id"] = "$CLIENT_ID"
+    credential["extra_headers"] = {"X-Tenant": "$(TENANT)", "X-Plain": "costs 5 $ and 100%"}
+    credential["audience"] = "{{ .Values.audience }}"
+    meaning = "which is taken literally; for the value of a variable write"
+    assert list(find_foreign_references(read_settings(data, {}))) == [
+        f"credentials.switch.client_id has $CLIENT_ID, {meaning} ${{CLIENT_ID}}",
+        f"credentials.switch.audience has {{{{ .Values.audience }}}}, {meaning} ${{NAME}}",
+        f"credentials.switch.extra_headers.X-Tenant has $(TENANT), {meaning} ${{TENANT}}",
+    ]
 
 
 @given(configurations())

@@ -775,6 +775,7 @@ def test_long_sections_are_not_remembered() -> None:
         pytest.param(b"\n", 400, id="bare LF at once"),
         pytest.param(b"GET / HTTP/1.1\r\nHost: a\n", 400, id="bare LF on a later line"),
         pytest.param(b"a" * (MAX_LINE + 2), 414, id="a line without end"),
+        pytest.param(b"a\n" + b"a" * MAX_LINE, 400, id="bare LF before a line is too long"),
         pytest.param(b"GET / HTTP/1.1\r\n" + b"a" * 400, 431, id="a section without end"),
     ],
 )
@@ -793,6 +794,12 @@ def test_no_part_of_a_good_head_at_the_limits_is_refused(lines: list[bytes], pad
     whole = head + b"\r\n\r\n"
     faults = [find_head_fault(whole[:end], max_request_line=len(line), max_head=len(head)) for end in range(len(whole))]
     assert faults == [None] * len(whole)
+
+
+def test_what_was_judged_before_is_not_judged_again() -> None:
+    """The line is within its limit once more bytes than that have been seen."""
+    head = b"GET / HTTP/1.1\r\nHost: a\r\nX-A: " + b"a" * MAX_LINE
+    assert find_head_fault(head, max_request_line=MAX_LINE, max_head=1000, seen=MAX_LINE + 1) is None
 
 
 def test_a_head_that_is_too_large_is_answered_with_431() -> None:
