@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from switch_proxy.core.access_line import AccessLineRenderer, access_event, access_level, is_logged
 from switch_proxy.core.exchange_record import ExchangeRecord
 from switch_proxy.core.http.problems import Problem
+from switch_proxy.core.redaction import Redactor
+from switch_proxy.core.secret import Secret
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -176,6 +178,23 @@ def test_a_path_is_cut_and_a_mark_says_so(length: int, *, is_cut: bool) -> None:
     shown = "/".ljust(min(length, 2048), "p") + ("…" if is_cut else "")
     assert dict(fields_of(renderer().render([record])))["path"] == shown
     assert access_event(record)["path"] == shown
+
+
+@pytest.mark.parametrize("before", range(2030, 2049))
+def test_a_secret_that_a_path_is_cut_in_is_not_logged_in_part(before: int) -> None:
+    """Wherever the cut falls, within a character too; seven characters and fewer tell nothing."""
+    redactor = Redactor()
+    redactor.learn("test", Secret("ßecret-of-the-client"))
+    record = dataclasses.replace(FORWARDED, target=b"/".ljust(before, b"p") + "ßecret-of-the-client".encode() + b"/x")
+    rendered = dict(fields_of(renderer(redact=redactor.redact).render([record])))["path"]
+    for path in (rendered, redactor.redact(str(access_event(record)["path"]))):
+        assert "ßecret-o" not in str(path)
+        assert str(path).endswith("…")
+
+
+def test_bytes_that_are_no_text_are_cut_at_the_limit() -> None:
+    record = dataclasses.replace(FORWARDED, target=b"/".ljust(2040, b"p") + b"\x80" * 20)
+    assert access_event(record)["path"] == "/".ljust(2040, "p") + "\\x80" * 8 + "…"
 
 
 def test_a_request_id_is_cut_too() -> None:

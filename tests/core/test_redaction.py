@@ -105,6 +105,26 @@ def test_prose_about_secrets_is_left_alone(text: str) -> None:
     assert Redactor().redact(text) == text
 
 
+SECRET_IN_PARTS = "s3cr3t-ß-of-the-client"
+
+
+@pytest.mark.parametrize(
+    ("text", "redacted"),
+    [
+        pytest.param("/a/s3cr3t-ß…", "/a/[redacted]…", id="eight characters of it"),
+        pytest.param("/a/s3cr3t-ß-of-the-clien…", "/a/[redacted]…", id="all but one"),
+        pytest.param("/s3cr3t-ß-x/s3cr3t-ß-of…", "/s3cr3t-ß-x/[redacted]…", id="behind what only looks like it"),
+        pytest.param("/a/s3cr3t-%C3%9F-of-the…", "/a/[redacted]…", id="in an escaped form"),
+        pytest.param("s3cr3t-ß-of…", "[redacted]…", id="nothing else"),
+        pytest.param("/a/s3cr3t-…", "/a/s3cr3t-…", id="seven characters tell nothing"),
+        pytest.param("/a/s3cr3t-ß-of", "/a/s3cr3t-ß-of", id="not cut"),
+        pytest.param("/a/s3cr3t-ß-or…", "/a/s3cr3t-ß-or…", id="another word"),
+    ],
+)
+def test_of_a_secret_that_was_cut_off_with_its_text_the_beginning_is_masked(text: str, redacted: str) -> None:
+    assert knowing(SECRET_IN_PARTS).redact(text) == redacted
+
+
 def test_a_value_too_short_to_be_a_secret_does_not_blot_out_words() -> None:
     assert knowing("is").redact("this is it") == "this is it"
 

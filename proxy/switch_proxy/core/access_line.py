@@ -15,6 +15,7 @@ import json
 from typing import TYPE_CHECKING, Final
 
 from switch_proxy.core.http.problems import Problem
+from switch_proxy.core.redaction import CUT
 from switch_proxy.core.timestamps import rfc3339
 
 if TYPE_CHECKING:
@@ -35,7 +36,10 @@ _LONGEST_PATH: Final = 2048
 _LONGEST_ID: Final = 128
 """Bytes of a request id that are logged; a client's longer one was replaced."""
 
-_CUT: Final = "…".encode()
+_CUT: Final = CUT.encode()
+
+_LONGEST_CHARACTER: Final = 4
+"""Bytes of a character in UTF-8."""
 
 _SERVER_ERRORS: Final = 500
 
@@ -207,7 +211,13 @@ class AccessLineRenderer:
 
 
 def _cut(raw: bytes, longest: int) -> bytes:
-    return raw if len(raw) <= longest else raw[:longest] + _CUT
+    if len(raw) <= longest:
+        return raw
+    # Not within a character: the text before the mark must be as the redactor knows it.
+    for end in range(longest, longest - _LONGEST_CHARACTER, -1):
+        if raw[end] & 0xC0 != 0x80:  # noqa: PLR2004 - no continuation byte (RFC 3629 §3)
+            return raw[:end] + _CUT
+    return raw[:longest] + _CUT
 
 
 def _text(raw: bytes) -> str:

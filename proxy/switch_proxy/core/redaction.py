@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 MASK: Final = "[redacted]"
 
+CUT: Final = "…"
+"""At the end of a text that was cut before it was searched."""
+
 _KEPT: Final = 3
 """
 Values remembered for each source: the current one and those before it, because a token stays valid after it is replaced.
@@ -133,8 +136,23 @@ class Redactor:
         """Return `text` with every known value, and all text that looks like a secret, masked."""
         for needle in self._needles:
             text = text.replace(needle.reveal(), MASK)
+        if text.endswith(CUT):
+            text = self._mask_cut_value(text)
         for shape, replacement in _SHAPES:
             text = shape.sub(replacement, text)
+        return text
+
+    def _mask_cut_value(self, text: str) -> str:
+        """Mask a known value whose end was cut off, if eight characters or more of it are left."""
+        kept = text.removesuffix(CUT)
+        for needle in self._needles:
+            value = needle.reveal()
+            begin = value[:_TELLING]
+            at = kept.find(begin, max(0, len(kept) - len(value)))
+            while at >= 0:
+                if value.startswith(kept[at:]):
+                    return kept[:at] + MASK + CUT
+                at = kept.find(begin, at + 1)
         return text
 
     def redact_field(self, name: str, value: object) -> object:
