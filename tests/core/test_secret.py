@@ -215,12 +215,10 @@ ONE, OTHER = Secret("one"), Secret("other")
         pytest.param([ONE], Changed(secret=ONE), ONE, id="the first"),
         pytest.param([ONE, ONE], Unchanged(), ONE, id="the same again"),
         pytest.param([ONE, OTHER], Changed(secret=OTHER), OTHER, id="another"),
-        pytest.param(["gone"], Broken(error="gone", has_last_good=False), None, id="broken from the start"),
-        pytest.param([ONE, "gone"], Broken(error="gone", has_last_good=True), ONE, id="broken later"),
+        pytest.param(["gone"], Broken(error="gone"), None, id="broken from the start"),
+        pytest.param([ONE, "gone"], Broken(error="gone"), ONE, id="broken later"),
         pytest.param([ONE, "gone", "gone"], Unchanged(), ONE, id="broken as before"),
-        pytest.param(
-            [ONE, "gone", "empty"], Broken(error="empty", has_last_good=True), ONE, id="broken for another reason"
-        ),
+        pytest.param([ONE, "gone", "empty"], Broken(error="empty"), ONE, id="broken for another reason"),
         pytest.param([ONE, "gone", ONE], Restored(), ONE, id="as it was before it broke"),
         pytest.param([ONE, "gone", OTHER], Changed(secret=OTHER), OTHER, id="another after it broke"),
         pytest.param(["gone", ONE], Changed(secret=ONE), ONE, id="there at last"),

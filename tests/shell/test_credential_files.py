@@ -70,7 +70,7 @@ async def test_a_private_key_is_taken_up_when_it_can_sign(tmp_path: Path) -> Non
     assert outcomes == [
         Changed(secret=Secret(keys[0])),
         Unchanged(),
-        Broken(error=complaint, has_last_good=True),
+        Broken(error=complaint),
         Changed(secret=Secret(keys[1])),
     ]
 
@@ -215,7 +215,7 @@ async def test_what_is_wrong_with_one_file_does_not_hold_up_the_other(tmp_path: 
     two_lines = (
         f"no client secret: the file {paths[1]} holds more than one line; it must hold the secret and nothing else"
     )
-    told = Broken(error=two_lines, has_last_good=True)
+    told = Broken(error=two_lines)
     assert outcomes == [
         Changed(secret=Secret("one")),
         told,

@@ -121,9 +121,7 @@ async def test_a_file_that_vanishes_leaves_the_last_good_secret_in_use(
     volume.publish(None)
     await watch.look()
     await watch.look()
-    assert watch.outcomes == [
-        Broken(error=f"no client secret: the file {volume.path} does not exist", has_last_good=True)
-    ]
+    assert watch.outcomes == [Broken(error=f"no client secret: the file {volume.path} does not exist")]
     assert watch.secret.current() == Secret("one")
     volume.publish(b"one")
     await watch.look()
@@ -159,9 +157,7 @@ async def test_a_rewrite_without_a_trace_is_seen(watched: tuple[KubernetesVolume
 async def test_a_file_that_was_not_there_at_first_is_found(tmp_path: Path) -> None:
     secret = client_secret_file(str(tmp_path / "late"), clock=ManualClock(), mask=ignore)
     outcome = await secret.load()
-    assert outcome == Broken(
-        error=f"no client secret: the file {tmp_path / 'late'} does not exist", has_last_good=False
-    )
+    assert outcome == Broken(error=f"no client secret: the file {tmp_path / 'late'} does not exist")
     with pytest.raises(SecretUnavailableError, match="does not exist"):
         secret.current()
     (tmp_path / "late").write_bytes(b"value")

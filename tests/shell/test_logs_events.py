@@ -18,6 +18,7 @@ from switch_proxy.core.events import (
     ProxyDraining,
     RouteEvent,
     SecretBroken,
+    SecretLoaded,
     SecretRefused,
     SecretReloaded,
     SecretRestored,
@@ -39,7 +40,8 @@ REFRESHED = TokenRefreshed(
     duration=0.01234567,
     after_failures=2,
 )
-RELOADED = SecretReloaded(credential="switch", source="the file /secret", is_first=False)
+LOADED = SecretLoaded(credential="switch", source="the file /secret")
+RELOADED = SecretReloaded(credential="switch", source="the file /secret")
 BROKEN = SecretBroken(credential="switch", source="the file /secret", error="it is gone", has_last_good=True)
 RESTORED = SecretRestored(credential="switch", source="the file /secret")
 
@@ -135,14 +137,13 @@ def told(path: Path, *events: Event, level: Literal["debug", "info", "error"] = 
             id="the newer of two secrets refused",
         ),
         pytest.param(
+            LOADED,
+            {"level": "info", "event": "secret.loaded", "credential": "switch", "source": "the file /secret"},
+            id="the first secret",
+        ),
+        pytest.param(
             RELOADED,
-            {
-                "level": "info",
-                "event": "secret.reloaded",
-                "credential": "switch",
-                "source": "the file /secret",
-                "is_first": False,
-            },
+            {"level": "info", "event": "secret.reloaded", "credential": "switch", "source": "the file /secret"},
             id="a new secret",
         ),
         pytest.param(

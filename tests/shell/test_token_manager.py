@@ -22,6 +22,7 @@ from switch_proxy.core.errors import (
 from switch_proxy.core.events import (
     CredentialEvent,
     SecretBroken,
+    SecretLoaded,
     SecretRefused,
     SecretReloaded,
     SecretRestored,
@@ -279,7 +280,7 @@ async def test_each_token_is_told_before_it_is_in_use() -> None:
     assert (first.generation, first.lifetime, first.refresh_in, first.duration) == (1, 1000.0, 800.0, 0.0)
     assert (second.generation, second.lifetime, second.refresh_in, second.duration) == (2, 500.0, 398.0, 2.0)
     assert world.peeked_at_event == [None, None, 1]
-    assert world.events[0] == SecretReloaded(credential="switch", source="the file /secret", is_first=True)
+    assert world.events[0] == SecretLoaded(credential="switch", source="the file /secret")
 
 
 # --- waiting -------------------------------------------------------------------------------------------------------
@@ -592,7 +593,7 @@ async def test_another_secret_is_tried_at_once_while_the_old_token_serves() -> N
         assert world.generation == 1
         await world.fetcher.answer(1000.0)
         assert world.generation == 2
-    assert [event.is_first for event in world.told(SecretReloaded)] == [True, False]
+    assert len(world.told(SecretLoaded)) == len(world.told(SecretReloaded)) == 1
 
 
 async def test_another_secret_ends_the_slow_lane() -> None:
@@ -684,7 +685,8 @@ async def test_a_secret_that_is_missing_at_the_start_is_waited_for() -> None:
         assert world.fetcher.secrets == ["late"]
         assert world.generation == 1
         assert world.manager.status().secret_error is None
-    assert world.told(SecretReloaded)[0].is_first is True
+    assert world.told(SecretLoaded) == [SecretLoaded(credential="switch", source="the file /secret")]
+    assert world.told(SecretReloaded) == []
 
 
 async def test_a_secret_that_breaks_later_stays_in_use() -> None:
@@ -709,6 +711,34 @@ async def test_a_secret_that_breaks_later_stays_in_use() -> None:
         )
     ]
     assert world.told(SecretRestored) == [SecretRestored(credential="switch", source="the file /secret")]
+
+
+async def test_a_secret_that_no_server_has_accepted_is_not_called_good() -> None:
+    """Neither the first one nor one that came later; the previous secret counts as long as it may be tried."""
+    world = World()
+    world.fetcher.answers = [WRONG, 1000.0, WRONG, WRONG, 1000.0]
+    readings: list[Secret | str] = [
+        "it is gone",
+        Secret("accepted"),
+        "it is gone again",
+        Secret("refused"),
+        "and once more",
+        Secret("refused too"),
+        "with a previous one",
+    ]
+    async with world.running():
+        for reading in readings:
+            if reading == Secret("refused too"):
+                world.source.other = Secret("previous")
+            world.source.put(reading)
+            await world.clock.settle()
+        assert world.fetcher.secrets == [SECRET, "accepted", "refused", "refused too", "previous"]
+    assert [(event.error, event.has_last_good) for event in world.told(SecretBroken)] == [
+        ("it is gone", False),
+        ("it is gone again", True),
+        ("and once more", False),
+        ("with a previous one", True),
+    ]
 
 
 async def test_a_watch_that_fails_stops_nothing() -> None:
@@ -811,7 +841,7 @@ async def test_a_secret_is_read_anew_for_each_fetch() -> None:
         await world.clock.settle()
         # The change that the fetch itself has read causes no other fetch.
         assert world.fetcher.calls == 2
-    assert [event.is_first for event in world.told(SecretReloaded)] == [True, False]
+    assert len(world.told(SecretLoaded)) == len(world.told(SecretReloaded)) == 1
 
 
 async def test_a_source_that_cannot_be_read_at_a_fetch_leaves_the_last_good_secret_in_use() -> None:

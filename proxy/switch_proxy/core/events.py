@@ -71,19 +71,28 @@ class TokenRefreshFailed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SecretLoaded:
+    """The first client secret (key, assertion) has been read from its `source`."""
+
+    name: ClassVar[str] = "secret.loaded"
+    level: ClassVar[Level] = "info"
+    credential: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SecretReloaded:
-    """Another client secret (key, assertion) has been read from its `source`, or the first one."""
+    """Another client secret (key, assertion) has been read from its `source`."""
 
     name: ClassVar[str] = "secret.reloaded"
     level: ClassVar[Level] = "info"
     credential: str
     source: str
-    is_first: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SecretBroken:
-    """The client secret can no longer be read from its `source`; the last good one, if any, stays in use."""
+    """The client secret cannot be read from its `source`; the one that was read last, if any, stays in use."""
 
     name: ClassVar[str] = "secret.broken"
     level: ClassVar[Level] = "warning"
@@ -91,6 +100,7 @@ class SecretBroken:
     source: str
     error: str
     has_last_good: bool
+    """Whether a secret stays in use that the authorization server has accepted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,7 +132,14 @@ class SecretRefused:
 
 
 CredentialEvent: TypeAlias = (
-    TokenRefreshed | TokenNoted | TokenRefreshFailed | SecretReloaded | SecretBroken | SecretRestored | SecretRefused
+    TokenRefreshed
+    | TokenNoted
+    | TokenRefreshFailed
+    | SecretLoaded
+    | SecretReloaded
+    | SecretBroken
+    | SecretRestored
+    | SecretRefused
 )
 
 # --- routes --------------------------------------------------------------------------------------------------------

@@ -106,7 +106,6 @@ class Broken:
     """The source cannot be read, for another reason than before; the last good secret, if any, stays in use."""
 
     error: str
-    has_last_good: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,7 +141,7 @@ def take_reading(state: SourceState, reading: Secret | str) -> tuple[SourceState
         after = SourceState(last_good=state.last_good, error=reading)
         if reading == state.error:
             return after, Unchanged()
-        return after, Broken(error=reading, has_last_good=state.last_good is not None)
+        return after, Broken(error=reading)
     after = SourceState(last_good=reading)
     if reading != state.last_good:
         return after, Changed(secret=reading)

@@ -23,6 +23,7 @@ from switch_proxy.core.errors import (
 from switch_proxy.core.events import (
     CredentialEvent,
     SecretBroken,
+    SecretLoaded,
     SecretRefused,
     SecretReloaded,
     SecretRestored,
@@ -149,6 +150,7 @@ class TokenManager:
         self._decision_changed = asyncio.Event()
         self._secret_error: str | None = None
         self._has_secret = False
+        self._accepted: Secret | None = None
         self._uses_previous = False
         self._noted: set[str] = set()
         self._fetches: dict[str, int] = {FETCHED: 0}
@@ -367,6 +369,7 @@ class TokenManager:
                         )
                     )
                 self._uses_previous = secret is not current
+                self._accepted = secret
                 return grant
         raise refusals[0]
 
@@ -419,8 +422,7 @@ class TokenManager:
             outcome = await reading
         except Exception as error:  # noqa: BLE001 - the token must be kept fresh whatever happens
             outcome = Broken(
-                error=f"{self._credential_source.source} was not read because of an unexpected {_locate(error)}",
-                has_last_good=self._has_secret,
+                error=f"{self._credential_source.source} was not read because of an unexpected {_locate(error)}"
             )
             self._take(outcome)
             if self._tasks is not None:
@@ -435,11 +437,13 @@ class TokenManager:
                 return False
             case Changed():
                 self._secret_error = None
-                is_first, self._has_secret = not self._has_secret, True
-                self._emit(SecretReloaded(credential=self._name, source=source, is_first=is_first))
+                event = SecretReloaded if self._has_secret else SecretLoaded
+                self._has_secret = True
+                self._emit(event(credential=self._name, source=source))
                 return True
-            case Broken(error=error, has_last_good=has_last_good):
+            case Broken(error=error):
                 self._secret_error = error
+                has_last_good = self._uses_accepted_secret()
                 self._emit(SecretBroken(credential=self._name, source=source, error=error, has_last_good=has_last_good))
                 return False
             case Restored():
@@ -448,6 +452,14 @@ class TokenManager:
                 return False
             case _:
                 assert_never(outcome)
+
+    def _uses_accepted_secret(self) -> bool:
+        """Return whether the authorization server has granted a token for a secret that is in use now."""
+        try:
+            in_use = self._credential_source.current(), self._credential_source.previous()
+        except SecretUnavailableError:
+            return False
+        return self._accepted is not None and self._accepted in in_use
 
     def _emit(self, event: CredentialEvent) -> None:
         try:

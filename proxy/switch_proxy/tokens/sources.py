@@ -152,7 +152,7 @@ class CombinedCredentials:
             before = None
             self._due.append(Changed(secret=self.current()))
         if self._error is not None and self._error != before:
-            self._due.append(Broken(error=self._error, has_last_good=self._main.state.last_good is not None))
+            self._due.append(Broken(error=self._error))
         elif self._error is None and before is not None:
             self._due.append(Restored())
         return self._due.popleft() if self._due else Unchanged()
