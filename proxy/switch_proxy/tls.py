@@ -29,6 +29,9 @@ LARGEST_CA_FILE: Final = 1024 * 1024
 
 Context = TypeVar("Context", bound=ssl.SSLContext)
 
+_NO_TLS_RECORD: Final = frozenset({"wrong version number", "packet length too long"})
+"""What OpenSSL 3.0 and later versions say of bytes that are no record of TLS."""
+
 
 class TlsFiles(Generic[Context]):
     """The files of one `tls` section, and the context made of the last ones that could be used."""
@@ -145,13 +148,25 @@ def _find_authorities_fault(path: str) -> str | None:
     return None
 
 
+def protocol_hint(error: ssl.SSLError) -> str:
+    """Return what the peer may speak in place of HTTP/1.1 over TLS, for the end of a sentence; empty if that is not the cause."""
+    # OpenSSL has no name for the reason of this alert (RFC 7301 §3.2), only a text.
+    reason = (error.reason or str(error)).replace("_", " ").lower()
+    if "no application protocol" in reason:
+        return "; it speaks HTTP/2 alone, and this proxy HTTP/1.1"
+    if reason in _NO_TLS_RECORD:
+        return "; it seems to speak plain HTTP on this port"
+    return ""
+
+
 def reason_of(error: OSError) -> str:
     """Return the text of an error of OpenSSL, the resolver or the system; event loops word the system's differently."""
     match error:
         case socket.gaierror(strerror=str(reason)):
             return reason
-        case ssl.SSLError(reason=str(reason)):
-            return reason.replace("_", " ").lower()
+        case ssl.SSLError():
+            reason = error.reason.replace("_", " ").lower() if error.reason else str(error)
+            return reason + protocol_hint(error)
         case OSError(errno=int(number)) if number > 0:
             return os.strerror(number)
         case _:

@@ -47,6 +47,7 @@ records = st.builds(
     upstream_duration=st.none() | durations,
     failure=st.none() | st.sampled_from([problem.value.name for problem in Problem]),
     started_at_wall=st.floats(min_value=0, max_value=4e9),
+    detail=st.none() | st.text(max_size=40) | st.just("x" * 300),
 )
 
 
@@ -131,6 +132,37 @@ def test_a_failure_is_named_and_its_missing_upstream_duration_is_null() -> None:
     record = dataclasses.replace(FORWARDED, status=504, failure="upstream-timeout", upstream_duration=None)
     fields = dict(fields_of(renderer().render([record])))
     assert (fields["failure"], fields["upstream_duration"], fields["level"]) == ("upstream-timeout", None, "warning")
+
+
+def test_a_failure_says_why() -> None:
+    record = dataclasses.replace(FORWARDED, failure="upstream-name-unknown", detail="the name a.b cannot be resolved")
+    fields = fields_of(renderer().render([record]))
+    names = [name for name, _ in fields]
+    assert dict(fields)["detail"] == "the name a.b cannot be resolved"
+    assert names.index("detail") == names.index("failure") + 1
+
+
+def test_a_detail_is_searched_for_secrets() -> None:
+    """It may hold an authorization server's words."""
+    redactor = Redactor()
+    redactor.learn("test", Secret("the-secret-of-the-client"))
+    record = dataclasses.replace(FORWARDED, failure="token-unavailable", detail="no: the-secret-of-the-client")
+    line = renderer(redact=redactor.redact).render([record])
+    assert dict(fields_of(line))["detail"] == "no: [redacted]"
+
+
+@pytest.mark.parametrize(("length", "is_cut"), [(2048, False), (2049, True)], ids=["at", "above"])
+def test_a_detail_is_cut_and_a_mark_says_so(length: int, *, is_cut: bool) -> None:
+    record = dataclasses.replace(FORWARDED, failure="token-unavailable", detail="d" * length)
+    shown = "d" * 2048 + ("…" if is_cut else "")
+    assert dict(fields_of(renderer().render([record])))["detail"] == access_event(record)["detail"] == shown
+
+
+def test_details_stay_right_when_more_are_seen_than_are_remembered() -> None:
+    quick = renderer()
+    for number in range(3000):
+        record = dataclasses.replace(FORWARDED, failure="upstream-refused", detail=f"{number}")
+        assert dict(fields_of(quick.render([record])))["detail"] == f"{number}"
 
 
 GOOD = FORWARDED

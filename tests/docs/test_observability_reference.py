@@ -49,6 +49,7 @@ FAILED = ExchangeRecord(
     upstream_duration=None,
     failure="upstream-refused",
     started_at_wall=0.0,
+    detail="127.0.0.1:1 refused the connection",
 )
 
 

@@ -486,6 +486,49 @@ async def test_a_server_that_does_not_speak_http_is_told(
     assert failure.reason.endswith("responded with something that is not HTTP/1.1")
 
 
+@pytest.mark.parametrize(
+    ("response", "name"),
+    [
+        pytest.param(
+            b"\x00\x00\x06\x04\x00\x00\x00\x00\x00\x00\x03\x00\x00\x00\x64", "it speaks HTTP/2 alone", id="HTTP/2"
+        ),
+        pytest.param(
+            b"\x15\x03\x03\x00\x02\x02\x46", "it speaks TLS on this port; write https:// in the URL", id="TLS"
+        ),
+    ],
+)
+async def test_a_server_of_another_protocol_is_called_what_it_speaks(response: bytes, name: str) -> None:
+    """It may keep the connection open and wait."""
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(response)
+        await reader.read()
+
+    async with _raw_server(talk) as url:
+        failure = await _failure(url)
+    assert failure.reason.endswith(f"responded with something that is not HTTP/1.1: {name}")
+
+
+@pytest.mark.parametrize(
+    ("reply", "name"),
+    [
+        pytest.param(b"\x15\x03\x03\x00\x02\x02\x78", "it speaks HTTP/2 alone, and this proxy HTTP/1.1", id="HTTP/2"),
+        pytest.param(b"HTTP/1.1 400 Bad Request\r\n\r\n", "it seems to speak plain HTTP on this port", id="plain HTTP"),
+    ],
+)
+async def test_a_handshake_that_fails_for_the_protocol_says_so(reply: bytes, name: str) -> None:
+    """RFC 7301 §3.2: the alert of a server that accepts no protocol that was offered."""
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1000)
+        writer.write(reply)
+        await reader.read()
+
+    async with _raw_server(talk) as url:
+        failure = await _failure(url.replace("http://", "https://"))
+    assert failure.reason.endswith(name)
+
+
 @pytest.mark.parametrize("coding", ["gzip", "x-gzip"])
 async def test_an_answer_in_gzip_is_read(coding: str) -> None:
     async with _endpoint(gzip.compress(GOOD), Content_Encoding=coding).serving() as endpoint:

@@ -33,6 +33,9 @@ _LONGEST_REMEMBERED: Final = 256
 _LONGEST_PATH: Final = 2048
 """Bytes of a path that are logged: longer than what browsers and most servers take."""
 
+_LONGEST_DETAIL: Final = 2048
+"""Characters of a failure's detail that are logged; an authorization server's own words are shorter."""
+
 _LONGEST_ID: Final = 128
 """Bytes of a request id that are logged; a client's longer one was replaced."""
 
@@ -93,6 +96,8 @@ def access_event(record: ExchangeRecord) -> dict[str, object]:
     }
     if record.failure is not None:
         event["failure"] = record.failure
+    if record.detail is not None:
+        event["detail"] = _cut_text(record.detail)
     upstream_duration = record.upstream_duration
     return event | {
         "path": _text(_cut(record.target.partition(b"?")[0], _LONGEST_PATH)),
@@ -114,7 +119,7 @@ def _event_name(record: ExchangeRecord) -> str:
 class AccessLineRenderer:
     """Renders the lines of all routes; `redact` masks secrets in text that is not plain."""
 
-    __slots__ = ("_access", "_level", "_openings", "_paths", "_redact", "_second", "_second_text")
+    __slots__ = ("_access", "_details", "_level", "_openings", "_paths", "_redact", "_second", "_second_text")
 
     def __init__(self, *, access: str, level: str, redact: Callable[[str], str]) -> None:
         self._access = access
@@ -122,6 +127,7 @@ class AccessLineRenderer:
         self._redact = redact
         self._openings: dict[tuple[str, bytes, int, str | None, bool], bytes] = {}
         self._paths: dict[bytes, bytes] = {}
+        self._details: dict[str, bytes] = {}
         self._second = -1
         self._second_text = b""
 
@@ -139,6 +145,8 @@ class AccessLineRenderer:
                 opening = self._remember_opening(record)
             if not opening:
                 continue
+            if record.detail is not None:
+                opening += self._render_detail(record.detail)
             path = record.target.partition(b"?")[0]
             shown_path = paths.get(path)
             if shown_path is None:
@@ -206,8 +214,23 @@ class AccessLineRenderer:
             self._paths[path] = shown
         return shown
 
+    def _render_detail(self, detail: str) -> bytes:
+        """Return the member of the line. Remembered, because an upstream that is down fails every request alike."""
+        shown = self._details.get(detail)
+        if shown is None:
+            shown = b'"detail":%b,' % json.dumps(self._redact(_cut_text(detail))).encode("ascii")
+            if len(detail) <= _LONGEST_REMEMBERED:
+                if len(self._details) >= _REMEMBERED:
+                    self._details.clear()
+                self._details[detail] = shown
+        return shown
+
     def _render_text(self, raw: bytes) -> bytes:
         return json.dumps(self._redact(_text(raw)))[1:-1].encode("ascii")
+
+
+def _cut_text(text: str) -> str:
+    return text if len(text) <= _LONGEST_DETAIL else text[:_LONGEST_DETAIL] + CUT
 
 
 def _cut(raw: bytes, longest: int) -> bytes:

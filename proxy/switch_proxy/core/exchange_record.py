@@ -40,3 +40,5 @@ class ExchangeRecord:
     """None for a complete exchange, else the name of the problem, as in docs/errors.md (`upstream-timeout`, …)."""
     started_at_wall: float
     """Unix time, seconds."""
+    detail: str | None = None
+    """Why it failed, for people, as in the response; None for a complete exchange."""

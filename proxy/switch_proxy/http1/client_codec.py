@@ -14,6 +14,7 @@ from switch_proxy.core.errors import RequestError
 from switch_proxy.core.http.chunked import ChunkedDecoder, ChunkSyntaxError, encode_chunk, last_chunk
 from switch_proxy.core.http.grammar import END_BYTES
 from switch_proxy.core.http.header_rules import added_to_response
+from switch_proxy.core.http.other_protocols import find_other_protocol_of_client
 from switch_proxy.core.http.request import find_head_fault, head_too_large
 
 if TYPE_CHECKING:
@@ -87,7 +88,10 @@ class ClientCodec:
         if head_end > limits.head:
             fault = find_head_fault(buffer, max_request_line=limits.request_line, max_head=limits.head, seen=seen)
             raise fault or head_too_large(limits.head)
-        head = self._parser.parse(buffer[:head_end])
+        try:
+            head = self._parser.parse(buffer[:head_end])
+        except RequestError as error:
+            raise find_other_protocol_of_client(buffer) or error from None
         self.unread = buffer[head_end + 4 :]
         self._minor = head.minor
         meaning = head.meaning

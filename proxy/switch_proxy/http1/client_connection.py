@@ -228,7 +228,7 @@ class ClientConnection(asyncio.Protocol):
             is_head=self.codec.unread.startswith(b"HEAD "),
             closes=True,
         )
-        context.observe_refusal(problem, status or problem.value.status, request_id)
+        context.observe_refusal(problem, status or problem.value.status, request_id, detail)
         self.transport.write(response)
         self._linger()
 

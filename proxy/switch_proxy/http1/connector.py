@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Final
 
 from switch_proxy.core.errors import UpstreamConnectError
 from switch_proxy.core.events import TlsBroken, TlsReloaded, TlsRestored
+from switch_proxy.core.http.other_protocols import find_other_protocol_of_upstream
 from switch_proxy.core.http.problems import Problem
 from switch_proxy.core.http.response import ResponseParser
 from switch_proxy.http1.connect_proxy import open_tunnel
 from switch_proxy.http1.upstream_codec import UpstreamCodec
 from switch_proxy.http1.upstream_connection import UpstreamConnection
-from switch_proxy.tls import TlsFiles, reason_of
+from switch_proxy.tls import TlsFiles, protocol_hint, reason_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -144,6 +145,14 @@ class Connector:
                 raise UpstreamConnectError(
                     Problem.UPSTREAM_TLS, f"{self._place} ended the TLS session: {describe_tls_error(connection.error)}"
                 )
+            if connection.unasked:
+                other_protocol = find_other_protocol_of_upstream(connection.unasked)
+                raise UpstreamConnectError(
+                    Problem.UPSTREAM_MALFORMED,
+                    "the upstream sent a response before there was a request"
+                    if other_protocol is None
+                    else other_protocol.detail,
+                )
             raise UpstreamConnectError(
                 Problem.UPSTREAM_CLOSED, f"{self._place} accepted the connection and closed it at once"
             )
@@ -256,6 +265,9 @@ async def _connect_to(host: str, port: int) -> socket.socket:
 def describe_tls_error(error: ssl.SSLError) -> str:
     """Return what OpenSSL says of an error, and what to do if it is about our certificate."""
     reason = error.reason or "the handshake failed"
+    hint = protocol_hint(error)
+    if hint:
+        return reason + hint
     if "CERTIFICATE" in reason or "UNKNOWN_CA" in reason:
         return f"{reason}; is tls.client_certificate_file right?"
     return reason

@@ -73,6 +73,7 @@ class Exchange:
         "_closes",
         "_context",
         "_continued",
+        "_detail",
         "_failure",
         "_has_new_connection",
         "_has_newer_token",
@@ -122,6 +123,8 @@ class Exchange:
         self._closes = False
         """Whether the response under way tells the client that its connection ends."""
         self._failure: str | None = None
+        self._detail: str | None
+        """Why it has failed, for people. Set with `_failure`, so that a good exchange does not pay for it."""
 
     @property
     def route_name(self) -> str:
@@ -478,8 +481,8 @@ class Exchange:
         codec = upstream.codec
         try:
             body = codec.read_body()
-        except ResponseError:
-            self._cut(Problem.UPSTREAM_MALFORMED)
+        except ResponseError as error:
+            self._cut(Problem.UPSTREAM_MALFORMED, error.detail)
             return
         for piece in body:
             self._response_bytes += len(piece)
@@ -611,7 +614,10 @@ class Exchange:
             return
         upstream.close()
         if self._phase is not _AWAITING:
-            self._cut(Problem.UPSTREAM_INCOMPLETE)
+            how = "reset" if isinstance(error, ConnectionError) else "closed"
+            self._cut(
+                Problem.UPSTREAM_INCOMPLETE, f"the upstream {how} the connection in the middle of the response's body"
+            )
             return
         codec = upstream.codec
         if may_use_new_connection(
@@ -639,6 +645,7 @@ class Exchange:
         """Give up: the client is gone, and so the upstream need not go on."""
         if self._phase is not _OVER:
             self._failure = Problem.CLIENT_GONE.value.name
+            self._detail = "the client closed the connection before it had the whole response"
             if self._held is not None:
                 self._status = _NO_RESPONSE
             self._end(is_reusable=False)
@@ -673,9 +680,9 @@ class Exchange:
             # A slow reader is not a stalled one.
             self._moved_at = now
             return
-        problem = find_overdue_response(now - self._moved_at, limits=limits, client_is_full=client.is_write_paused)
-        if problem is not None:
-            self._cut(problem)
+        overdue = find_overdue_response(now - self._moved_at, limits=limits, client_is_full=client.is_write_paused)
+        if overdue is not None:
+            self._cut(*overdue)
 
     def end_at_once(self) -> None:
         """End because the proxy stops and the time to finish is over."""
@@ -695,12 +702,13 @@ class Exchange:
         if self._phase is _OVER:
             return
         if self._phase in RESPONSE_HAS_BEGUN:
-            self._cut(problem)
+            self._cut(problem, detail)
             return
         context = self._context
         closes = not self._client.codec.is_request_complete or not self._head.is_persistent or context.announces_close
         self._status = status or problem.value.status
         self._failure = problem.value.name
+        self._detail = detail
         self._client.write(
             render_problem(
                 problem,
@@ -718,9 +726,10 @@ class Exchange:
         )
         self._end(is_reusable=not closes)
 
-    def _cut(self, problem: Problem) -> None:
+    def _cut(self, problem: Problem, detail: str) -> None:
         """Break the client's connection: the response that it has begun to get will not be whole."""
         self._failure = problem.value.name
+        self._detail = detail
         self._release_held_response()
         self._finish()
         # A body that ends with the connection would look complete after an orderly close.
@@ -752,6 +761,7 @@ class Exchange:
                 self._upstream_duration,
                 self._failure,
                 self._started_at_wall,
+                None if self._failure is None else self._detail,
             )
         )
         return now

@@ -111,7 +111,7 @@ class ListenerContext:
         self._requests += 1
         return b"%s-%x" % (self._request_id_prefix, self._requests)
 
-    def observe_refusal(self, problem: Problem, status: int, request_id: bytes) -> None:
+    def observe_refusal(self, problem: Problem, status: int, request_id: bytes, detail: str) -> None:
         """Report bytes that never became a request, and how they were refused."""
         self.observer.exchange_finished(
             ExchangeRecord(
@@ -126,6 +126,7 @@ class ListenerContext:
                 upstream_duration=None,
                 failure=problem.value.name,
                 started_at_wall=self.clock.wall(),
+                detail=detail,
             )
         )
 

@@ -35,6 +35,7 @@ class UpstreamConnection(asyncio.Protocol):
         "on_closed",
         "request_count",
         "transport",
+        "unasked",
         "user",
     )
 
@@ -49,6 +50,8 @@ class UpstreamConnection(asyncio.Protocol):
         self.request_count = 0
         self.is_closed = False
         self.is_write_paused = False
+        self.unasked = b""
+        """The bytes that it was closed for: no request had asked for them."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin: the connection stands, TLS included."""
@@ -58,6 +61,7 @@ class UpstreamConnection(asyncio.Protocol):
         """Hand the bytes on; bytes that no request asked for make the connection worthless (RFC 9112 §9.2)."""
         user = self.user
         if user is None:
+            self.unasked = data
             self.close()
         else:
             user.on_upstream_data(data)

@@ -59,6 +59,12 @@ Limits of a response's head, those of the data plane (core/config/models/limits.
 into one line.
 """
 
+_OTHER_PROTOCOLS: Final = (
+    (r"\x00\x00", "it speaks HTTP/2 alone"),
+    (r"\x15\x03", "it speaks TLS on this port; write https:// in the URL"),
+)
+"""What a response begins with that is not HTTP/1 (RFC 9113 §4.1, RFC 8446 §5.1), as aiohttp shows it, and its name."""
+
 _ID_BYTES: Final = 24
 """Random bytes of an assertion's id, so many that no two are the same (RFC 7519 §4.1.7)."""
 
@@ -307,6 +313,9 @@ def _describe_head(error: aiohttp.ClientResponseError) -> str:
     """Return why a response's head cannot be read. aiohttp tells it by the text alone, which may hold a secret."""
     if error.message.startswith(("Got more than", "Too many headers")):
         return f"a head that is too large: a line may have {_LARGEST_LINE // 1024} KiB, and a head {_MOST_FIELD_LINES} lines"
+    for opening, name in _OTHER_PROTOCOLS:
+        if f" b'{opening}" in error.message:
+            return f"something that is not HTTP/1.1: {name}"
     return "something that is not HTTP/1.1"
 
 

@@ -220,6 +220,43 @@ async def test_a_malformed_answer_is_a_502_and_its_connection_is_not_used_again(
     assert (await client.receive_response()).body == b"hi"
 
 
+@pytest.mark.parametrize("is_before", [True, False], ids=["before the request", "after it"])
+async def test_an_upstream_of_http_2_alone_is_called_that(start_world: StartWorld, *, is_before: bool) -> None:
+    """RFC 9113 §3.4: its SETTINGS come at once, and it waits for those of the client, or goes."""
+    world = await start_world()
+    client = await world.client()
+    await client.send(GET)
+    server = await world.upstream.accept()
+    if not is_before:
+        await server.receive_head()
+    await server.send(b"\x00\x00\x06\x04\x00\x00\x00\x00\x00\x00\x03\x00\x00\x00\x64")
+    response = await client.receive_response()
+    assert response.status == 502
+    assert "the upstream speaks HTTP/2 alone" in json.loads(response.body)["detail"]
+    assert (await world.record()).detail == json.loads(response.body)["detail"]
+    await server.receive_to_any_end()
+
+
+@pytest.mark.parametrize(
+    ("greeting", "detail"),
+    [
+        pytest.param(b"220 mail.example ESMTP\r\n", "does not begin with an HTTP/1.x status line", id="a greeting"),
+        pytest.param(OK, "the upstream sent a response before there was a request", id="a response"),
+    ],
+)
+async def test_an_upstream_that_speaks_before_it_is_asked_is_not_called_closed(
+    world: World, greeting: bytes, detail: str
+) -> None:
+    """RFC 9112 §9.2: what no request asked for is no response to the next one."""
+    client = await world.client()
+    await client.send(GET)
+    server = await world.upstream.accept()
+    await server.send(greeting)
+    response = await client.receive_response()
+    assert kind(response) == (502, "upstream-malformed")
+    assert detail in json.loads(response.body)["detail"]
+
+
 async def test_a_head_of_the_largest_size_passes(start_world: StartWorld) -> None:
     """The limit is the head without its empty line."""
     world = await start_world(limits=LimitSettings(request_line=256, head=1024, field_lines=2))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import pytest
@@ -118,6 +119,54 @@ async def test_a_client_that_goes_away_before_the_response_has_no_status(world: 
     client, _, _ = await world.begin(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nhello")
     client.reset()
     assert numbers(await world.record()) == (0, 5, 0, "client-gone")
+
+
+async def test_a_failure_is_reported_with_what_the_client_is_told(world: World) -> None:
+    """Apps throw the body away: the log must say it too."""
+    client, server, _ = await world.begin(GET)
+    server.reset()
+    told = json.loads((await client.receive_response()).body)["detail"]
+    assert (await world.record()).detail == told == "the upstream reset the connection before it responded"
+
+
+async def test_bytes_that_are_no_request_are_reported_with_what_the_client_is_told(world: World) -> None:
+    client = await world.client()
+    await client.send(b"nonsense\r\n")
+    told = json.loads((await client.receive_response()).body)["detail"]
+    assert (await world.record()).detail == told == "the request line is not 'METHOD target HTTP/1.1' (RFC 9112 §3)"
+
+
+@pytest.mark.parametrize(
+    ("rest", "detail"),
+    [
+        pytest.param(None, "the upstream closed the connection in the middle of the response's body", id="closed"),
+        pytest.param(b"no chunk\r\n", "in the chunked body of the upstream's response, ", id="malformed"),
+    ],
+)
+async def test_a_response_that_is_cut_is_reported_with_the_cause(world: World, rest: bytes | None, detail: str) -> None:
+    """Its client is told nothing but that it is cut."""
+    client, server, _ = await world.begin(GET)
+    await server.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n")
+    await client.receive_head()
+    if rest is None:
+        await server.close()
+    else:
+        await server.send(rest)
+    await client.receive_to_any_end()
+    assert str((await world.record()).detail).startswith(detail)
+
+
+async def test_what_is_whole_has_no_detail(world: World) -> None:
+    client, server, _ = await world.begin(GET)
+    await server.send(OK)
+    await client.receive_response()
+    assert (await world.record()).detail is None
+
+
+async def test_a_client_that_goes_away_is_reported_with_a_detail(world: World) -> None:
+    client, _, _ = await world.begin(GET)
+    client.reset()
+    assert (await world.record()).detail == "the client closed the connection before it had the whole response"
 
 
 @pytest.mark.parametrize(

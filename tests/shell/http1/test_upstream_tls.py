@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import ssl
 from contextlib import suppress
@@ -392,7 +393,22 @@ async def test_a_server_without_tls_on_the_port_is_a_502(start_world: StartWorld
     await client.send(GET)
     side = await upstream.accept_without_handshake()
     side.socket.send(b"HTTP/1.1 400 Bad Request\r\n\r\n")
-    assert kind(await client.receive_response()) == (502, "upstream-tls")
+    response = await client.receive_response()
+    assert kind(response) == (502, "upstream-tls")
+    assert json.loads(response.body)["detail"].endswith("; it seems to speak plain HTTP on this port")
+
+
+async def test_a_server_of_http_2_alone_is_called_that(start_world: StartWorld, certificates: Certificates) -> None:
+    """RFC 7301 §3.2: it accepts no protocol that was offered."""
+    upstream = RawUpstream(tls=certificates.server())
+    world = await start_world(upstream=upstream, tls=TlsSettings(ca_file=certificates.ca_file))
+    client = await world.client()
+    await client.send(GET)
+    side = await upstream.accept_without_handshake()
+    side.socket.send(b"\x15\x03\x03\x00\x02\x02\x78")
+    response = await client.receive_response()
+    assert kind(response) == (502, "upstream-tls")
+    assert json.loads(response.body)["detail"].endswith("; it speaks HTTP/2 alone, and this proxy HTTP/1.1")
 
 
 @pytest.mark.parametrize("is_reset", [False, True], ids=["closes", "resets"])

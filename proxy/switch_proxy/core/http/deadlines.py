@@ -37,8 +37,12 @@ def find_overdue_request(
     return None
 
 
-def find_overdue_response(still_for: float, *, limits: TimeoutSettings, client_is_full: bool) -> Problem | None:
-    """Judge an exchange whose response is passed on; `client_is_full`: the client does not read it."""
+def find_overdue_response(
+    still_for: float, *, limits: TimeoutSettings, client_is_full: bool
+) -> tuple[Problem, str] | None:
+    """Judge an exchange whose response is passed on, as above; `client_is_full`: the client does not read it."""
     if still_for > limits.idle:
-        return Problem.CLIENT_STALLED if client_is_full else Problem.UPSTREAM_TIMEOUT
+        if client_is_full:
+            return Problem.CLIENT_STALLED, f"the client read no byte of the response for {limits.idle:g} seconds"
+        return Problem.UPSTREAM_TIMEOUT, f"no byte of the response's body came for {limits.idle:g} seconds"
     return None

@@ -32,6 +32,9 @@ _REASONS: Final = {
 
 _NOT_IN_SF_STRING: Final = re.compile(r"[^\x20-\x7e]")
 
+_IN_ASCII: Final = str.maketrans({"§": "section ", "…": "..."})
+"""How a header has the characters of our own messages that are not ASCII."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProblemKind:
@@ -243,6 +246,6 @@ def proxy_status(kind: ProblemKind, *, detail: str, proxy_name: str, next_hop: s
 
 
 def _sf_string(text: str) -> str:
-    """Return `text` as a structured field string (RFC 9651 §3.3.3); what is not ASCII becomes a question mark."""
-    plain = _NOT_IN_SF_STRING.sub("?", text).replace("\\", "\\\\").replace('"', '\\"')
+    """Return `text` as a structured field string (RFC 9651 §3.3.3), what is not ASCII becomes a question mark, or a word."""
+    plain = _NOT_IN_SF_STRING.sub("?", text.translate(_IN_ASCII)).replace("\\", "\\\\").replace('"', '\\"')
     return f'"{plain}"'

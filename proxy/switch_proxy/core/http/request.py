@@ -32,6 +32,7 @@ from switch_proxy.core.http.header_rules import (
     added_to_request,
     dropped_from_request,
 )
+from switch_proxy.core.http.other_protocols import LONGEST_OPENING, find_other_protocol_of_client
 from switch_proxy.core.upgrade_protocols import offers_that_pass
 
 if TYPE_CHECKING:
@@ -120,7 +121,7 @@ class RequestParser:
             raise _judge_long_line(line, self._max_request_line)
         parts = line.split(b" ")
         if len(parts) != 3:  # noqa: PLR2004 - method, target, version
-            raise RequestError(400, "the request line is not 'METHOD target HTTP/1.1' (RFC 9112 §3)")
+            raise _not_a_request_line()
         method, target, version = parts
         minor = 1 if version == b"HTTP/1.1" else _minor_version(version)
         fields = self._sections[minor].get(section)
@@ -195,6 +196,10 @@ def _judge_long_line(line: bytes, max_request_line: int) -> RequestError:
     return RequestError(414, f"the request line is longer than {max_request_line} bytes")
 
 
+def _not_a_request_line() -> RequestError:
+    return RequestError(400, "the request line is not 'METHOD target HTTP/1.1' (RFC 9112 §3)")
+
+
 def _bare_line_feed() -> RequestError:
     return RequestError(400, "a line ends in a bare LF; lines end in CR LF (RFC 9112 §2.2)")
 
@@ -205,12 +210,20 @@ def find_head_fault(partial: bytes, *, max_request_line: int, max_head: int, see
 
     Returns None while it may still become a good one. Limits are in bytes; the first `seen` bytes were judged before.
     """
+    if seen < LONGEST_OPENING:
+        other_protocol = find_other_protocol_of_client(partial)
+        if other_protocol is not None:
+            return other_protocol
+    line_end = b""
     if seen <= max_request_line:
-        line = partial[: max_request_line + 2].partition(b"\r\n")[0]
+        line, line_end, _ = partial[: max_request_line + 2].partition(b"\r\n")
         if len(line.removesuffix(b"\r")) > max_request_line:
             return _judge_long_line(line, max_request_line)
     if has_bare_line_feed(partial, seen=seen):
         return _bare_line_feed()
+    # The PROXY protocol's signature has line ends in it.
+    if line_end and line != b"\x00" and line.count(b" ") != 2:  # noqa: PLR2004 - between method, target and version
+        return _not_a_request_line()
     if len(partial) - END_BYTES > max_head:
         return head_too_large(max_head)
     return None

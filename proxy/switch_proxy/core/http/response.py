@@ -15,6 +15,7 @@ from switch_proxy.core.errors import ResponseError
 from switch_proxy.core.http.fields import FieldSyntaxError, LineMemory, list_members, parse_field_lines
 from switch_proxy.core.http.grammar import CONTENT_LENGTH, END_BYTES, STATUS_LINE, has_bare_line_feed
 from switch_proxy.core.http.header_rules import DATE, SIGNIFICANT_IN_RESPONSES, dropped_from_response
+from switch_proxy.core.http.other_protocols import LONGEST_OPENING, find_other_protocol_of_upstream, no_status_line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -154,6 +155,10 @@ def find_response_head_fault(partial: bytes, *, max_head: int, seen: int = 0) ->
 
     Returns None while it may still become a good one. `max_head` is in bytes; the first `seen` were judged before.
     """
+    if seen < LONGEST_OPENING:
+        other_protocol = find_other_protocol_of_upstream(partial)
+        if other_protocol is not None:
+            return other_protocol
     if has_bare_line_feed(partial, seen=seen):
         return ResponseError("a line of the upstream's response ends in a bare LF (RFC 9112 §2.2)")
     if len(partial) - END_BYTES > max_head:
@@ -169,7 +174,7 @@ def judge_response(status_line: bytes, lines: Sequence[FieldLine]) -> ResponseMe
     """
     match = STATUS_LINE.fullmatch(status_line)
     if match is None:
-        raise ResponseError("the upstream's response does not begin with an HTTP/1.x status line (RFC 9112 §4)")
+        raise find_other_protocol_of_upstream(status_line) or no_status_line()
     status, minor = int(match[2]), min(int(match[1]), 1)
     values: dict[bytes, list[bytes]] = {}
     for line in lines:
