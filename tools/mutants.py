@@ -216,6 +216,27 @@ MUTANTS: Final = (
         replacement="after = SourceState(error=reading)",
         tests="tests/core/test_secret.py",
     ),
+    Mutant(
+        name="the result of a lost call is not taken for a newer one's",
+        file="shared_call.py",
+        text="if promise is not self._promise:",
+        replacement="if self._promise is None:",
+        tests="tests/shell/test_shared_call.py",
+    ),
+    Mutant(
+        name="threads that hang for ever are few",
+        file="shared_call.py",
+        text="if self._under_way >= MOST_THREADS:",
+        replacement="if False:",
+        tests="tests/shell/test_shared_call.py",
+    ),
+    Mutant(
+        name="a name that DNS denies has no addresses any more",
+        file="core/known_name.py",
+        text="return KnownName(error=error)",
+        replacement="return replace(self, error=error)",
+        tests="tests/core/test_known_name.py tests/shell/test_resolver.py",
+    ),
 )
 
 

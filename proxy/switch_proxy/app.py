@@ -40,6 +40,7 @@ from switch_proxy.http1.route import Route
 from switch_proxy.logs.log import Log
 from switch_proxy.readiness import ReadinessWatch
 from switch_proxy.record_batcher import ExchangeJournal
+from switch_proxy.resolver import Resolver
 from switch_proxy.telemetry import Telemetry, TelemetrySnapshot
 from switch_proxy.tokens.client import TokenClient
 from switch_proxy.tokens.manager import TokenManager
@@ -78,6 +79,8 @@ class Application:
         )
         self._journal = ExchangeJournal(self._telemetry.count, log.log_exchanges)
         self._routes: list[Route] = []
+        # Listeners are bound one after the other, at the start alone: one resolver is enough for them.
+        self._listeners_resolver = self._resolver("the listeners")
         self._listeners = {listener.name: self._listen(listener, environ) for listener in effective_listeners(settings)}
         self._admin: AdminServer | None = None
         if settings.admin.listen is not None:
@@ -87,6 +90,7 @@ class Application:
                 metrics=self._telemetry.render,
                 observe=log.write,
                 refresh=self.refresh_credentials,
+                resolver=self._listeners_resolver,
             )
 
     def _listen(self, listener: ListenerModel, environ: Mapping[str, str]) -> Listener:
@@ -96,11 +100,21 @@ class Application:
                 tokens=self._managers[route.settings.credential],
                 clock=self._clock,
                 egress_proxy=self._find_egress_proxy(route.settings, environ),
+                resolver=self._resolver(f"route {route.settings.name}"),
             )
             for route in listener.routes
         ]
         self._routes += routes
-        return Listener(listener, routes=routes, observer=self._journal, clock=self._clock)
+        return Listener(
+            listener,
+            routes=routes,
+            observer=self._journal,
+            clock=self._clock,
+            resolver=self._listeners_resolver,
+        )
+
+    def _resolver(self, used_by: str) -> Resolver:
+        return Resolver(used_by=used_by, now=self._clock.now, observe=self._log.write)
 
     def _manage(self, name: str, settings: Settings, environ: Mapping[str, str]) -> TokenManager:
         credential = settings.credentials[name]
@@ -114,6 +128,7 @@ class Application:
             mask=mask,
             environ=environ,
             known_secrets=self._log.redactor.known_values,
+            resolver=self._resolver(f"credential {name}"),
         )
         self._token_clients.append(client)
         return TokenManager(

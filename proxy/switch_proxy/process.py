@@ -21,7 +21,14 @@ from typing import TYPE_CHECKING, Final
 from switch_proxy.app import Application
 from switch_proxy.clock import SystemClock
 from switch_proxy.core.errors import SwitchProxyError
-from switch_proxy.core.events import LoopErrorCaught, ProxyAborted, ProxyStartFailed, SignalReceived, TaskDied
+from switch_proxy.core.events import (
+    LoopErrorCaught,
+    ProxyAborted,
+    ProxyStartFailed,
+    ProxyStopped,
+    SignalReceived,
+    TaskDied,
+)
 from switch_proxy.logs.events import LibraryHandler
 from switch_proxy.logs.log import Log
 
@@ -103,7 +110,9 @@ async def _run_until(signalled: asyncio.Future[None], settings: Settings, *, log
     loop = asyncio.get_running_loop()
     try:
         application = Application(settings, log=log, environ=os.environ, clock=clock)
-        await application.start()
+        if not await _start(application, signalled):
+            log.write(ProxyStopped())
+            return EXIT_OK
     except SwitchProxyError as error:
         log.write(ProxyStartFailed(reason=str(error)))
         return EXIT_FAILED
@@ -120,6 +129,19 @@ async def _run_until(signalled: asyncio.Future[None], settings: Settings, *, log
     failed.cancel()
     await application.stop()
     return exit_code
+
+
+async def _start(application: Application, signalled: asyncio.Future[None]) -> bool:
+    """Start, and return True; if a signal comes first, give up and return False. A file or DNS may be slow. Raises as `start`."""
+    starting = asyncio.get_running_loop().create_task(application.start())
+    await asyncio.wait({starting, signalled}, return_when=asyncio.FIRST_COMPLETED)
+    if not starting.done():
+        starting.cancel()
+        await asyncio.wait({starting})
+    if starting.cancelled():
+        return False
+    starting.result()
+    return True
 
 
 def _receive_signals(loop: asyncio.AbstractEventLoop, log: Log) -> asyncio.Future[None]:

@@ -12,8 +12,10 @@ import aiohttp
 import pytest
 
 from switch_proxy.admin.server import AdminServer
+from switch_proxy.clock import SystemClock
 from switch_proxy.core.config.models import Address
 from switch_proxy.core.errors import ListenError
+from switch_proxy.resolver import Resolver
 from tests.credential_statuses import READY, REFUSED
 
 if TYPE_CHECKING:
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 
     from switch_proxy.core.events import AdminRequestMalformed
     from switch_proxy.core.health import HealthSnapshot
+
+RESOLVER = Resolver(used_by="the listeners", now=SystemClock().now)
 
 NOT_READY = replace(READY, credentials=(REFUSED,), listeners=())
 
@@ -43,6 +47,7 @@ def admin(
         metrics=metrics,
         observe=observe or (lambda _: None),
         refresh=refresh or (lambda: None),
+        resolver=RESOLVER,
     )
 
 
@@ -235,6 +240,7 @@ async def test_an_error_in_a_handler_is_logged(caplog: pytest.LogCaptureFixture)
         metrics=fail,
         observe=lambda _: None,
         refresh=lambda: None,
+        resolver=RESOLVER,
     )
     await server.bind()
     await server.serve()

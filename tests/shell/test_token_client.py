@@ -8,6 +8,7 @@ import json
 import socket
 import ssl
 import struct
+import threading
 import traceback
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
@@ -29,6 +30,7 @@ from switch_proxy.core.errors import (
 from switch_proxy.core.oauth.response import MAX_BODY
 from switch_proxy.core.secret import Secret
 from switch_proxy.core.tokens import TokenGrant
+from switch_proxy.resolver import Resolver
 from switch_proxy.tokens.client import TokenClient
 from tests.manual_clock import ManualClock, until
 from tests.masking import Masked, ignore
@@ -36,6 +38,8 @@ from tests.masking import Masked, ignore
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
     from pathlib import Path
+
+    from switch_proxy.core.known_name import SocketAddress
 
 SECRET: Final = "zebra-quilt-vortex-secret"
 TOKEN: Final = "zebra.token.value"
@@ -587,6 +591,65 @@ async def test_a_port_where_nobody_listens_is_told() -> None:
         failure = await _failure(f"http://127.0.0.1:{port}/token")
     assert type(failure) is TokenEndpointUnavailableError
     assert failure.reason == f"no connection to the token endpoint 127.0.0.1:{port} could be made: Connection refused"
+
+
+@pytest.mark.parametrize(
+    ("environ", "name", "whose"),
+    [
+        pytest.param({}, "login.example.com", "the token endpoint login.example.com:443", id="token endpoint"),
+        pytest.param(
+            {"https_proxy": "http://egress.example.com:3128"},
+            "egress.example.com",
+            "the egress proxy egress.example.com:3128",
+            id="egress proxy",
+        ),
+    ],
+)
+async def test_a_name_for_which_dns_does_not_respond_is_told_as_such(
+    environ: dict[str, str], name: str, whose: str
+) -> None:
+    """Neither server is to blame."""
+    asked: list[str] = []
+    responds = threading.Event()
+
+    def hang(host: str) -> tuple[SocketAddress, ...]:
+        asked.append(host)
+        responds.wait()
+        return ()
+
+    settings = _settings("https://login.example.com/token", timeout=0.5)
+    resolver = Resolver(used_by="credential switch", now=lambda: 0.0, look_up=hang)
+    async with TokenClient(
+        settings=settings, clock=ManualClock(), mask=ignore, environ=environ, resolver=resolver
+    ) as client:
+        with pytest.raises(TokenEndpointUnavailableError) as raised:
+            await client.fetch(Secret(SECRET))
+    assert str(raised.value) == f"the name of {whose} was not resolved within 0.5 seconds: DNS does not respond"
+    assert asked == [name]
+    responds.set()
+
+
+@pytest.mark.parametrize(
+    ("environ", "whose"),
+    [
+        pytest.param({}, "the token endpoint login.example.com:443", id="token endpoint"),
+        pytest.param(
+            {"https_proxy": "http://egress.example.com:3128"}, "the egress proxy egress.example.com", id="egress proxy"
+        ),
+    ],
+)
+async def test_a_name_that_dns_denies_is_told_with_whose_it_is(environ: dict[str, str], whose: str) -> None:
+    def deny(_: str) -> tuple[SocketAddress, ...]:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    settings = _settings("https://login.example.com/token")
+    resolver = Resolver(used_by="credential switch", now=lambda: 0.0, look_up=deny)
+    async with TokenClient(
+        settings=settings, clock=ManualClock(), mask=ignore, environ=environ, resolver=resolver
+    ) as client:
+        with pytest.raises(TokenEndpointUnavailableError) as raised:
+            await client.fetch(Secret(SECRET))
+    assert str(raised.value) == f"the name of {whose} could not be resolved: Name or service not known"
 
 
 def test_a_name_that_cannot_be_resolved_is_told() -> None:

@@ -11,26 +11,26 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import socket
 from math import inf
 from typing import TYPE_CHECKING, Final
 
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.log import server_logger
 
-from switch_proxy.core.addresses import bind_hint, is_loopback_host
-from switch_proxy.core.errors import ListenError
+from switch_proxy.core.addresses import is_loopback_host
 from switch_proxy.core.events import AdminRequestMalformed
 from switch_proxy.core.health import judge_readiness, render_verdict
-from switch_proxy.tls import reason_of
+from switch_proxy.listening_sockets import bind
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Awaitable, Callable
 
     from aiohttp import web
 
     from switch_proxy.core.config.models import Address
     from switch_proxy.core.health import HealthSnapshot
+    from switch_proxy.resolver import Resolver
 
 _BACKLOG: Final = 128
 """Probes and scrapers are few; the kernel holds the connections that arrive before serving begins."""
@@ -53,19 +53,21 @@ class AdminServer:
         metrics: Callable[[str], Awaitable[tuple[bytes, str]]],
         observe: Callable[[AdminRequestMalformed], None],
         refresh: Callable[[], None],
+        resolver: Resolver,
     ) -> None:
         """
         Open nothing yet.
 
         `health` returns the present state. `metrics` returns the metrics rendered for an Accept header, and their content
         type. `observe` is told of what is not HTTP. `refresh` makes the proxy read its secrets again and try
-        refused credentials at once.
+        refused credentials at once. `resolver` is for the name of the address, if it is one.
         """
         self._listen = listen
         self._health = health
         self._metrics = metrics
         self._logger = _Logger(observe)
         self._refresh = refresh
+        self._resolver = resolver
         self._refreshed_at = -inf
         self._sockets: list[socket.socket] = []
         self._runner: web.AppRunner | None = None
@@ -75,21 +77,9 @@ class AdminServer:
 
     async def bind(self) -> None:
         """Bind the address (each address of a name); connections wait for `serve`. Raises ListenError."""
-        loop = asyncio.get_running_loop()
-        try:
-            for family, _, _, _, address in await loop.getaddrinfo(
-                self._listen.host, self._listen.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-            ):
-                place = (str(address[0]), int(address[1]))
-                is_dual = self._listen.is_of_both_families and socket.has_dualstack_ipv6()
-                self._sockets.append(
-                    socket.create_server(place, family=family, backlog=_BACKLOG, dualstack_ipv6=is_dual)
-                )
-        except OSError as error:
-            await self.close()
-            raise ListenError(
-                f"the admin listener cannot listen on {self._listen}: {reason_of(error)}{bind_hint(error.errno)}"
-            ) from None
+        self._sockets = await bind(
+            self._listen, backlog=_BACKLOG, described="the admin listener", resolver=self._resolver
+        )
 
     @property
     def address(self) -> tuple[str, int]:

@@ -178,6 +178,33 @@ class TlsRestored:
 
 RouteEvent: TypeAlias = TlsReloaded | TlsBroken | TlsRestored
 
+# --- names ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NameUnresolved:
+    """A host name cannot be resolved any more, or DNS does not respond; addresses found earlier are used for a while."""
+
+    name: ClassVar[str] = "dns.failed"
+    level: ClassVar[Level] = "warning"
+    host: str
+    used_by: str
+    error: str
+    has_last_good: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NameResolved:
+    """A host name can be resolved again."""
+
+    name: ClassVar[str] = "dns.restored"
+    level: ClassVar[Level] = "info"
+    host: str
+    used_by: str
+
+
+NameEvent: TypeAlias = NameUnresolved | NameResolved
+
 # --- the process ---------------------------------------------------------------------------------------------------
 
 
@@ -351,7 +378,7 @@ LogEvent: TypeAlias = LibraryReported | LinesDropped
 
 # --- all -----------------------------------------------------------------------------------------------------------
 
-Event: TypeAlias = CredentialEvent | RouteEvent | ProcessEvent | LogEvent
+Event: TypeAlias = CredentialEvent | RouteEvent | NameEvent | ProcessEvent | LogEvent
 
 
 def log_fields(event: Event) -> dict[str, object]:

@@ -16,6 +16,7 @@ from switch_proxy.core.http.response import ResponseParser
 from switch_proxy.http1.connect_proxy import open_tunnel
 from switch_proxy.http1.upstream_codec import UpstreamCodec
 from switch_proxy.http1.upstream_connection import UpstreamConnection
+from switch_proxy.resolver import Resolver
 from switch_proxy.tls import TlsFiles, protocol_hint, reason_of
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from switch_proxy.core.config.models import RouteSettings
     from switch_proxy.core.egress import EgressProxy
     from switch_proxy.core.events import RouteEvent
+    from switch_proxy.resolver import AddressInfo
 
 _SESSION_USED_FOR: Final = 600.0
 """
@@ -61,11 +63,19 @@ class ResumingContext(ssl.SSLContext):
 class Connector:
     """Opens connections to one route's upstream. Every failure is an UpstreamConnectError that says what to look at."""
 
-    def __init__(self, *, route: RouteSettings, egress_proxy: EgressProxy | None, now: Callable[[], float]) -> None:
-        """Take the route's settings; nothing is read or opened yet."""
+    def __init__(
+        self,
+        *,
+        route: RouteSettings,
+        egress_proxy: EgressProxy | None,
+        now: Callable[[], float],
+        resolver: Resolver | None = None,
+    ) -> None:
+        """Take the route's settings; nothing is read or opened yet. `resolver` is the route's own."""
         self._route = route
         self._egress_proxy = egress_proxy
         self._now = now
+        self._resolver = resolver or Resolver(used_by=f"route {route.name!r}", now=now)
         self._response_parser = ResponseParser(max_field_lines=route.limits.field_lines)
         upstream = route.upstream
         self._place = f"{upstream.host}:{upstream.port}"
@@ -115,9 +125,11 @@ class Connector:
     async def open(self) -> UpstreamConnection:
         """Open one connection. Raises UpstreamConnectError."""
         timeouts = self._route.timeouts
+        deadline = asyncio.get_running_loop().time() + timeouts.connect
+        addresses = await self._resolve(deadline)
         try:
-            async with asyncio.timeout(timeouts.connect):
-                connected = await self._connect()
+            async with asyncio.timeout_at(deadline):
+                connected = await self._connect(addresses)
         except TimeoutError:
             within = f"within {timeouts.connect:g} seconds"
             if self._egress_proxy is not None:
@@ -158,12 +170,29 @@ class Connector:
             )
         return connection
 
-    async def _connect(self) -> socket.socket:
+    async def _resolve(self, deadline: float) -> list[AddressInfo]:
+        """Return the addresses to connect to, by this moment of the event loop's. Raises UpstreamConnectError."""
+        egress_proxy = self._egress_proxy
+        target = self._route.upstream if egress_proxy is None else egress_proxy
+        try:
+            # Resolved anew for each connection, so that an upstream that moves is followed.
+            async with asyncio.timeout_at(deadline):
+                return await self._resolver.resolve(target.host, target.port)
+        except TimeoutError:
+            limit = self._route.timeouts.connect
+            detail = f"the name {target.host} was not resolved within {limit:g} seconds: DNS does not respond"
+        except OSError as error:
+            detail = f"the name {target.host} cannot be resolved: {reason_of(error)}"
+        if egress_proxy is not None:
+            raise UpstreamConnectError(Problem.EGRESS_PROXY, f"the egress proxy: {detail}")
+        raise UpstreamConnectError(Problem.UPSTREAM_NAME_UNKNOWN, detail)
+
+    async def _connect(self, addresses: list[AddressInfo]) -> socket.socket:
         upstream, egress_proxy = self._route.upstream, self._egress_proxy
         if egress_proxy is None:
-            return await _connect_to(upstream.host, upstream.port)
+            return await _connect_to(addresses, f"{upstream.host}:{upstream.port}")
         try:
-            connected = await _connect_to(egress_proxy.host, egress_proxy.port)
+            connected = await _connect_to(addresses, f"{egress_proxy.host}:{egress_proxy.port}")
         except UpstreamConnectError as error:
             raise UpstreamConnectError(Problem.EGRESS_PROXY, f"the egress proxy: {error.detail}") from None
         try:
@@ -232,20 +261,12 @@ class Connector:
             context.session = session
 
 
-async def _connect_to(host: str, port: int) -> socket.socket:
-    """Connect to the first address of `host` that accepts. Raises UpstreamConnectError."""
+async def _connect_to(addresses: list[AddressInfo], place: str) -> socket.socket:
+    """Connect to the first of the addresses that accepts; `place` is for errors. Raises UpstreamConnectError."""
     # Imported here: the first connection is opened after start-up.
     from aiohappyeyeballs import start_connection  # noqa: PLC0415
 
-    place = f"{host}:{port}"
     loop = asyncio.get_running_loop()
-    try:
-        # Resolved anew for each connection, so that an upstream that moves is followed.
-        addresses = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except socket.gaierror as error:
-        raise UpstreamConnectError(
-            Problem.UPSTREAM_NAME_UNKNOWN, f"the name {host} cannot be resolved: {error.strerror}"
-        ) from None
     try:
         connected = await start_connection(
             addresses, happy_eyeballs_delay=_HAPPY_EYEBALLS_DELAY, interleave=1, loop=loop

@@ -4,23 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import socket
 from collections import Counter
-from ipaddress import ip_address
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-from switch_proxy.core.addresses import bind_hint
-from switch_proxy.core.errors import ListenError
 from switch_proxy.core.route_snapshot import ListenerSnapshot
 from switch_proxy.http1.client_connection import ClientConnection
 from switch_proxy.http1.listener_context import ListenerContext
-from switch_proxy.tls import reason_of
+from switch_proxy.listening_sockets import bind
+from switch_proxy.resolver import Resolver
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from switch_proxy.clock import Clock
-    from switch_proxy.core.addresses import Address
     from switch_proxy.core.config.listeners import ListenerModel
     from switch_proxy.http1.peers import ExchangeObserver
     from switch_proxy.http1.route import Route
@@ -39,13 +35,20 @@ class Listener:
     """A listening socket, and the connections that clients have opened to it."""
 
     def __init__(
-        self, model: ListenerModel, *, routes: Sequence[Route], observer: ExchangeObserver, clock: Clock
+        self,
+        model: ListenerModel,
+        *,
+        routes: Sequence[Route],
+        observer: ExchangeObserver,
+        clock: Clock,
+        resolver: Resolver | None = None,
     ) -> None:
-        """Prepare to serve the routes; nothing is bound yet."""
+        """Prepare to serve the routes; nothing is bound yet. `resolver` is for the name of the address, if it is one."""
         self._model = model
+        self._resolver = resolver or Resolver(used_by="the listeners", now=clock.now)
         self._context = ListenerContext(model, routes=routes, observer=observer, clock=clock)
         self._clients: set[ClientConnection] = set()
-        self._server: asyncio.Server | None = None
+        self._servers: list[asyncio.Server] = []
         self._tick_handle: asyncio.TimerHandle | None = None
         self._drained: asyncio.Event | None = None
         shortest = min(
@@ -63,18 +66,16 @@ class Listener:
         """Bind and accept. Raises ListenError, TlsFilesError."""
         for route in self._context.routes:
             await route.connector.prepare_tls()
+        sockets = await bind(self._model.listen, backlog=_BACKLOG, described=self._described, resolver=self._resolver)
         loop = asyncio.get_running_loop()
-        listen = self._model.listen
-        try:
-            self._server = await loop.create_server(
-                lambda: ClientConnection(self._context, clients=self._clients, on_closed=self._client_closed),
-                backlog=_BACKLOG,
-                **_where(listen),
+        for bound in sockets:
+            self._servers.append(
+                await loop.create_server(
+                    lambda: ClientConnection(self._context, clients=self._clients, on_closed=self._client_closed),
+                    sock=bound,
+                    backlog=_BACKLOG,
+                )
             )
-        except OSError as error:
-            raise ListenError(
-                f"{self._described} cannot listen on {listen}: {reason_of(error)}{bind_hint(error.errno)}"
-            ) from None
         self._tick_handle = loop.call_later(self._tick, self._look_at_the_clock)
 
     @property
@@ -85,9 +86,9 @@ class Listener:
     @property
     def address(self) -> tuple[str, int]:
         """Return host and port as bound; the port is the system's choice if the configuration says 0."""
-        if self._server is None or not self._server.sockets:
+        if not self._servers or not self._servers[0].sockets:
             raise RuntimeError("the listener has not been started or has stopped accepting")
-        host, port = self._server.sockets[0].getsockname()[:2]
+        host, port = self._servers[0].sockets[0].getsockname()[:2]
         return str(host), int(port)
 
     def _client_closed(self) -> None:
@@ -126,8 +127,8 @@ class Listener:
         """Close the listening socket and idle clients; busy ones are told to close with their response."""
         self.announce_end()
         self._context.stopped_accepting = True
-        if self._server is not None:
-            self._server.close()
+        for server in self._servers:
+            server.close()
         for client in list(self._clients):
             client.close_when_idle()
 
@@ -172,18 +173,3 @@ class Listener:
             client_connections=len(self._clients),
             routes=tuple(route.snapshot(requests_in_flight=busy[route.name]) for route in self._context.routes),
         )
-
-
-def _where(listen: Address) -> dict[str, Any]:
-    """
-    Return the arguments of `create_server` for an address.
-
-    An address is bound here: given its text, uvloop would ask the resolver, and start a thread for each processor.
-    """
-    try:
-        family = socket.AF_INET6 if ip_address(listen.host).version == 6 else socket.AF_INET  # noqa: PLR2004
-    except ValueError:
-        return {"host": listen.host, "port": listen.port}
-    is_dual = listen.is_of_both_families and socket.has_dualstack_ipv6()
-    place = (listen.host, listen.port)
-    return {"sock": socket.create_server(place, family=family, backlog=_BACKLOG, dualstack_ipv6=is_dual)}

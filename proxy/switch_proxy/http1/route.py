@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from switch_proxy.core.tokens import AccessToken
     from switch_proxy.http1.peers import TokenProvider
     from switch_proxy.http1.upstream_connection import UpstreamConnection
+    from switch_proxy.resolver import Resolver
 
 _PROXY_NAME = "switch-proxy"
 
@@ -56,6 +57,7 @@ class Route:
         tokens: TokenProvider,
         clock: Clock,
         egress_proxy: EgressProxy | None = None,
+        resolver: Resolver | None = None,
         connector: Connector | None = None,
     ) -> None:
         """Prepare; nothing is read or opened yet. `connector` is for tests that open no connections."""
@@ -66,7 +68,9 @@ class Route:
         self.name = settings.name
         self.now = clock.now
         self.tokens = tokens
-        self.connector = connector or Connector(route=settings, egress_proxy=egress_proxy, now=clock.now)
+        self.connector = connector or Connector(
+            route=settings, egress_proxy=egress_proxy, now=clock.now, resolver=resolver
+        )
         self.pool = Pool(settings=settings.pool, opener=self.connector.open)
         self.headers = RouteHeaders(host=upstream.host_header, via=settings.via)
         self.admission = Admission(

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import socket
 import ssl
 from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, Final, Self
 
 import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
 from switch_proxy import __version__
@@ -35,6 +37,7 @@ from switch_proxy.core.oauth.request import build_request
 from switch_proxy.core.oauth.response import MAX_BODY, ServerResponse
 from switch_proxy.core.oauth.token_response import parse_response
 from switch_proxy.core.secret import Secret
+from switch_proxy.resolver import Resolver
 from switch_proxy.tls import TlsFiles, reason_of
 
 if TYPE_CHECKING:
@@ -65,6 +68,9 @@ _OTHER_PROTOCOLS: Final = (
 )
 """What a response begins with that is not HTTP/1 (RFC 9113 §4.1, RFC 8446 §5.1), as aiohttp shows it, and its name."""
 
+_IPV6_LENGTH: Final = 4
+"""Parts of an IPv6 socket address; the last is the scope."""
+
 _ID_BYTES: Final = 24
 """Random bytes of an assertion's id, so many that no two are the same (RFC 7519 §4.1.7)."""
 
@@ -80,12 +86,13 @@ class TokenClient:
         mask: Mask,
         environ: Mapping[str, str] | None = None,
         known_secrets: Callable[[], Iterable[Secret]] = tuple,
+        resolver: Resolver | None = None,
     ) -> None:
         """
         Take the settings; `environ` names the egress proxy. Raises InvalidValueError if that cannot be used.
 
         `known_secrets` returns the secrets that the server's words must not repeat, besides what is sent to it: all that were
-        passed to `mask`, those of other credentials included.
+        passed to `mask`, those of other credentials included. `resolver` is the credential's own.
         """
         self._settings = settings
         self._clock = clock
@@ -96,6 +103,7 @@ class TokenClient:
         self._found: str | None = settings.token_url
         self._found_at = inf if settings.token_url is not None else -inf
         self.egress_proxy: EgressProxy | None = self._find_egress_proxy(self._url)
+        self._names = _Names(resolver or Resolver(used_by="a credential", now=clock.now))
         self._session: aiohttp.ClientSession | None = None
         self._tls = TlsFiles(
             settings.tls, owner="the credential", new_context=partial(ssl.SSLContext, ssl.PROTOCOL_TLS_CLIENT)
@@ -252,7 +260,7 @@ class TokenClient:
             self._session = aiohttp.ClientSession(
                 # Fetches are far apart: a kept connection would be stale by the next one, and a POST that fails on it
                 # must not be repeated automatically (RFC 9110 §9.2.2). For the same reason no address is cached.
-                connector=aiohttp.TCPConnector(force_close=True, use_dns_cache=False),
+                connector=aiohttp.TCPConnector(force_close=True, use_dns_cache=False, resolver=self._names),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 # Without content codings, the limit on the bytes read is the limit on the memory used.
                 headers={"Accept-Encoding": "identity", "User-Agent": f"switch-proxy/{__version__}"},
@@ -270,7 +278,7 @@ class TokenClient:
         place = f"the token endpoint {self._place}"
         match error:
             case TimeoutError():
-                text = f"{place} did not respond within {within or self._settings.timeout:g} seconds"
+                text = self._describe_timeout(place, within or self._settings.timeout)
             case TlsFilesError():
                 text = str(error)
             case aiohttp.ClientProxyConnectionError(os_error=cause):
@@ -291,6 +299,13 @@ class TokenClient:
                 return TokenFetchError(f"the request to {place} failed: unexpected {type(error).__name__}")
         return TokenEndpointUnavailableError(text)
 
+    def _describe_timeout(self, place: str, limit: float) -> str:
+        name = self._names.unresolved
+        if name is None:
+            return f"{place} did not respond within {limit:g} seconds"
+        whose = place if name == self._url.host else f"the egress proxy {self.egress_proxy}"
+        return f"the name of {whose} was not resolved within {limit:g} seconds: DNS does not respond"
+
     async def close(self) -> None:
         """Close the session."""
         if self._session is not None:
@@ -307,6 +322,39 @@ class TokenClient:
 
     def __repr__(self) -> str:
         return f"<TokenClient {self._place}>"
+
+
+class _Names(AbstractResolver):
+    """The credential's resolver, as aiohttp asks it."""
+
+    def __init__(self, resolver: Resolver) -> None:
+        self._resolver = resolver
+        self.unresolved: str | None = None
+        """The name that is being resolved, or was when the caller gave up."""
+
+    async def resolve(self, host: str, port: int = 0, family: int = socket.AF_INET) -> list[ResolveResult]:
+        self.unresolved = host
+        try:
+            found = await self._resolver.resolve(host, port)
+        except OSError:
+            self.unresolved = None
+            raise
+        self.unresolved = None
+        return [
+            ResolveResult(
+                hostname=host,
+                host=f"{address[0]}%{address[3]}" if len(address) == _IPV6_LENGTH and address[3] else address[0],
+                port=port,
+                family=own_family,
+                proto=proto,
+                flags=socket.AI_NUMERICHOST,
+            )
+            for own_family, _, proto, _, address in found
+            if family in {socket.AF_UNSPEC, own_family}
+        ]
+
+    async def close(self) -> None:
+        """Do nothing: the resolver holds nothing open."""
 
 
 def _describe_head(error: aiohttp.ClientResponseError) -> str:
@@ -327,8 +375,10 @@ def _describe_connection(error: OSError, place: str, trust_fault: str | None) ->
             return f"{place} shows a certificate that cannot be trusted: {reason}{hint}"
         case aiohttp.ClientConnectorSSLError(os_error=cause):
             return f"no TLS connection to {place} could be made: {reason_of(cause)}"
-        case aiohttp.ClientConnectorDNSError(os_error=cause):
-            return f"the name of {place} could not be resolved: {reason_of(cause)}"
+        case aiohttp.ClientConnectorDNSError(os_error=cause, host=name):
+            # The place's own, or the egress proxy's.
+            whose = place if f" {name}:" in place else f"the egress proxy {name}"
+            return f"the name of {whose} could not be resolved: {reason_of(cause)}"
         case aiohttp.ClientConnectorError(os_error=cause):
             return f"no connection to {place} could be made: {reason_of(cause)}"
         case _:

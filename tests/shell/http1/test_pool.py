@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
 
 from switch_proxy.core.config.models import PoolSettings, TimeoutSettings
+from switch_proxy.resolver import Resolver
 from tests.shell.http1.test_broken_upstreams import kind
 
 if TYPE_CHECKING:
+    from switch_proxy.core.known_name import SocketAddress
     from tests.shell.http1.conftest import StartWorld
     from tests.shell.http1.raw_client import RawClient
     from tests.shell.http1.raw_upstream import UpstreamSide
@@ -278,6 +282,44 @@ async def test_a_name_that_cannot_be_resolved_is_a_502(start_world: StartWorld) 
     client = await world.client()
     await client.send(GET)
     assert kind(await client.receive_response()) == (502, "upstream-name-unknown")
+
+
+async def test_a_name_for_which_dns_does_not_respond_is_told_as_such_in_time(start_world: StartWorld) -> None:
+    """The upstream is not to blame."""
+    responds = threading.Event()
+
+    def hang(_: str) -> tuple[SocketAddress, ...]:
+        responds.wait()
+        return ()
+
+    resolver = Resolver(used_by="route api", now=lambda: 0.0, look_up=hang)
+    world = await start_world(
+        host="api.example.com", resolver=resolver, allow_plaintext=True, timeouts=TimeoutSettings(connect=0.1)
+    )
+    client = await world.client()
+    await client.send(GET)
+    response = await client.receive_response()
+    assert kind(response) == (502, "upstream-name-unknown")
+    assert b"the name api.example.com was not resolved within 0.1 seconds: DNS does not respond" in response.body
+    responds.set()
+
+
+async def test_if_dns_fails_a_new_connection_goes_to_the_last_addresses(start_world: StartWorld) -> None:
+    has_failed = threading.Event()
+
+    def fail_later(_: str) -> tuple[SocketAddress, ...]:
+        if has_failed.is_set():
+            raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+        return (("127.0.0.1", 0),)
+
+    resolver = Resolver(used_by="route api", now=lambda: 0.0, look_up=fail_later)
+    world = await start_world(host="api.example.com", resolver=resolver, allow_plaintext=True)
+    client, server, _ = await world.begin(GET)
+    has_failed.set()
+    other, other_server, _ = await world.begin(GET)
+    await finish(client, server)
+    await finish(other, other_server)
+    assert world.snapshot().upstream_connects == 2
 
 
 async def test_a_connection_that_grew_idle_since_the_last_look_is_not_used(start_world: StartWorld) -> None:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from switch_proxy.core.egress import EgressProxy
     from switch_proxy.core.exchange_record import ExchangeRecord
     from switch_proxy.core.tokens import AccessToken
+    from switch_proxy.resolver import Resolver
     from tests.shell.http1.messages import Head
 
 WALL: Final = 1762185104.667
@@ -233,6 +234,7 @@ async def running_world(
     listen: str = "127.0.0.1",
     origin: Origin | None = None,
     egress_proxy: EgressProxy | None = None,
+    resolver: Resolver | None = None,
     **settings: Any,
 ) -> AsyncIterator[World]:
     """
@@ -257,7 +259,9 @@ async def running_world(
     )
     tokens, records, clock = StaticTokens(token), Records(), SkippingClock()
     model = own_listener(route, Address(host=listen, port=0))
-    routes = [Route(each, tokens=tokens, clock=clock, egress_proxy=egress_proxy) for each in model.routes]
+    routes = [
+        Route(each, tokens=tokens, clock=clock, egress_proxy=egress_proxy, resolver=resolver) for each in model.routes
+    ]
     listener = Listener(model, routes=routes, observer=records, clock=clock)
     await listener.start()
     world = World(upstream, listener, routes[0], tokens, records, clock, unexpected)
