@@ -10,7 +10,12 @@ from pathlib import Path
 from typing import Final
 
 from switch_proxy.core.backoff import Lane
-from switch_proxy.core.errors import TokenEndpointUnavailableError, TokenQuotaExhaustedError, TokenRequestRefusedError
+from switch_proxy.core.errors import (
+    TokenEndpointUnavailableError,
+    TokenQuotaExhaustedError,
+    TokenRequestRefusedError,
+    TokenResponseInvalidError,
+)
 from switch_proxy.core.lifecycle import (
     BackingOff,
     CredentialsChanged,
@@ -36,6 +41,7 @@ from switch_proxy.core.lifecycle import (
     decide_request,
     step,
 )
+from switch_proxy.core.pace import most_requests
 from switch_proxy.core.secret import Secret
 from switch_proxy.core.tokens import Freshness, TokenGrant, issue
 from tests.generated_tables import markdown, write
@@ -92,12 +98,14 @@ def requests_table() -> str:
 _REFUSED: Final = Failed(error=TokenRequestRefusedError("no"))
 _OUTAGE: Final = Failed(error=TokenEndpointUnavailableError("down"))
 _EXHAUSTED: Final = Failed(error=TokenQuotaExhaustedError("used up", exhausted_until=20_000.0))
+_UNUSABLE: Final = Failed(error=TokenResponseInvalidError("what?", may_have_cost_token=True))
 _NOW: Final = 10_900.0
 _STARTS: Final[dict[str, Phase]] = {
     "`IDLE`": Idle(wake_at=_NOW),
     "`FETCHING`": Fetching(since=_NOW - 1),
     "`BACKING_OFF`, outage": BackingOff(until=_NOW, lane=Lane.TRANSIENT),
     "`BACKING_OFF`, refused": BackingOff(until=_NOW, lane=Lane.REFUSED),
+    "`BACKING_OFF`, unusable": BackingOff(until=_NOW, lane=Lane.UNUSABLE),
     "`BACKING_OFF`, exhausted": BackingOff(until=_NOW, lane=Lane.EXHAUSTED),
 }
 _EVENTS: Final[dict[str, Event]] = {
@@ -105,6 +113,7 @@ _EVENTS: Final[dict[str, Event]] = {
     "a token has arrived": Fetched(grant=GRANT),
     "the fetch failed: outage": _OUTAGE,
     "the fetch failed: refused": _REFUSED,
+    "the fetch failed: unusable": _UNUSABLE,
     "the fetch failed: exhausted": _EXHAUSTED,
     "401 for the newest token": Rejected(generation=TOKEN.generation),
     "401 for an older token": Rejected(generation=TOKEN.generation - 1),
@@ -155,7 +164,29 @@ def arrows() -> set[tuple[str, str]]:
     return found
 
 
-TABLES: Final = {"what a request gets": requests_table, "transitions": transitions_table}
+def most_requests_table() -> str:
+    """Return how many token requests a process sends at most in a day, by the lifetime of its tokens, in Markdown."""
+    rows = [
+        [said, f"{most_requests(_DAY, shortest_lifetime=lifetime):,}".replace(",", " ")]
+        for said, lifetime in _LIFETIMES.items()
+    ]
+    return markdown(["the shortest-lived token that was granted", "token requests in 24 hours, at most"], rows)
+
+
+_DAY: Final = 86400.0
+_LIFETIMES: Final = {
+    "none at all": None,
+    "lives 27 seconds or more": 27.0,
+    "10 seconds": 10.0,
+    "5 seconds": 5.0,
+    "2 seconds or less": 2.0,
+}
+
+TABLES: Final = {
+    "what a request gets": requests_table,
+    "transitions": transitions_table,
+    "most token requests": most_requests_table,
+}
 
 
 if __name__ == "__main__":

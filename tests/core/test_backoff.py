@@ -96,5 +96,7 @@ def test_a_delay_is_in_its_bounds(lane: Lane, attempt: int, jitter: float, retry
         assert wait <= LONGEST_EXHAUSTION + 901
         return
     assert wait <= LONGEST_RETRY_AFTER * 1.25
+    if lane is Lane.UNUSABLE:
+        assert wait >= 10.0
     if lane is Lane.REFUSED:
         assert wait >= 60.0

@@ -66,6 +66,7 @@ if TYPE_CHECKING:
 DOWN = TokenEndpointUnavailableError("the token endpoint is down")
 REFUSED = TokenRequestRefusedError("the token endpoint refused")
 EXHAUSTED = TokenQuotaExhaustedError("the quota is used up", exhausted_until=54_052.0)
+UNUSABLE = TokenResponseInvalidError("what?", may_have_cost_token=True)
 NO_SECRET = SecretUnavailableError("no client secret")
 
 
@@ -198,7 +199,7 @@ def test_a_token_that_arrives_too_late_to_be_used_is_a_failure(arrives_at: float
     else:
         assert state.token == TOKEN
         assert isinstance(state.error, TokenResponseInvalidError)
-        assert state.phase == BackingOff(until=arrives_at + 0.5, lane=Lane.TRANSIENT)
+        assert state.phase == BackingOff(until=arrives_at + 11.25, lane=Lane.UNUSABLE)
         assert Publish not in {type(effect) for effect in effects}
 
 
@@ -209,7 +210,8 @@ def test_a_token_that_arrives_too_late_to_be_used_is_a_failure(arrives_at: float
     ("error", "lane", "delay"),
     [
         pytest.param(DOWN, Lane.TRANSIENT, 0.5, id="an outage"),
-        pytest.param(TokenResponseInvalidError("what?"), Lane.TRANSIENT, 0.5, id="an unusable answer"),
+        pytest.param(TokenResponseInvalidError("what?"), Lane.TRANSIENT, 0.5, id="a page instead of a token"),
+        pytest.param(UNUSABLE, Lane.UNUSABLE, 11.25, id="an unusable response that may have cost a token"),
         pytest.param(TokenFetchError("unexpected"), Lane.TRANSIENT, 0.5, id="anything else"),
         pytest.param(REFUSED, Lane.REFUSED, 67.5, id="a refusal"),
         pytest.param(NO_SECRET, Lane.REFUSED, 67.5, id="no secret"),
@@ -261,6 +263,18 @@ def test_outages_in_a_row_are_waited_out_longer_and_longer() -> None:
 
 def test_refusals_in_a_row_are_waited_out_longer_and_longer() -> None:
     assert _delays([REFUSED] * 6, jitter=0.0) == [60.0, 120.0, 240.0, 480.0, 900.0, 900.0]
+
+
+def test_unusable_responses_in_a_row_are_waited_out_longer_and_longer() -> None:
+    delays = [12.5, 25.0, 50.0, 100.0, 200.0, 400.0, 800.0, 1125.0, 1125.0]
+    assert _delays([UNUSABLE] * 9) == delays
+
+
+def test_unusable_responses_in_a_row_leave_the_last_tokens_of_the_quota() -> None:
+    """Nine for the first hour at most; with two tokens left of ten, an hour passes until the next."""
+    scarce = TokenResponseInvalidError("what?", may_have_cost_token=True)
+    scarce.quota = (QuotaBucket(name="per_day", quota=50, remaining=10, resets_at=80_000.0),)
+    assert _delays([scarce] * 5, jitter=0.0) == [10.0, 20.0, 3600.0, 3600.0, 3600.0]
 
 
 def test_refusals_and_outages_in_turn_are_counted_each_for_itself() -> None:
@@ -318,7 +332,13 @@ def test_it_is_remembered_since_when_fetches_fail() -> None:
 
 
 @pytest.mark.parametrize(
-    "phase", [Idle(wake_at=10_800.0), BackingOff(until=10_800.0, lane=Lane.REFUSED)], ids=["idle", "the slow lane"]
+    "phase",
+    [
+        Idle(wake_at=10_800.0),
+        BackingOff(until=10_800.0, lane=Lane.REFUSED),
+        BackingOff(until=10_800.0, lane=Lane.UNUSABLE),
+    ],
+    ids=["idle", "the slow lane", "the lane of unusable responses"],
 )
 def test_another_secret_is_tried_at_once(phase: Idle | BackingOff) -> None:
     """While the old token goes on being used, and with refusals forgotten: they were the old secret's."""

@@ -19,7 +19,6 @@ from switch_proxy.core.errors import (
     TokenResponseInvalidError,
 )
 from switch_proxy.core.lifecycle import (
-    SHORTEST_CYCLE,
     BackingOff,
     CredentialsChanged,
     Event,
@@ -47,6 +46,7 @@ from switch_proxy.core.lifecycle import (
     usable_token,
     wake_at,
 )
+from switch_proxy.core.pace import SHORTEST_PRICE
 from switch_proxy.core.quota import QuotaBucket, current_quota
 from switch_proxy.core.secret import Secret
 from switch_proxy.core.tokens import TokenGrant
@@ -64,7 +64,12 @@ errors = st.one_of(
         exhausted_until=st.none() | st.floats(min_value=0.0, max_value=1e6),
     ),
     st.builds(TokenRequestRefusedError, st.just("refused"), retry_after=retry_afters),
-    st.builds(TokenResponseInvalidError, st.just("invalid"), retry_after=retry_afters),
+    st.builds(
+        TokenResponseInvalidError,
+        st.just("invalid"),
+        retry_after=retry_afters,
+        may_have_cost_token=st.booleans(),
+    ),
     st.builds(TokenFetchError, st.just("unexpected")),
     st.builds(SecretUnavailableError, st.just("no secret")),
 )
@@ -174,6 +179,8 @@ class Lifecycle(RuleBasedStateMachine):
         assert waits >= asked_for - 1e-6
         if phase.lane is Lane.TRANSIENT:
             assert 0.1 - 1e-6 <= waits <= asked_for + 60.0
+        elif phase.lane is Lane.UNUSABLE:
+            assert 10.0 - 1e-6 <= waits <= max(asked_for, 3600.0) * 1.25 + 1e-6
         else:
             assert 60.0 - 1e-6 <= waits <= max(asked_for, 900.0) * 1.25 + 1e-6
 
@@ -182,7 +189,7 @@ class Lifecycle(RuleBasedStateMachine):
         self.owes_fetch = not isinstance(self.state.phase, Stopped)
         before = self.feed(CredentialsChanged(), jitter)
         match before.phase:
-            case Idle() | BackingOff(lane=Lane.REFUSED):
+            case Idle() | BackingOff(lane=Lane.REFUSED | Lane.UNUSABLE):
                 assert self.fetch_began_at == self.now
                 assert isinstance(self.state.phase, Fetching)
             case _:
@@ -219,7 +226,7 @@ class Lifecycle(RuleBasedStateMachine):
                 assert token.generation > generation
             case Wait():
                 at = wake_at(self.state)
-                assert self.in_flight or (at is not None and at - self.now <= SHORTEST_CYCLE)
+                assert self.in_flight or (at is not None and at - self.now <= SHORTEST_PRICE)
             case Refuse(retry_after=retry_after):
                 assert retry_after >= 1.0
                 assert usable is None or usable.generation <= generation
@@ -267,7 +274,8 @@ class Lifecycle(RuleBasedStateMachine):
     @invariant()
     def failures_are_counted(self) -> None:
         assert (self.state.failures == 0) is (self.state.error is None) is (self.state.failing_since is None)
-        assert self.state.outages + self.state.refusals + self.state.exhaustions <= self.state.failures
+        state = self.state
+        assert state.outages + state.refusals + state.unusable + state.exhaustions <= state.failures
 
 
 Lifecycle.TestCase.settings = settings(

@@ -17,6 +17,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from switch_proxy.core.backoff import Lane
 from switch_proxy.core.config.models import CredentialSettings, SecretSource
 from switch_proxy.core.errors import (
     TokenEndpointUnavailableError,
@@ -25,6 +26,7 @@ from switch_proxy.core.errors import (
     TokenRequestRefusedError,
     TokenResponseInvalidError,
 )
+from switch_proxy.core.lifecycle import lane_of
 from switch_proxy.core.oauth.quoting import ServerWords
 from switch_proxy.core.oauth.response import MAX_BODY, ServerResponse, parse_retry_after
 from switch_proxy.core.oauth.token_response import LONGEST_LIFETIME, parse_response
@@ -725,6 +727,41 @@ def test_the_servers_words_are_shown_in_printable_ascii(description: str, shown:
 def test_members_of_an_error_that_are_no_text_are_left_out(value: object) -> None:
     body = json.dumps({"error": "invalid_client", "error_description": value, "error_uri": value}).encode()
     assert "401 Unauthorized: invalid_client; check" in _failure(body, 401).reason
+
+
+@pytest.mark.parametrize(
+    ("body", "head"),
+    [
+        pytest.param(_members(token_type="DPoP"), {}, id="another token_type"),
+        pytest.param(_members(expires_in=-1), {}, id="no life"),
+        pytest.param(_members(access_token=...), {}, id="no access_token"),
+        pytest.param(b" \r\n" + _members()[:-5], {}, id="cut off, after blanks"),
+        pytest.param(b"\xef\xbb\xbf" + _members()[:-5], {}, id="cut off, after a byte order mark"),
+        pytest.param(b"{" + b"x" * MAX_BODY, {"is_complete": False}, id="too large"),
+        pytest.param(gzip.compress(_members())[:-9], {"content_encoding": "gzip"}, id="cut off in its coding"),
+        pytest.param(b"\x8b", {"content_encoding": "br"}, id="in a coding that is not read"),
+        pytest.param(_members(), {"status": 201, "content_encoding": "br"}, id="201"),
+    ],
+)
+def test_a_good_response_that_cannot_be_used_may_have_cost_a_token(body: bytes, head: dict[str, Any]) -> None:
+    assert lane_of(_failure(body, **head)) is Lane.UNUSABLE
+
+
+@pytest.mark.parametrize(
+    ("body", "head"),
+    [
+        pytest.param(b"<!DOCTYPE html><p>{}", {"content_type": "text/html"}, id="a page"),
+        pytest.param(b"", {}, id="nothing"),
+        pytest.param(b" \n", {}, id="blanks"),
+        pytest.param(b"OK", {}, id="a word"),
+        pytest.param(b'[{"access_token":"x"}]', {}, id="a list"),
+        pytest.param(_members(), {"status": 302}, id="a redirect"),
+        pytest.param(_members(), {"status": 503}, id="an error"),
+    ],
+)
+def test_a_response_that_is_no_token_response_has_cost_no_token(body: bytes, head: dict[str, Any]) -> None:
+    """A gateway's page is gone as soon as the gateway has found the server again."""
+    assert lane_of(_failure(body, **head)) is Lane.TRANSIENT
 
 
 # --- any response --------------------------------------------------------------------------------------------------

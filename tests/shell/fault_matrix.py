@@ -258,6 +258,9 @@ def _token_endpoint(name: str, *misbehaviour: faults.Fault | faults.TokenFault, 
 _REFUSED: Final = 60.0 * 1.25
 """Seconds: the first wait of the slow lane, with all of its random part."""
 
+_UNUSABLE: Final = 10.0 * 1.25
+"""Seconds: the first wait after a response that may have cost a token."""
+
 FAULTS: Final = (
     Fault(name="none", begin=_nothing, end=_nothing),
     Fault(
@@ -279,9 +282,11 @@ FAULTS: Final = (
         within=1200.0 + 61.0,
     ),
     _token_endpoint("token endpoint: an HTML page", HTML_PAGE),
-    _token_endpoint("token endpoint: malformed JSON", MALFORMED_JSON),
-    _token_endpoint("token endpoint: no `access_token`", WithoutTokenField(name="access_token")),
-    _token_endpoint("token endpoint: another `token_type`", TokenField(name="token_type", value="mac")),
+    _token_endpoint("token endpoint: malformed JSON", MALFORMED_JSON, within=_UNUSABLE),
+    _token_endpoint("token endpoint: no `access_token`", WithoutTokenField(name="access_token"), within=_UNUSABLE),
+    _token_endpoint(
+        "token endpoint: another `token_type`", TokenField(name="token_type", value="mac"), within=_UNUSABLE
+    ),
     _token_endpoint("token endpoint: 403", Status(code=403), within=_REFUSED),
     Fault(
         name="client secret: rotated, not here yet",

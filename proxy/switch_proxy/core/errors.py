@@ -11,7 +11,7 @@ The exceptions of this package: one small tree, named by whose fault the error i
     │   ├── TokenEndpointUnavailableError   network, 5xx: tried again soon
     │   ├── TokenQuotaExhaustedError        429: tried again once the quota has been reset
     │   ├── TokenRequestRefusedError        400, 401, 403: tried again slowly
-    │   └── TokenResponseInvalidError       a response that cannot be used: tried again soon
+    │   └── TokenResponseInvalidError       a response that cannot be used: tried again soon, or slowly if it may have cost a token
     ├── TokenUnavailableError     no usable token for a request in time (the caller gets 503)
     ├── UpstreamConnectError      the upstream's or the network's: no connection could be opened
     └── MessageError              an HTTP message that breaks the rules
@@ -130,9 +130,17 @@ class TokenRequestRefusedError(TokenFetchError):
 
 
 class TokenResponseInvalidError(TokenFetchError):
-    """The token endpoint's response has no usable access token."""
+    """
+    The token endpoint's response has no usable access token.
+
+    `may_have_cost_token` says that the server has probably issued one: it responded with 2xx, and what came is no page.
+    """
 
     outcome = "invalid"
+
+    def __init__(self, reason: str, *, retry_after: float | None = None, may_have_cost_token: bool = False) -> None:
+        super().__init__(reason, retry_after=retry_after)
+        self.may_have_cost_token = may_have_cost_token
 
 
 class TokenUnavailableError(SwitchProxyError):

@@ -32,7 +32,10 @@ they fail immediately, with the remaining time:
     EXPIRED   start a fetch, wait   wait, then 503   503 at once, with Retry-After
     ========  ====================  ===============  ============================
 
-A changed client secret is tried immediately, while the old token is still served. It ends a back-off of the slow lane. If
+A response that may hold a token, but none that can be used, is a kind of its own too: it has probably cost one of the ration, so
+another is requested slowly. No sequence of responses makes a process send more token requests than core/pace.py says.
+
+A changed client secret is tried immediately, while the old token is still served. It ends a back-off of the slow lanes. If
 a fetch with the old secret is in flight, another follows it. A back-off after an outage or a used-up quota is not shortened: the
 next fetch uses the new secret anyway.
 
@@ -59,6 +62,7 @@ from switch_proxy.core.errors import (
     TokenRequestRefusedError,
     TokenResponseInvalidError,
 )
+from switch_proxy.core.pace import may_begin_at, pay
 from switch_proxy.core.quota import current_quota, has_spare_at
 from switch_proxy.core.tokens import AccessToken, Freshness, TokenGrant, freshness, issue
 
@@ -140,6 +144,8 @@ class TokenState:
     """Transient failures since the last success."""
     refusals: int = 0
     """Refusals since the last success or the last new secret."""
+    unusable: int = 0
+    """Unusable responses that may have cost a token, since the last success."""
     exhaustions: int = 0
     """Times that the quota was found used up since the last success."""
     failures: int = 0
@@ -161,6 +167,8 @@ class TokenState:
     min_forced_refresh_interval: float = MIN_FORCED_REFRESH_INTERVAL
     quota: tuple[QuotaBucket, ...] = ()
     """The ration of tokens, as the newest response that has stated one did."""
+    paid_until: float = -inf
+    """Until when the token requests so far are paid (core/pace.py)."""
 
 
 def initial_state(now: float, *, min_forced_refresh_interval: float = MIN_FORCED_REFRESH_INTERVAL) -> TokenState:
@@ -285,7 +293,7 @@ def _fetched(
     token = issue(grant, generation=generation, sent_at=phase.since, jitter=jitter)
     if now >= token.usable_until:
         text = f"the token lives {grant.lifetime:g} seconds only, and they had passed when it arrived"
-        invalid = TokenResponseInvalidError(text)
+        invalid = TokenResponseInvalidError(text, may_have_cost_token=True)
         invalid.quota = grant.quota
         return _failed(state, phase, invalid, now, jitter)
     state = replace(
@@ -293,6 +301,7 @@ def _fetched(
         token=token,
         outages=0,
         refusals=0,
+        unusable=0,
         exhaustions=0,
         failures=0,
         error=None,
@@ -300,12 +309,13 @@ def _fetched(
         refused_since=None,
         succeeded_at=now,
         quota=grant.quota or state.quota,
+        paid_until=pay(state.paid_until, began_at=phase.since, lifetime=token.lifetime),
     )
     published = (Publish(token=token), WakeWaiters())
     if phase.is_outdated:
         state, effects = _begin(state, now)
         return state, (*published, *effects)
-    at = max(token.refresh_at, phase.since + SHORTEST_CYCLE)
+    at = max(token.refresh_at, phase.since + SHORTEST_CYCLE, may_begin_at(state.paid_until))
     return replace(state, phase=Idle(wake_at=at)), (*published, WakeAt(at=at))
 
 
@@ -317,26 +327,35 @@ def _failed(
         state,
         outages=state.outages + (lane is Lane.TRANSIENT),
         refusals=state.refusals + (lane is Lane.REFUSED),
+        unusable=state.unusable + (lane is Lane.UNUSABLE),
         exhaustions=state.exhaustions + (lane is Lane.EXHAUSTED),
         failures=state.failures + 1,
         error=error,
         failing_since=now if state.failing_since is None else state.failing_since,
         refused_since=now if state.refused_since is None and is_about_client(error) else state.refused_since,
         quota=(error.quota if isinstance(error, TokenFetchError) else ()) or state.quota,
+        paid_until=pay(state.paid_until, began_at=phase.since, lifetime=None),
     )
     if phase.is_outdated and lane is Lane.REFUSED:
         # The refused secret was the old one.
         return _begin(replace(state, refusals=0), now)
     retry_after = error.retry_after if isinstance(error, TokenFetchError) else None
-    attempts = {Lane.TRANSIENT: state.outages, Lane.REFUSED: state.refusals, Lane.EXHAUSTED: state.exhaustions}
+    attempts = {
+        Lane.TRANSIENT: state.outages,
+        Lane.REFUSED: state.refusals,
+        Lane.UNUSABLE: state.unusable,
+        Lane.EXHAUSTED: state.exhaustions,
+    }
     resets_at = exhausted_until(error)
-    until = now + delay(
+    wait = delay(
         lane=lane,
         attempt=attempts[lane],
         jitter=jitter,
         retry_after=retry_after,
         resets_in=None if resets_at is None else resets_at - now,
+        is_scarce=has_spare_at(state.quota, now) > now,
     )
+    until = max(now + wait, may_begin_at(state.paid_until))
     return replace(state, phase=BackingOff(until=until, lane=lane)), (WakeWaiters(), WakeAt(at=until))
 
 
@@ -360,7 +379,7 @@ def _may_be_forced_at(state: TokenState, now: float) -> float:
     shortest = state.min_forced_refresh_interval
     doubling = 2.0 ** min(max(state.forced_in_a_row - 1, 0), _LAST_DOUBLING)
     at = state.forced_at + min(shortest * doubling, max(shortest, FORCED_REFRESH_CEILING))
-    return max(at, has_spare_at(state.quota, now))
+    return max(at, has_spare_at(state.quota, now), may_begin_at(state.paid_until))
 
 
 def _credentials_changed(state: TokenState, now: float) -> tuple[TokenState, tuple[Effect, ...]]:
@@ -391,6 +410,8 @@ def lane_of(error: FetchFailure) -> Lane:
     """Return the lane in which a failure is tried again."""
     if isinstance(error, TokenQuotaExhaustedError):
         return Lane.EXHAUSTED
+    if isinstance(error, TokenResponseInvalidError) and error.may_have_cost_token:
+        return Lane.UNUSABLE
     is_refusal = isinstance(error, (TokenRequestRefusedError, SecretUnavailableError))
     return Lane.REFUSED if is_refusal else Lane.TRANSIENT
 
@@ -453,7 +474,7 @@ def decide_request(state: TokenState, now: float, *, newer_than: int = 0) -> Dec
         case Fetching():
             return Wait()
         case Idle():
-            # Without a usable token the next fetch is at most SHORTEST_CYCLE away.
+            # Without a usable token the next fetch is at most SHORTEST_PRICE away (core/pace.py).
             return (
                 Wait() if token is None else _refuse(_why_none_newer(state, now), _may_be_forced_at(state, now) - now)
             )

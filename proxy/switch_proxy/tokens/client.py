@@ -12,6 +12,7 @@ import secrets
 import socket
 import ssl
 from functools import partial
+from http import HTTPStatus
 from math import inf
 from typing import TYPE_CHECKING, Final, Self
 
@@ -105,6 +106,10 @@ class TokenClient:
         self.egress_proxy: EgressProxy | None = self._find_egress_proxy(self._url)
         self._names = _Names(resolver or Resolver(used_by="a credential", now=clock.now))
         self._session: aiohttp.ClientSession | None = None
+        self._is_token_request = False
+        """Whether the last request was for a token, not for metadata."""
+        self._is_granted = False
+        """Whether its response began with 2xx."""
         self._tls = TlsFiles(
             settings.tls, owner="the credential", new_context=partial(ssl.SSLContext, ssl.PROTOCOL_TLS_CLIENT)
         )
@@ -116,6 +121,7 @@ class TokenClient:
         Raises TokenFetchError, or SecretUnavailableError if the key cannot sign.
         """
         client_credential = _NOTHING
+        self._is_token_request = self._is_granted = False
         failure: TokenFetchError | SecretUnavailableError
         try:
             async with asyncio.timeout(self._settings.timeout):
@@ -221,6 +227,7 @@ class TokenClient:
         return assertion
 
     async def _send(self, method: str, url: URL, request: TokenRequest | None) -> ServerResponse:
+        self._is_token_request, self._is_granted = request is not None, False
         session = self._open_session()
         context: ssl.SSLContext | bool = True
         if url.scheme == "https":
@@ -241,6 +248,9 @@ class TokenClient:
             server_hostname=self._settings.tls.server_name,
         ) as response:
             received_at = self._clock.now()
+            self._is_granted = self._is_token_request and (
+                HTTPStatus.OK <= response.status < HTTPStatus.MULTIPLE_CHOICES
+            )
             body, is_complete = await _read_body(response)
             return ServerResponse(
                 status=response.status,
@@ -274,35 +284,52 @@ class TokenClient:
         return self._session
 
     def _failure_of(self, error: Exception, *, within: float | None = None) -> TokenFetchError:
-        """Return our error for an error of aiohttp, asyncio or the system; `within` is the limit that has passed."""
+        """
+        Return our error for an error of aiohttp, asyncio or the system; `within` is the limit that has passed.
+
+        A response that began with 2xx and did not end, or that cannot be read at all, may have cost a token.
+        """
+        text = self._describe(error, within=within or self._settings.timeout)
+        if text is None:
+            place = f"the token endpoint {self._place}"
+            return TokenFetchError(f"the request to {place} failed: unexpected {type(error).__name__}")
+        is_unreadable = isinstance(error, aiohttp.ClientResponseError) and not isinstance(
+            error, aiohttp.ClientHttpProxyError
+        )
+        if is_unreadable or self._is_granted:
+            return TokenResponseInvalidError(text, may_have_cost_token=self._is_token_request)
+        return TokenEndpointUnavailableError(text)
+
+    def _describe(self, error: Exception, *, within: float) -> str | None:
+        """Return what happened, for people; None if the error is unexpected."""
         place = f"the token endpoint {self._place}"
         match error:
             case TimeoutError():
-                text = self._describe_timeout(place, within or self._settings.timeout)
+                return self._describe_timeout(place, within)
             case TlsFilesError():
-                text = str(error)
+                return str(error)
             case aiohttp.ClientProxyConnectionError(os_error=cause):
-                text = f"no connection to the egress proxy {self.egress_proxy} could be made: {reason_of(cause)}"
+                return f"no connection to the egress proxy {self.egress_proxy} could be made: {reason_of(cause)}"
             case aiohttp.ClientHttpProxyError(status=status):
-                text = f"the egress proxy {self.egress_proxy} responded with {status} to the request for a tunnel to {self._place}"
+                return f"the egress proxy {self.egress_proxy} responded with {status} to the request for a tunnel to {self._place}"
             case aiohttp.ClientPayloadError():
-                text = f"{place} broke off its response"
+                return f"{place} broke off its response"
             case aiohttp.ClientResponseError():
-                return TokenResponseInvalidError(f"{place} responded with {_describe_head(error)}")
+                return f"{place} responded with {_describe_head(error)}"
             case aiohttp.ServerDisconnectedError():
-                text = f"{place} closed the connection without a response"
+                return f"{place} closed the connection without a response"
             case OSError():
-                text = _describe_connection(error, place, self._tls.trust_fault)
+                return _describe_connection(error, place, self._tls.trust_fault)
             case aiohttp.ClientError() | ValueError():
-                text = f"the request to {place} failed: {type(error).__name__}"
+                return f"the request to {place} failed: {type(error).__name__}"
             case _:
-                return TokenFetchError(f"the request to {place} failed: unexpected {type(error).__name__}")
-        return TokenEndpointUnavailableError(text)
+                return None
 
     def _describe_timeout(self, place: str, limit: float) -> str:
         name = self._names.unresolved
         if name is None:
-            return f"{place} did not respond within {limit:g} seconds"
+            did_not = "did not end its response" if self._is_granted else "did not respond"
+            return f"{place} {did_not} within {limit:g} seconds"
         whose = place if name == self._url.host else f"the egress proxy {self.egress_proxy}"
         return f"the name of {whose} was not resolved within {limit:g} seconds: DNS does not respond"
 

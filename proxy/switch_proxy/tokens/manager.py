@@ -211,7 +211,7 @@ class TokenManager:
                 self._feed(Stopping())
 
     def refresh(self) -> None:
-        """Read the secret again, and end a wait after a refusal: the operator says that the cause may be mended."""
+        """Read the secret again, and end a wait after a refusal or an unusable response: the operator says that the cause may be mended."""
         if self._tasks is not None:
             self._tasks.create_task(self._refresh(), name=f"refresh of credential {self._name}")
 
@@ -221,8 +221,9 @@ class TokenManager:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_REREAD_WITHIN):
                 has_changed = await self._handle_reading(self._credential_source.load())
-        is_refused = isinstance(self._state.phase, BackingOff) and self._state.phase.lane is Lane.REFUSED
-        if has_changed or is_refused:
+        phase = self._state.phase
+        may_be_mended = isinstance(phase, BackingOff) and phase.lane in {Lane.REFUSED, Lane.UNUSABLE}
+        if has_changed or may_be_mended:
             self._feed(CredentialsChanged())
 
     def status(self) -> CredentialStatus:

@@ -6,6 +6,7 @@ It is judged strictly: a token that is let through is put into a header field an
 
 from __future__ import annotations
 
+import codecs
 import re
 from dataclasses import replace
 from http import HTTPStatus
@@ -111,7 +112,9 @@ def _judge(response: ServerResponse, *, settings: CredentialSettings, words: Ser
     if isinstance(document, str):
         kind = words.text(response.content_type.partition(";")[0].strip())
         kind_shown = f" ({kind})" if kind and kind.lower() != "application/json" else ""
-        raise TokenResponseInvalidError(f"the token endpoint's response{kind_shown} {document}")
+        raise TokenResponseInvalidError(
+            f"the token endpoint's response{kind_shown} {document}", may_have_cost_token=not _is_page(response)
+        )
     words = words.of(document)
     # Some servers send every member, an empty error included.
     if document.get("error") not in (None, ""):
@@ -122,6 +125,12 @@ def _judge(response: ServerResponse, *, settings: CredentialSettings, words: Ser
         lifetime=_earlier_end(grant, response, wall=wall),
         valid_in=_later_beginning(grant, response, wall=wall),
     )
+
+
+def _is_page(response: ServerResponse) -> bool:
+    """Return whether a body cannot be a token response: it is empty, or begins as no JSON object does, as a gateway's page."""
+    is_plain = response.content_encoding.strip().lower() in {"", "identity"}
+    return is_plain and not response.body.removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"{")
 
 
 def _earlier_end(grant: TokenGrant, response: ServerResponse, *, wall: float) -> float:
@@ -210,7 +219,7 @@ def _lifetime(value: object, *, default: float) -> float:
 
 
 def _invalid(problem: str) -> TokenResponseInvalidError:
-    return TokenResponseInvalidError(f"the token endpoint's response {problem}")
+    return TokenResponseInvalidError(f"the token endpoint's response {problem}", may_have_cost_token=True)
 
 
 # --- failures ------------------------------------------------------------------------------------------------------
