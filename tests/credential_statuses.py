@@ -36,6 +36,7 @@ HELD: Final = CredentialStatus(
     last_success_at=NOW,
     secret_error=None,
     fetches={"ok": 7, "refused": 2},
+    tokens_issued=8,
     quota=(QuotaBucket(name="per_hour", quota=10, remaining=3, resets_at=NOW + 2800),),
 )
 """It has a token, and all is well."""

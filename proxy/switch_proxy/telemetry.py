@@ -218,6 +218,12 @@ _ROUTE_METRICS: Final = (
 
 _CREDENTIAL_METRICS: Final = (
     ("gauge", "token_usable", "Whether there is a usable token.", "is_usable"),
+    (
+        "counter",
+        "tokens_issued",
+        "Tokens issued to this process, those included that could not be used.",
+        "tokens_issued",
+    ),
     ("gauge", "token_generation", "Number of tokens fetched so far.", "generation"),
     (
         "gauge",

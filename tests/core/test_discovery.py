@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any, Final
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from switch_proxy.core.backoff import Lane
 from switch_proxy.core.config.models import CredentialSettings, SecretSource, TlsSettings
 from switch_proxy.core.errors import TokenEndpointUnavailableError, TokenFetchError, TokenResponseInvalidError
+from switch_proxy.core.lifecycle import Failed, Fetching, TokenState, lane_of, status_of, step, wake_at
 from switch_proxy.core.oauth.discovery import metadata_urls, most_telling, parse_metadata
 from switch_proxy.core.oauth.quoting import ServerWords
 from switch_proxy.core.oauth.response import ServerResponse
@@ -88,11 +91,30 @@ def test_another_place_is_tried_where_there_is_nothing(response: ServerResponse)
     assert _parse(response) is None
 
 
-@pytest.mark.parametrize("status", [429, 500, 503])
-def test_a_server_that_is_unwell_is_told_from_one_without_metadata(status: int) -> None:
-    """It is tried again soon."""
-    with pytest.raises(TokenEndpointUnavailableError, match=f"metadata cannot be read: it responded with {status}"):
+@pytest.mark.parametrize(
+    ("status", "lane"), [(429, Lane.EXHAUSTED), (500, Lane.TRANSIENT), (503, Lane.TRANSIENT)], ids=str
+)
+def test_a_server_that_is_unwell_is_told_from_one_without_metadata(status: int, lane: Lane) -> None:
+    """It is tried again soon, or when it has asked for it."""
+    said = f"metadata cannot be read: it responded with {status}"
+    with pytest.raises(TokenEndpointUnavailableError, match=said) as caught:
         _parse(_response(status))
+    assert lane_of(caught.value) is lane
+
+
+def test_a_limit_on_requests_for_metadata_is_no_quota_of_tokens() -> None:
+    """Whatever its fields say: nobody is told that the tokens are used up."""
+    quota = ("Auth0-Client-Quota-Limit", "b=per_day;q=50;r=0;t=40000")
+    response = replace(_response(429), retry_after="7200", fields=(quota, ("X-RateLimit-Remaining", "0")))
+    with pytest.raises(TokenEndpointUnavailableError) as caught:
+        _parse(response)
+    assert (caught.value.quota, caught.value.outcome) == ((), "unavailable")
+    state, _ = step(TokenState(phase=Fetching(since=0.0)), Failed(error=caught.value), 0.0, 0.0)
+    # Not a second later, and without the limit of an hour.
+    assert wake_at(state) == pytest.approx(7200.1)
+    assert not status_of(
+        state, 0.0, name="x", secret_error=None, fetches={}, remedy="", uses_previous_secret=False
+    ).is_exhausted
 
 
 @pytest.mark.parametrize(
@@ -155,6 +177,7 @@ def test_token_in_the_metadata_is_not_shown() -> None:
 
 UNWELL = TokenEndpointUnavailableError("503")
 UNREACHABLE = TokenEndpointUnavailableError("no connection")
+LIMITED = TokenEndpointUnavailableError("429", is_rate_limited=True)
 WRONG = TokenResponseInvalidError("another issuer")
 
 
@@ -165,6 +188,8 @@ WRONG = TokenResponseInvalidError("another issuer")
         pytest.param([UNWELL, UNREACHABLE], UNREACHABLE, id="both are unwell"),
         pytest.param([WRONG, UNWELL], WRONG, id="the first is of another issuer"),
         pytest.param([UNWELL, WRONG], WRONG, id="the second is of another issuer"),
+        pytest.param([LIMITED, WRONG], LIMITED, id="the first asks for fewer requests"),
+        pytest.param([LIMITED, UNWELL], LIMITED, id="the first asks for fewer requests, the second is unwell"),
     ],
 )
 def test_what_says_the_most_of_two_failures_is_told(failures: list[TokenFetchError], expected: TokenFetchError) -> None:

@@ -231,6 +231,12 @@ def test_a_token_that_arrives_too_late_to_be_used_is_a_failure(arrives_at: float
             43_330.1,
             id="a used-up quota, and a later time",
         ),
+        pytest.param(
+            TokenEndpointUnavailableError("429 for the metadata", is_rate_limited=True),
+            Lane.EXHAUSTED,
+            90.1,
+            id="a limit on the rate of other requests",
+        ),
         pytest.param(TokenQuotaExhaustedError("429"), Lane.EXHAUSTED, 90.1, id="a used-up quota without a time"),
     ],
 )

@@ -188,6 +188,7 @@ async def test_tokens_are_read_from_the_credentials_state() -> None:
         "switch_proxy_token_quota_exhausted": 0.0,
         "switch_proxy_previous_secret_used": 0.0,
         "switch_proxy_token_generation": 7.0,
+        "switch_proxy_tokens_issued_total": 8.0,
         "switch_proxy_token_fetch_consecutive_failures": 0.0,
     }
     assert samples["switch_proxy_token_fetches_total", "switch", "ok"] == 7

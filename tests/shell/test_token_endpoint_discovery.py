@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 import trustme
 
+from switch_proxy.core.backoff import Lane
 from switch_proxy.core.config.models import CredentialSettings, SecretSource, TlsSettings
 from switch_proxy.core.errors import (
     InvalidValueError,
@@ -17,6 +18,7 @@ from switch_proxy.core.errors import (
     TokenRequestRefusedError,
     TokenResponseInvalidError,
 )
+from switch_proxy.core.lifecycle import lane_of
 from switch_proxy.core.oauth.discovery import METADATA_LIFETIME
 from switch_proxy.core.secret import Secret
 from switch_proxy.tokens.client import TokenClient
@@ -259,6 +261,15 @@ async def test_an_egress_proxy_that_refuses_is_told_as_such(tmp_path: Path, auth
         str(caught.value)
         == f"the egress proxy {address} responded with 407 to the request for a tunnel to login.example.com:443"
     )
+
+
+async def test_an_egress_proxy_that_asks_for_fewer_requests_is_heeded(tmp_path: Path, authority: trustme.CA) -> None:
+    """It is not the client's quota of tokens; but it is not asked again within a second either."""
+    egress = EgressProxy(0, b"HTTP/1.1 429 Too Many Requests\r\nRetry-After: 300\r\nContent-Length: 0\r\n\r\n")
+    async with egress.serving() as address, _client_behind(tmp_path, authority, address) as client:
+        with pytest.raises(TokenEndpointUnavailableError, match="responded with 429 to the request") as caught:
+            await client.fetch(SECRET)
+    assert (lane_of(caught.value), caught.value.retry_after) == (Lane.EXHAUSTED, 300.0)
 
 
 async def test_an_egress_proxy_that_is_not_there_is_told_as_such(tmp_path: Path, authority: trustme.CA) -> None:

@@ -1011,6 +1011,15 @@ async def test_the_status_counts_fetches_by_their_outcome() -> None:
     assert status.last_error is None
 
 
+async def test_the_status_counts_tokens_that_were_issued_those_included_that_could_not_be_used() -> None:
+    world = World()
+    unusable = TokenResponseInvalidError("what?", may_have_cost_token=True)
+    world.fetcher.answers = [unusable, 1000.0, DOWN, TokenResponseInvalidError("a page")]
+    async with world.running():
+        await world.clock.advance(900.0)
+    assert world.manager.status().tokens_issued == 2
+
+
 async def test_neither_secret_nor_token_is_in_anything_that_is_told() -> None:
     """Events, status, errors and reprs, through a life with every kind of failure."""
     world = World()

@@ -82,6 +82,7 @@ class Lane(Enum):
     REFUSED = "refused"
     UNUSABLE = "unusable"
     EXHAUSTED = "exhausted"
+    """Also for a limit on the rate of requests for something else than tokens."""
 
 
 def delay(

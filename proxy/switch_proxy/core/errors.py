@@ -96,9 +96,18 @@ class TokenFetchError(SwitchProxyError):
 
 
 class TokenEndpointUnavailableError(TokenFetchError):
-    """The token endpoint cannot be reached, or responds with 5xx: transient."""
+    """
+    The token endpoint cannot be reached, or responds with 5xx: transient.
+
+    `is_rate_limited` says that something on the way to it asks for fewer requests (429): the issuer's metadata, or an egress
+    proxy. That is no quota of tokens, but another request is as much in vain.
+    """
 
     outcome = "unavailable"
+
+    def __init__(self, reason: str, *, retry_after: float | None = None, is_rate_limited: bool = False) -> None:
+        super().__init__(reason, retry_after=retry_after)
+        self.is_rate_limited = is_rate_limited
 
 
 class TokenQuotaExhaustedError(TokenFetchError):

@@ -57,6 +57,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias, assert_never
 from switch_proxy.core.backoff import Lane, delay
 from switch_proxy.core.errors import (
     SecretUnavailableError,
+    TokenEndpointUnavailableError,
     TokenFetchError,
     TokenQuotaExhaustedError,
     TokenRequestRefusedError,
@@ -408,7 +409,8 @@ def secrets_to_try(current: Secret, previous: Secret | None, *, refusals: int) -
 
 def lane_of(error: FetchFailure) -> Lane:
     """Return the lane in which a failure is tried again."""
-    if isinstance(error, TokenQuotaExhaustedError):
+    is_rate_limited = isinstance(error, TokenEndpointUnavailableError) and error.is_rate_limited
+    if is_rate_limited or isinstance(error, TokenQuotaExhaustedError):
         return Lane.EXHAUSTED
     if isinstance(error, TokenResponseInvalidError) and error.may_have_cost_token:
         return Lane.UNUSABLE
@@ -556,6 +558,8 @@ class CredentialStatus:
     """Why the secret's source cannot be read now, for people; the last good secret stays in use."""
     fetches: Mapping[str, int]
     """The number of fetches by outcome: `ok`, or why they failed in one word (core/errors.py)."""
+    tokens_issued: int = 0
+    """The number of tokens that the server has issued to this process, those included that could not be used."""
     quota: tuple[QuotaBucket, ...] = ()
     """The ration of tokens, as the newest response that has stated one did; without buckets that have been reset since."""
 
@@ -582,6 +586,7 @@ def status_of(
     fetches: Mapping[str, int],
     remedy: str,
     uses_previous_secret: bool,
+    tokens_issued: int = 0,
 ) -> CredentialStatus:
     """Return the status of a credential at `now`."""
     token = state.token
@@ -607,5 +612,6 @@ def status_of(
         last_success_at=state.succeeded_at,
         secret_error=secret_error,
         fetches=fetches,
+        tokens_issued=tokens_issued,
         quota=current_quota(state.quota, now),
     )

@@ -35,7 +35,7 @@ from switch_proxy.core.errors import (
 from switch_proxy.core.oauth.discovery import METADATA_LIFETIME, metadata_urls, most_telling, parse_metadata
 from switch_proxy.core.oauth.quoting import ServerWords
 from switch_proxy.core.oauth.request import build_request
-from switch_proxy.core.oauth.response import MAX_BODY, ServerResponse
+from switch_proxy.core.oauth.response import MAX_BODY, ServerResponse, parse_retry_after
 from switch_proxy.core.oauth.token_response import parse_response
 from switch_proxy.core.secret import Secret
 from switch_proxy.resolver import Resolver
@@ -298,6 +298,10 @@ class TokenClient:
         )
         if is_unreadable or self._is_granted:
             return TokenResponseInvalidError(text, may_have_cost_token=self._is_token_request)
+        if isinstance(error, aiohttp.ClientHttpProxyError) and error.status == HTTPStatus.TOO_MANY_REQUESTS:
+            asked_for = None if error.headers is None else error.headers.get("Retry-After")
+            retry_after = parse_retry_after(asked_for, wall=self._clock.wall())
+            return TokenEndpointUnavailableError(text, retry_after=retry_after, is_rate_limited=True)
         return TokenEndpointUnavailableError(text)
 
     def _describe(self, error: Exception, *, within: float) -> str | None:

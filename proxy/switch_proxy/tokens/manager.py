@@ -18,6 +18,7 @@ from switch_proxy.core.errors import (
     SecretUnavailableError,
     TokenFetchError,
     TokenRequestRefusedError,
+    TokenResponseInvalidError,
     TokenUnavailableError,
 )
 from switch_proxy.core.events import (
@@ -154,6 +155,7 @@ class TokenManager:
         self._uses_previous = False
         self._noted: set[str] = set()
         self._fetches: dict[str, int] = {FETCHED: 0}
+        self._tokens_issued = 0
         # What `peek` reads.
         self._now = clock.now
         self._token: AccessToken | None = None
@@ -236,6 +238,7 @@ class TokenManager:
             fetches=dict(self._fetches),
             remedy=self._credential_source.remedy,
             uses_previous_secret=self._uses_previous,
+            tokens_issued=self._tokens_issued,
         )
 
     def __repr__(self) -> str:
@@ -384,6 +387,7 @@ class TokenManager:
             self._report_failure(before, after, after.error, now=now, duration=duration, next_in=next_in)
         elif after.token is not None and after.token is not before.token:
             self._fetches[FETCHED] += 1
+            self._tokens_issued += 1
             self._emit(
                 TokenRefreshed(
                     credential=self._name,
@@ -399,6 +403,7 @@ class TokenManager:
         self, before: TokenState, after: TokenState, error: FetchFailure, *, now: float, duration: float, next_in: float
     ) -> None:
         self._fetches[error.outcome] = self._fetches.get(error.outcome, 0) + 1
+        self._tokens_issued += isinstance(error, TokenResponseInvalidError) and error.may_have_cost_token
         token = usable_token(after, now)
         self._emit(
             TokenRefreshFailed(

@@ -61,7 +61,9 @@ def parse_metadata(
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status == HTTPStatus.TOO_MANY_REQUESTS:
         retry_after = parse_retry_after(response.retry_after, wall=wall)
         text = f"the issuer's metadata cannot be read: it responded with {status_text(status)}"
-        raise TokenEndpointUnavailableError(text, retry_after=retry_after)
+        # Fields of a quota, if there are any, are about requests for metadata, so they are not read.
+        is_rate_limited = status == HTTPStatus.TOO_MANY_REQUESTS
+        raise TokenEndpointUnavailableError(text, retry_after=retry_after, is_rate_limited=is_rate_limited)
     if status != HTTPStatus.OK:
         return None
     document = read_object(response)
@@ -94,11 +96,12 @@ def most_telling(failures: Sequence[TokenFetchError], *, settings: CredentialSet
     """
     Return the error of an issuer whose metadata were found at none of the URLs; `failures` are those with an error.
 
-    Metadata that cannot be used say the most. A server that is unwell comes next, although a router may say so of any path
+    One that asks for fewer requests (429) is heeded whatever the other says. Metadata that cannot be used say the most. A server that is unwell comes next, although a router may say so of any path
     that it does not know: the failure is tried again soon.
     """
-    invalid = (failure for failure in failures if isinstance(failure, TokenResponseInvalidError))
-    found = next(invalid, failures[-1] if failures else None)
+    limited = [each for each in failures if isinstance(each, TokenEndpointUnavailableError) and each.is_rate_limited]
+    invalid = [each for each in failures if isinstance(each, TokenResponseInvalidError)]
+    found = next(iter((*limited[-1:], *invalid[:1], *failures[-1:])), None)
     if found is not None:
         return found
     urls = " and ".join(metadata_urls(settings.issuer or ""))
