@@ -159,6 +159,7 @@ def _demo(options: argparse.Namespace) -> int:
         client_secret=options.client_secret,
         lifetime=options.lifetime,
         has_quota=not options.no_quota,
+        quota_lag=options.quota_lag,
     )
 
 
@@ -302,6 +303,13 @@ def _add_demo_arguments(demo: argparse.ArgumentParser) -> None:
         "--no-quota",
         action="store_true",
         help="with --serve: grant any number of tokens, not 10 an hour and 50 a day as in production",
+    )
+    demo.add_argument(
+        "--quota-lag",
+        type=_seconds,
+        default=0.0,
+        metavar="SECONDS",
+        help="with --serve: count a token this long after it was granted, as real servers do (by default at once)",
     )
 
 

@@ -239,7 +239,7 @@ class AuthorizationServer(_Server[Fault | TokenFault]):
 
     `lifetime` (seconds) applies to new tokens. `calls_per_minute` and `lockout_after` (refusals in a row) are off by
     default. The default secret is random. The client gets `tokens_per_hour` and `tokens_per_day`, as in production by default;
-    None is no limit.
+    None is no limit. A token counts `quota_lag` seconds after it was granted (0 by default): real servers count with a delay.
     """
 
     def __init__(
@@ -254,6 +254,7 @@ class AuthorizationServer(_Server[Fault | TokenFault]):
         lockout_after: int | None = None,
         tokens_per_hour: int | None = TOKENS_PER_HOUR,
         tokens_per_day: int | None = TOKENS_PER_DAY,
+        quota_lag: float = 0.0,
     ) -> None:
         self.audience = audience
         """The audience of the tokens."""
@@ -267,6 +268,7 @@ class AuthorizationServer(_Server[Fault | TokenFault]):
             lockout_after=lockout_after,
             tokens_per_hour=tokens_per_hour,
             tokens_per_day=tokens_per_day,
+            quota_lag=quota_lag,
             now=self.clock.now,
         )
         super().__init__(loop, self._fake, self._fake.faults)
@@ -299,6 +301,15 @@ class AuthorizationServer(_Server[Fault | TokenFault]):
     @lifetime.setter
     def lifetime(self, seconds: float) -> None:
         self._fake.lifetime = seconds
+
+    @property
+    def quota_lag(self) -> float:
+        """Return the seconds from the grant of a token until it counts."""
+        return self._fake.quota_lag
+
+    @quota_lag.setter
+    def quota_lag(self, seconds: float) -> None:
+        self._fake.quota_lag = seconds
 
     @property
     def issued(self) -> Sequence[IssuedToken]:

@@ -511,6 +511,32 @@ async def test_the_fifty_first_token_of_a_day_is_refused_until_midnight(
         assert await asked(client, auth) == (200, "b=per_day;q=50;r=49;t=86400")
 
 
+async def test_with_a_lag_more_tokens_are_granted_until_they_count(
+    auth: FakeAuthorizationServer, client: aiohttp.ClientSession, now: SettableTime
+) -> None:
+    """Auth0's count is eventually consistent. It is 15:51:44.667 UTC."""
+    auth.quota_lag = 5.0
+    assert {await asked(client, auth) for _ in range(12)} == {
+        (200, "b=per_hour;q=10;r=10;t=496,b=per_day;q=50;r=50;t=29296")
+    }
+    now.at += 4.9
+    assert (await asked(client, auth))[0] == 200
+    now.at += 0.1
+    assert await asked(client, auth) == (429, "b=per_hour;q=10;r=0;t=491,b=per_day;q=50;r=38;t=29291")
+    auth.quota_lag = 0.0
+    now.at += 495.0
+    assert await asked(client, auth) == (200, "b=per_hour;q=10;r=9;t=3596,b=per_day;q=50;r=36;t=28796")
+
+
+async def test_a_token_counts_in_the_hour_in_which_it_was_granted(
+    auth: FakeAuthorizationServer, client: aiohttp.ClientSession, now: SettableTime
+) -> None:
+    auth.quota_lag = 600.0
+    await asked(client, auth)
+    now.at += 600.0
+    assert (await asked(client, auth))[1] == "b=per_hour;q=10;r=10;t=3496,b=per_day;q=50;r=49;t=28696"
+
+
 async def test_each_client_has_its_own_ration(auth: FakeAuthorizationServer, client: aiohttp.ClientSession) -> None:
     auth.add_client("other", client_secret="s3cret")
     auth.use_up_quota()
@@ -552,6 +578,12 @@ async def test_without_a_ration_there_is_no_end_and_no_statement(
 def test_a_ration_below_nothing_is_a_mistake() -> None:
     with pytest.raises(ValueError, match="0 or more"):
         FakeAuthorizationServer(tokens_per_hour=-1)
+
+
+@pytest.mark.parametrize("seconds", [-1.0, float("inf"), float("nan")])
+def test_a_lag_below_nothing_or_without_end_is_a_mistake(seconds: float) -> None:
+    with pytest.raises(ValueError, match="0 seconds or more"):
+        FakeAuthorizationServer(quota_lag=seconds)
 
 
 async def test_the_endpoint_in_the_manner_of_microsoft_does_not_ration(

@@ -211,6 +211,16 @@ def test_the_command_line_tells_the_lifetimes_that_the_demo_has(capsys: pytest.C
 @pytest.mark.parametrize(("arguments", "rationed"), [(("--serve",), True), (("--serve", "--no-quota"), False)])
 async def test_what_is_served_rations_tokens_as_production_does(arguments: Sequence[str], *, rationed: bool) -> None:
     """The proxy has taken one."""
+    stated = await stated_of_served(arguments)
+    assert ("b=per_hour;q=10;" in stated and "b=per_day;q=50;" in stated) is rationed
+
+
+async def test_what_is_served_may_count_tokens_late() -> None:
+    assert "b=per_hour;q=10;r=10;" in await stated_of_served(("--serve", "--quota-lag", "3600"))
+
+
+async def stated_of_served(arguments: Sequence[str]) -> str:
+    """Return what the response to a token request states of the quota."""
     async with demo(*arguments, "--client-secret", "made-up") as process:
         told = await read_until(process, "/metrics'")
         [token_url] = re.findall(r"http://\S+/oauth/token", told)
@@ -224,4 +234,4 @@ async def test_what_is_served_rations_tokens_as_production_does(arguments: Seque
             answer, stated = await response.json(), response.headers.get("Auth0-Client-Quota-Limit", "")
 
     assert (response.status, answer["expires_in"]) == (200, 86400)
-    assert ("b=per_hour;q=10;" in stated and "b=per_day;q=50;" in stated) is rationed
+    return stated

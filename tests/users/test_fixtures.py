@@ -269,6 +269,17 @@ def test_a_quota_that_is_used_up_reaches_the_app_as_a_503_that_says_so(
     assert get(switch_proxy.url + METERS)[0] == 200
 
 
+def test_a_quota_that_is_counted_late_can_be_overrun(
+    switch_proxy: Proxy, fake_authorization_server: AuthorizationServer
+) -> None:
+    """The proxy has taken one that counts, and takes twelve more that do not count yet."""
+    fake_authorization_server.quota_lag = 3600.0
+    for _ in range(12):
+        switch_proxy.restart()
+    assert len(fake_authorization_server.issued) == 13
+    assert fake_authorization_server.quota_lag == 3600.0
+
+
 # --- time ----------------------------------------------------------------------------------------------------------
 
 

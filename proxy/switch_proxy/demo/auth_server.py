@@ -93,7 +93,8 @@ class FakeAuthorizationServer:
     any time. `now` is the server's clock. `calls_per_minute` and `lockout_after` (refusals in a row) are off by default.
 
     As Auth0 does, it grants a client so many tokens in each hour and day of UTC, states in `Auth0-Client-Quota-Limit` what
-    is left, and responds with 429 if nothing is; None is no limit. `microsoft_token_url` has no such ration.
+    is left, and responds with 429 if nothing is; None is no limit. A token counts `quota_lag` seconds after it was granted, so that
+    more may be granted in between. `microsoft_token_url` has no such ration.
     """
 
     def __init__(
@@ -109,6 +110,7 @@ class FakeAuthorizationServer:
         lockout_after: int | None = None,
         tokens_per_hour: int | None = TOKENS_PER_HOUR,
         tokens_per_day: int | None = TOKENS_PER_DAY,
+        quota_lag: float = 0.0,
         host: str = "127.0.0.1",
         port: int = 0,
         ssl_context: ssl.SSLContext | None = None,
@@ -123,7 +125,7 @@ class FakeAuthorizationServer:
         self._clients: dict[str, Client] = {}
         self._limiter = None if calls_per_minute is None else RateLimiter(Rule(requests=calls_per_minute, period=60.0))
         self._lockout_after = lockout_after
-        self._quota = TokenQuota(per_hour=tokens_per_hour, per_day=tokens_per_day)
+        self._quota = TokenQuota(per_hour=tokens_per_hour, per_day=tokens_per_day, lag=quota_lag)
         self.refusals_in_a_row: Counter[str] = Counter()
         self._server = FakeServer(
             decide=self._decide,
@@ -223,6 +225,15 @@ class FakeAuthorizationServer:
     def unlock(self) -> None:
         """End the lockout that refused credentials caused."""
         self.refusals_in_a_row.clear()
+
+    @property
+    def quota_lag(self) -> float:
+        """Return the seconds from the grant of a token until its client's quota is less; it may be set at any time."""
+        return self._quota.lag
+
+    @quota_lag.setter
+    def quota_lag(self, seconds: float) -> None:
+        self._quota.lag = seconds
 
     def use_up_quota(self, client_id: str | None = None) -> None:
         """

@@ -83,6 +83,7 @@ def main(
     client_secret: str | None = None,
     lifetime: float | None = None,
     has_quota: bool = True,
+    quota_lag: float = 0.0,
     prepare: Callable[[World], None] | None = None,
 ) -> int:
     """
@@ -90,7 +91,7 @@ def main(
 
     The default client secret is random. `lifetime` (seconds) is the token lifetime after the script, or without it; by
     default LONG_LIFETIME or SERVED_LIFETIME. With `serve` tokens are rationed as in production if it `has_quota`; the script's
-    tokens live too short for that.
+    tokens live too short for that. A token counts `quota_lag` seconds after it was granted.
     `prepare` is called with the running world before the script begins; tests add faults there.
     """
     narrator = narrator_for(sys.stdout, os.environ)
@@ -101,6 +102,7 @@ def main(
         places=places or Places(),
         lifetime=lifetime if serve else SHORT_LIFETIME,
         has_quota=serve and has_quota,
+        quota_lag=quota_lag,
     )
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -146,7 +148,9 @@ async def _run(
 
 
 @asynccontextmanager
-async def _open_world(*, client_secret: str, places: Places, lifetime: float, has_quota: bool) -> AsyncIterator[World]:
+async def _open_world(
+    *, client_secret: str, places: Places, lifetime: float, has_quota: bool, quota_lag: float
+) -> AsyncIterator[World]:
     """Start the fakes and the proxy in front of them. Raises OSError or SwitchProxyError if one cannot start."""
     auth = FakeAuthorizationServer(
         client_id="demo-client",
@@ -154,6 +158,7 @@ async def _open_world(*, client_secret: str, places: Places, lifetime: float, ha
         lifetime=lifetime,
         tokens_per_hour=TOKENS_PER_HOUR if has_quota else None,
         tokens_per_day=TOKENS_PER_DAY if has_quota else None,
+        quota_lag=quota_lag,
         host=places.host,
         port=places.auth_server,
     )
