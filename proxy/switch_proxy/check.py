@@ -14,7 +14,13 @@ from typing import TYPE_CHECKING
 
 from switch_proxy.clock import SystemClock
 from switch_proxy.core.authentication.registry import method_of
-from switch_proxy.core.config.summary import describe_grant, find_foreign_references, find_idle_credentials, summarize
+from switch_proxy.core.config.summary import (
+    describe_grant,
+    describe_request,
+    find_foreign_references,
+    find_idle_credentials,
+    summarize,
+)
 from switch_proxy.core.errors import InvalidValueError, SecretUnavailableError, TlsFilesError, TokenFetchError
 from switch_proxy.core.redaction import Redactor
 from switch_proxy.tls import TlsFiles, find_system_trust_fault
@@ -86,15 +92,19 @@ async def try_credential(name: str, credential: CredentialSettings, environ: Map
     # Imported here: it brings aiohttp, which the check without network does not need.
     from switch_proxy.tokens.client import TokenClient  # noqa: PLC0415
 
+    request: tuple[str, ...] = ()
     try:
         secret = await _load(credential, environ)
         async with TokenClient(
             settings=credential, clock=SystemClock(), mask=Redactor().learn, environ=environ
         ) as client:
-            grant = await client.fetch(secret)
+            try:
+                grant = await client.fetch(secret)
+            finally:
+                request = tuple(describe_request(credential, token_url=client.token_url, client_credential=secret))
     except (SecretUnavailableError, TokenFetchError, InvalidValueError) as error:
-        return Attempt(has_token=False, lines=(f"credential {name} gets no token", f"  {error}"))
-    return Attempt(has_token=True, lines=(f"credential {name} gets a token", *describe_grant(grant)))
+        return Attempt(has_token=False, lines=(f"credential {name} gets no token", f"  {error}", *request))
+    return Attempt(has_token=True, lines=(f"credential {name} gets a token", *request, *describe_grant(grant)))
 
 
 async def _load(settings: CredentialSettings, environ: Mapping[str, str]) -> Secret:

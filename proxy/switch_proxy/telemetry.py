@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 _PREFIX: Final = "switch_proxy_"
 
 _METHODS: Final = frozenset(
-    {b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS", b"CONNECT", b"TRACE"}
+    {b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS", b"QUERY", b"CONNECT", b"TRACE"}
 )  # RFC 9110 §9, and RFC 5789
 
 _BOUNDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)

@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from switch_proxy.core.authentication.assertion import ASSERTION_TYPE
 from switch_proxy.core.config.models import (
     AssertionSource,
     CredentialSettings,
@@ -24,6 +23,7 @@ from switch_proxy.core.secret import Secret
 
 SECRET = 'p&ss=w+rd %/\\"é€'
 URL = "https://login.example.com/oauth/token"
+ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 
 secrets = st.text(st.characters(min_codepoint=0x20, exclude_categories=("Cs", "Cc")), min_size=1)
 configured = st.text(st.characters(categories=("Lu", "Ll", "Lo", "Nd", "P", "S")), min_size=1).filter(str.isprintable)
@@ -142,6 +142,20 @@ def test_any_text_arrives_as_it_is(client_id: str, secret: str, audience: str) -
             },
             {"client_id": "the client", "client_assertion_type": ASSERTION_TYPE, "client_assertion": "the-proof"},
             id="client_assertion",
+        ),
+        pytest.param(
+            {
+                "auth_method": "client_assertion",
+                "client_secret": None,
+                "client_assertion": AssertionSource(file="/token"),
+                "assertion_type": "jwt-spiffe",
+            },
+            {
+                "client_id": "the client",
+                "client_assertion_type": "urn:ietf:params:oauth:client-assertion-type:jwt-spiffe",
+                "client_assertion": "the-proof",
+            },
+            id="client_assertion of a SPIFFE identity",
         ),
         pytest.param(
             {

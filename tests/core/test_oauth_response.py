@@ -195,6 +195,7 @@ def test_a_token_of_these_types_is_a_bearer_token_and_that_is_noted(token_type: 
         pytest.param("read write", "other", "'read write'", id="none of it"),
         pytest.param("read", ..., None, id="not told: as requested"),
         pytest.param(None, "read", None, id="none requested"),
+        pytest.param("https://a/.default", "https://a/read", None, id="all that the client may have"),
     ],
 )
 def test_a_scope_that_is_narrower_than_requested_is_noted(

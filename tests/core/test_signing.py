@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -210,6 +211,18 @@ def test_client_secret_jwt_is_signed_with_the_secret_itself() -> None:
     assertion = sign_with_secret(Secret(secret), CLAIMS)
     token = jwt.decode(assertion.reveal(), OctKey.import_key(secret.encode()))
     assert (token.header["alg"], token.claims["jti"]) == ("HS256", "id-1")
+
+
+@pytest.mark.parametrize("typ", ["JWT", "client-authentication+jwt"])
+def test_typ_of_an_assertion_is_the_one_that_is_asked_for(typ: str) -> None:
+    """RFC 7523bis §4: whatever signs it, and beside a key id."""
+    claims = replace(CLAIMS, typ=typ)
+    secret = "a-secret-of-at-least-32-bytes-é-ü"
+    by_secret = jwt.decode(sign_with_secret(Secret(secret), claims).reveal(), OctKey.import_key(secret.encode()))
+    assert by_secret.header == {"typ": typ, "alg": "HS256"}
+    by_key = sign_with_key(Secret(_pem("P-256")), claims, key_id="k1", algorithm=None, source="the file /key")
+    header = json.loads(base64.urlsafe_b64decode(by_key.reveal().partition(".")[0] + "=="))
+    assert header == {"typ": typ, "alg": "ES256", "kid": "k1"}
 
 
 def test_key_that_cannot_sign_any_more_is_told_with_its_file() -> None:

@@ -6,14 +6,29 @@ import base64
 import json
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from switch_proxy.core.config.summary import describe_grant, find_foreign_references, find_idle_credentials, summarize
+from switch_proxy.core.config.models import AssertionSource, CredentialSettings, SecretSource
+from switch_proxy.core.config.summary import (
+    describe_grant,
+    describe_request,
+    find_foreign_references,
+    find_idle_credentials,
+    summarize,
+)
 from switch_proxy.core.config.validation import read_settings
 from switch_proxy.core.secret import Secret
 from switch_proxy.core.tokens import TokenGrant
 from tests.core.configurations import configurations
+
+
+def _jwt(claims: dict[str, Any]) -> str:
+    parts = (
+        base64.urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=").decode() for part in ({"alg": "RS256"}, claims)
+    )
+    return ".".join([*parts, "c2lnbmF0dXJl"])
 
 
 def _data() -> dict[str, Any]:
@@ -107,6 +122,54 @@ def test_summary_tells_when_admin_is_off() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("changes", "token_url", "credential", "lines"),
+    [
+        pytest.param({"token_url": "https://a.example/t"}, "https://a.example/t", "a-secret", [], id="nothing to find"),
+        pytest.param(
+            {"issuer": "https://a.example"},
+            "https://a.example/t?key=hidden",
+            "a-secret",
+            ["  token endpoint    https://a.example/t, as the issuer says"],
+            id="an endpoint that was found",
+        ),
+        pytest.param({"issuer": "https://a.example"}, None, "a-secret", [], id="no endpoint found"),
+        pytest.param(
+            {"token_url": "https://a.example/t", "auth_method": "client_secret_jwt"},
+            "https://a.example/t",
+            "a-secret",
+            ["  assertion aud     https://a.example/t"],
+            id="an assertion of our own",
+        ),
+        pytest.param(
+            {"issuer": "https://a.example", "auth_method": "client_secret_jwt"},
+            None,
+            "a-secret",
+            [],
+            id="no endpoint to make an assertion for",
+        ),
+        pytest.param(
+            {
+                "token_url": "https://a.example/t",
+                "auth_method": "client_assertion",
+                "client_secret": None,
+                "client_assertion": AssertionSource(file="/token"),
+            },
+            "https://a.example/t",
+            _jwt({"aud": ["b", "c"], "sub": "d"}),
+            ["  assertion aud     b c", "  assertion iss     none", "  assertion sub     d"],
+            id="somebody else's assertion",
+        ),
+    ],
+)
+def test_request_is_described_by_what_a_refusal_may_be_about(
+    changes: dict[str, Any], token_url: str | None, credential: str, lines: list[str]
+) -> None:
+    settings = CredentialSettings(**{"client_id": "x", "client_secret": SecretSource(env="X"), **changes})
+    told = describe_request(settings, token_url=token_url, client_credential=Secret(credential))
+    assert list(told) == lines
+
+
 def test_credential_that_no_route_uses_is_found() -> None:
     """Its tokens would be fetched, and paid for, in vain."""
     assert find_idle_credentials(read_settings(_data(), {})) == ["spare"]
@@ -131,13 +194,6 @@ def test_variables_in_the_notations_of_others_are_found_wherever_they_stand() ->
 def test_any_settings_can_be_told_in_lines(data: dict[str, Any]) -> None:
     for line in summarize(read_settings(data, {})):
         assert line.isprintable()
-
-
-def _jwt(claims: dict[str, Any]) -> str:
-    parts = (
-        base64.urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=").decode() for part in ({"alg": "RS256"}, claims)
-    )
-    return ".".join([*parts, "c2lnbmF0dXJl"])
 
 
 def _granted(value: str, *, lifetime: float = 3600.0, scope: str | None = None) -> list[str]:
@@ -210,6 +266,7 @@ credential switch
   issuer            https://login.example.com/
   client id         x
   private key       from the file /key.pem
+  assertion aud     https://login.example.com/
   not by default    auth_method: private_key_jwt (default client_secret_post)
                     private_key.algorithm: PS256
                     resource: urn:a, urn:b

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import base64
+import json
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import trustme
 from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from joserfc.jwk import ECKey
 
 from switch_proxy.check import explain, find_warnings, try_credential
 from switch_proxy.core.config.validation import read_settings
 from switch_proxy.demo import faults
 from switch_proxy.demo.auth_server import SWITCH_AUDIENCE, FakeAuthorizationServer
+from tests.authorization_server import RealAuthorizationServer, RegisteredClient
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -287,6 +293,75 @@ async def test_credential_without_a_secret_asks_nobody(auth: FakeAuthorizationSe
         "  no client secret: the environment variable SECRET is not set",
     )
     assert auth.requests == []
+
+
+@asynccontextmanager
+async def _issuer(
+    folder: Path, client: RegisteredClient
+) -> AsyncIterator[tuple[RealAuthorizationServer, dict[str, Any]]]:
+    """Run a server with metadata; return it with the keys of a credential that finds its endpoint there."""
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(folder / "ca.pem"))
+    async with RealAuthorizationServer(client).serving(authority) as server:
+        tls = {"ca_file": str(folder / "ca.pem")}
+        yield server, {"token_url": None, "issuer": server.issuer, "client_id": client.client_id, "tls": tls}
+
+
+@pytest.mark.parametrize("secret", [_SECRET, "another-secret"], ids=["accepted", "refused"])
+async def test_endpoint_that_was_found_is_told(tmp_path: Path, secret: str) -> None:
+    client = RegisteredClient(client_id="app", method="client_secret_post", secret=_SECRET)
+    async with _issuer(tmp_path, client) as (server, credential):
+        settings = _settings(credential=credential).credentials["switch"]
+        attempt = await try_credential("switch", settings, {"SECRET": secret})
+    assert attempt.has_token == (secret == _SECRET)
+    assert f"  token endpoint    {server.token_url}, as the issuer says" in attempt.lines
+
+
+@pytest.mark.parametrize(
+    ("changes", "audience"),
+    [
+        pytest.param({}, None, id="the issuer"),
+        pytest.param({"assertion_audience": "https://wrong.example/"}, "https://wrong.example/", id="a configured one"),
+    ],
+)
+async def test_audience_of_the_assertion_is_told(tmp_path: Path, changes: dict[str, Any], audience: str | None) -> None:
+    """Also if it is the cause of the refusal."""
+    key = ECKey.import_key(ec.generate_private_key(ec.SECP256R1()))
+    (tmp_path / "key.pem").write_bytes(key.as_pem(private=True))
+    client = RegisteredClient(client_id="app", method="private_key_jwt", key=key, algorithm="ES256")
+    async with _issuer(tmp_path, client) as (server, credential):
+        signing = {
+            "client_secret": None,
+            "auth_method": "private_key_jwt",
+            "private_key": {"file": str(tmp_path / "key.pem")},
+        }
+        settings = _settings(credential={**credential, **signing, **changes}).credentials["switch"]
+        attempt = await try_credential("switch", settings, {})
+    assert attempt.has_token == (audience is None)
+    assert f"  assertion aud     {audience or server.issuer}" in attempt.lines
+
+
+async def test_what_an_assertion_of_the_platform_says_is_told(auth: FakeAuthorizationServer, tmp_path: Path) -> None:
+    claims = {
+        "aud": ["https://a.example", "b"],
+        "iss": "https://cluster.example",
+        "sub": "system:serviceaccount:shop:app",
+    }
+    parts = (
+        base64.urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=").decode() for part in ({"alg": "RS256"}, claims)
+    )
+    (tmp_path / "token").write_text(".".join([*parts, "c2lnbmF0dXJl"]))
+    credential = _credential(
+        auth, client_secret=None, auth_method="client_assertion", client_assertion={"file": str(tmp_path / "token")}
+    )
+    attempt = await try_credential("switch", credential, {})
+    assert not attempt.has_token
+    assert attempt.lines[2:] == (
+        "  assertion aud     https://a.example b",
+        "  assertion iss     https://cluster.example",
+        "  assertion sub     system:serviceaccount:shop:app",
+    )
+    assert "c2lnbmF0dXJl" not in "\n".join(attempt.lines)
 
 
 def test_key_that_cannot_sign_is_a_warning(tmp_path: Path) -> None:

@@ -278,6 +278,23 @@ async def test_an_assertion_for_the_configured_audience_is_taken(
     assert server.assertions[0][1]["aud"] == server.issuer
 
 
+async def test_the_typ_of_the_assertion_can_be_that_of_the_revision(
+    tmp_path: Path, authority: trustme.CA, keys: dict[str, KeyBase]
+) -> None:
+    """RFC 7523bis §4."""
+    (tmp_path / "key").write_text(_pem(keys["ES256"]))
+    client = _client("private_key_jwt", key=keys["ES256"], algorithm="ES256")
+    async with _server(tmp_path, authority, client) as server:
+        await _fetch(
+            server,
+            tmp_path,
+            auth_method="private_key_jwt",
+            private_key=PrivateKeySettings(file=str(tmp_path / "key")),
+            assertion_typ="client-authentication+jwt",
+        )
+    assert server.assertions[0][0]["typ"] == "client-authentication+jwt"
+
+
 # --- with a certificate --------------------------------------------------------------------------------------------
 
 
@@ -331,6 +348,23 @@ async def test_a_certificate_of_another_client_is_refused(tmp_path: Path, author
                 auth_method="tls_client_auth",
                 tls={"client_certificate_file": str(tmp_path / "both.pem")},
             )
+
+
+async def test_key_certificate_and_chain_may_be_in_one_file(tmp_path: Path, authority: trustme.CA) -> None:
+    """In the order of HAProxy and others, too: the server knows the root alone."""
+    certificate = authority.create_child_ca().issue_cert(common_name="the-client.example")
+    assert len(certificate.cert_chain_pems) == 2
+    client = _client("tls_client_auth", certificate_subject="the-client.example")
+    chain = b"".join(pem.bytes() for pem in certificate.cert_chain_pems)
+    key = certificate.private_key_pem.bytes()
+    async with _server(tmp_path, authority, client, trusted=authority.cert_pem.bytes()) as server:
+        for content in (key + chain, chain + key):
+            (tmp_path / "all.pem").write_bytes(content)
+            files = {"client_certificate_file": str(tmp_path / "all.pem")}
+            await _fetch(server, tmp_path, auth_method="tls_client_auth", tls=files)
+        same = {"client_certificate_file": str(tmp_path / "all.pem"), "client_key_file": str(tmp_path / "all.pem")}
+        await _fetch(server, tmp_path, auth_method="tls_client_auth", tls=same)
+    assert server.issued == 3
 
 
 async def test_a_client_with_a_self_signed_certificate_gets_tokens(tmp_path: Path, authority: trustme.CA) -> None:

@@ -90,6 +90,12 @@ async def test_methods_that_a_client_makes_up_share_one_label() -> None:
     assert len([name for name, *_ in samples if name == "switch_proxy_requests_total"]) == 1
 
 
+async def test_query_has_a_label_of_its_own() -> None:
+    counted = telemetry()
+    counted.count([dataclasses.replace(EXCHANGE, method=b"QUERY")])
+    assert (await scrape(counted))["switch_proxy_requests_total", "200", "QUERY", "switch-api"] == 1
+
+
 async def test_bytes_of_bodies_are_summed_both_ways() -> None:
     counted = telemetry()
     for status in (200, 404):

@@ -21,6 +21,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
 from switch_proxy import __version__
+from switch_proxy.core.authentication.assertion import JWT, audience_of
 from switch_proxy.core.authentication.method import AssertionClaims
 from switch_proxy.core.authentication.registry import method_of, section_of
 from switch_proxy.core.egress import find_egress_proxy
@@ -143,6 +144,11 @@ class TokenClient:
         # Outside the handler, so that our error does not carry the foreign one, which holds the request.
         raise failure
 
+    @property
+    def token_url(self) -> str | None:
+        """Return the token endpoint: the configured one, or what was found of the issuer's; None if none was found."""
+        return self._found
+
     async def _find_token_url(self) -> str:
         """Return the token endpoint: the configured one, or the issuer's. Raises TokenFetchError, and as `_send` does."""
         if self._found is None:
@@ -216,10 +222,10 @@ class TokenClient:
             return secret
         claims = AssertionClaims(
             client_id=self._settings.client_id,
-            # Every server that has an issuer must accept it as audience (RFC 7523bis; OpenID once said the endpoint).
-            audience=self._settings.assertion_audience or self._settings.issuer or token_url,
+            audience=audience_of(self._settings, token_url),
             wall=self._clock.wall(),
             assertion_id=secrets.token_urlsafe(_ID_BYTES),
+            typ=self._settings.assertion_typ or JWT,
         )
         # In a thread: the first signature imports cryptography, and a large RSA key takes milliseconds.
         assertion = await asyncio.to_thread(method.sign, section_of(self._settings), secret, claims)

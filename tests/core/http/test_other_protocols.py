@@ -100,3 +100,10 @@ def test_no_good_head_is_another_protocol(opening: bytes) -> None:
     except RequestError:
         return
     assert find_other_protocol_of_client(opening + b" / HTTP/1.1\r\nHost: a\r\n\r\n") is None
+
+
+def test_what_was_judged_before_is_not_judged_again() -> None:
+    """A head is long, and comes in pieces."""
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain"
+    assert find_response_head_fault(head, max_head=65536, seen=LONGEST_OPENING) is None
+    assert find_head_fault(b"GET / HTTP/1.1\r\nHost: a", max_request_line=8192, max_head=65536, seen=16) is None

@@ -12,7 +12,7 @@ def after_a_stale_connection(method: bytes, **changes: bool) -> bool:
     return may_use_new_connection(method=method, **facts)
 
 
-@pytest.mark.parametrize("method", [b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE"])
+@pytest.mark.parametrize("method", [b"GET", b"HEAD", b"OPTIONS", b"QUERY", b"PUT", b"DELETE"])
 def test_an_idempotent_request_may_be_repeated_while_its_body_is_at_hand(method: bytes) -> None:
     """RFC 9110 §9.2.2: sent twice it has the effect of once; but it must be the same request."""
     assert after_a_stale_connection(method)

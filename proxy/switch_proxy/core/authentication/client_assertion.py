@@ -48,6 +48,9 @@ METHOD: Final = Method(
     credential_name="the client assertion",
     key="client_assertion",
     form=_FORM,
+    optional_keys=("assertion_type",),
     plan=_plan,
     encode=assertion.encode,
+    is_assertion=True,
+    refusal_hint="the assertion's aud, iss and sub must be what the server expects: check --online shows them",
 )

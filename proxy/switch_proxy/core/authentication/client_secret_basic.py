@@ -10,12 +10,13 @@ from switch_proxy.core.authentication.client_secret import CREDENTIAL_NAME, FORM
 from switch_proxy.core.authentication.method import ClientAuthentication, Method
 
 if TYPE_CHECKING:
+    from switch_proxy.core.authentication.method import Client
     from switch_proxy.core.secret import Secret
 
 
-def _encode(client_id: str, secret: Secret) -> ClientAuthentication:
+def _encode(client: Client, secret: Secret) -> ClientAuthentication:
     # Both are form-encoded first (RFC 6749 §2.3.1).
-    pair = f"{_form_encode(client_id)}:{_form_encode(secret.reveal())}".encode("ascii")
+    pair = f"{_form_encode(client.client_id)}:{_form_encode(secret.reveal())}".encode("ascii")
     return ClientAuthentication(fields=(("Authorization", f"Basic {base64.b64encode(pair).decode('ascii')}"),))
 
 

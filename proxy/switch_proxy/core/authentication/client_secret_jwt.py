@@ -37,7 +37,7 @@ METHOD: Final = Method(
     key=KEY,
     form=FORM,
     previous_key=PREVIOUS_KEY,
-    optional_keys=("assertion_audience",),
+    optional_keys=("assertion_audience", "assertion_typ"),
     plan=partial(plan, shortest=_SHORTEST_KEY),
     sign=_sign,
     encode=assertion.encode,

@@ -8,11 +8,12 @@ from switch_proxy.core.authentication.client_secret import CREDENTIAL_NAME, FORM
 from switch_proxy.core.authentication.method import ClientAuthentication, Method
 
 if TYPE_CHECKING:
+    from switch_proxy.core.authentication.method import Client
     from switch_proxy.core.secret import Secret
 
 
-def _encode(client_id: str, secret: Secret) -> ClientAuthentication:
-    return ClientAuthentication(parameters=(("client_id", client_id), ("client_secret", secret.reveal())))
+def _encode(client: Client, secret: Secret) -> ClientAuthentication:
+    return ClientAuthentication(parameters=(("client_id", client.client_id), ("client_secret", secret.reveal())))
 
 
 METHOD: Final = Method(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,18 +42,31 @@ class ClientAuthentication:
     fields: tuple[tuple[str, str], ...] = ()
 
 
+class Client(Protocol):
+    """The settings of a credential, as far as a method needs them to encode what authenticates."""
+
+    @property
+    def client_id(self) -> str:
+        """Return the client's id."""
+
+    @property
+    def assertion_type(self) -> str | None:
+        """Return the short name of the assertion's type, None for the usual one."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AssertionClaims:
     """
     What a signed assertion says.
 
-    `wall` is Unix time in seconds. `assertion_id` is the jti: never the same twice.
+    `wall` is Unix time in seconds. `assertion_id` is the jti: never the same twice. `typ` is that of the header.
     """
 
     client_id: str
     audience: str
     wall: float
     assertion_id: str
+    typ: str = "JWT"
 
 
 def _find_missing(value: object) -> str | None:
@@ -75,7 +88,7 @@ class Method:
     credential_name: str
     key: str
     form: str
-    encode: Callable[[str, Secret], ClientAuthentication]
+    encode: Callable[[Client, Secret], ClientAuthentication]
     plan: Callable[[Any], SourcePlan] | None = None
     previous_key: str | None = None
     optional_keys: tuple[str, ...] = ()
@@ -83,6 +96,8 @@ class Method:
     find_lack: Callable[[Any], str | None] = _find_missing
     refusal_hint: str = ""
     """What else to check if the server refuses the client."""
+    is_assertion: bool = False
+    """Whether what is read is an assertion that somebody else has signed, and is sent as it is."""
     is_by_certificate: bool = False
     """Whether TLS authenticates the client: the endpoint must be https, and the request carries no credential."""
 

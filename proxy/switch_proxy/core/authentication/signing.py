@@ -63,7 +63,9 @@ class _UnusableKeyError(Exception):
 def sign_with_secret(secret: Secret, claims: AssertionClaims) -> Secret:
     """Return a new assertion, signed with a client secret (HS256)."""
     key = OctKey.import_key(secret.reveal().encode("utf-8", "surrogatepass"))
-    return Secret(client_secret_jwt_sign(key, claims.client_id, claims.audience, **_render(claims)))
+    return Secret(
+        client_secret_jwt_sign(key, claims.client_id, claims.audience, header={"typ": claims.typ}, **_render(claims))
+    )
 
 
 def sign_with_key(
@@ -72,7 +74,7 @@ def sign_with_key(
     """Return a new assertion, signed with a private key. Raises SecretUnavailableError, which names the `source`."""
     try:
         signer = _read(key.reveal(), key_id=key_id, algorithm=algorithm)
-        return Secret(_sign(signer, claims.client_id, claims.audience, _render(claims)))
+        return Secret(_sign(signer, claims.client_id, claims.audience, _render(claims), typ=claims.typ))
     except _UnusableKeyError as error:
         problem = str(error)
     raise SecretUnavailableError(f"no private key: {source} {problem}")
@@ -81,7 +83,7 @@ def sign_with_key(
 def check_private_key(text: str, *, key_id: str | None, algorithm: str | None, source: str) -> None:
     """Check by a trial that a key (and certificate) can sign as configured. Raises SecretUnavailableError."""
     try:
-        _sign(_read(text, key_id=key_id, algorithm=algorithm), "client", "audience", {"issued_at": 1})
+        _sign(_read(text, key_id=key_id, algorithm=algorithm), "client", "audience", {"issued_at": 1}, typ="JWT")
     except _UnusableKeyError as error:
         problem = str(error)
     else:
@@ -98,11 +100,11 @@ def _render(claims: AssertionClaims) -> dict[str, Any]:
     }
 
 
-def _sign(signer: _Signer, client_id: str, audience: str, claims: dict[str, Any]) -> str:
+def _sign(signer: _Signer, client_id: str, audience: str, claims: dict[str, Any], *, typ: str) -> str:
     try:
         # authlib writes into the header it is given.
         return private_key_jwt_sign(
-            signer.key, client_id, audience, alg=signer.algorithm, header=dict(signer.header), **claims
+            signer.key, client_id, audience, alg=signer.algorithm, header={"typ": typ, **signer.header}, **claims
         )
     except JoseError as error:
         # A JWK that is meant for something else ("use", "key_ops").
@@ -115,7 +117,7 @@ def _read(text: str, *, key_id: str | None, algorithm: str | None) -> _Signer:
     certificates = _CERTIFICATE.findall(text)
     text = _CERTIFICATE.sub("", text).strip()
     key, members = _read_jwk(text) if text.startswith("{") else (_read_pem(text), {})
-    header = {"typ": "JWT"}
+    header: dict[str, str] = {}
     kid = key_id or members.get("kid")
     if isinstance(kid, str) and kid:
         header["kid"] = kid

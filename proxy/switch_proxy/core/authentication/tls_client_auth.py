@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Final, Protocol
 from switch_proxy.core.authentication.method import ClientAuthentication, Method
 
 if TYPE_CHECKING:
+    from switch_proxy.core.authentication.method import Client
     from switch_proxy.core.secret import Secret
 
 
-def _encode(client_id: str, _: Secret) -> ClientAuthentication:
-    return ClientAuthentication(parameters=(("client_id", client_id),))
+def _encode(client: Client, _: Secret) -> ClientAuthentication:
+    return ClientAuthentication(parameters=(("client_id", client.client_id),))
 
 
 class _HasCertificate(Protocol):
@@ -39,6 +40,7 @@ METHOD: Final = Method(
     form="tls: {client_certificate_file: /path/to/tls.crt, client_key_file: /path/to/tls.key}",
     find_lack=_find_lack,
     encode=_encode,
+    refusal_hint="the server must know the certificate's subject (or its key, if it is self-signed) as this client's",
     is_by_certificate=True,
 )
 SELF_SIGNED: Final = replace(METHOD, name="self_signed_tls_client_auth")

@@ -8,7 +8,8 @@ from dataclasses import fields, is_dataclass
 from typing import TYPE_CHECKING, Any
 
 from switch_proxy.core.addresses import parse_endpoint
-from switch_proxy.core.authentication.registry import describe_credential
+from switch_proxy.core.authentication.assertion import audience_of
+from switch_proxy.core.authentication.registry import describe_credential, method_of
 from switch_proxy.core.config.dump import dump_value
 from switch_proxy.core.config.models import MatchSettings
 from switch_proxy.core.jwt_claims import audiences, read_claims, scopes
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from switch_proxy.core.config.models import Address, CredentialSettings, RouteSettings, Settings
+    from switch_proxy.core.secret import Secret
     from switch_proxy.core.tokens import TokenGrant
 
 _WIDTH = 18
@@ -52,6 +54,7 @@ _LABELLED = frozenset(
         "previous_client_secret",
         "file",
         "client_assertion",
+        "assertion_audience",
         "audience",
         "scope",
     }
@@ -103,6 +106,26 @@ def describe_grant(grant: TokenGrant) -> Iterator[str]:
     names = [*(grant.scope or "").split(), *(scopes(claims) if claims is not None else ())]
     yield _line("scope", _words(dict.fromkeys(names)) or "unknown")
     yield from (_line("note", note) for note in grant.notes)
+
+
+def describe_request(
+    settings: CredentialSettings, *, token_url: str | None, client_credential: Secret
+) -> Iterator[str]:
+    """
+    Return lines about a token request: the endpoint if the issuer's metadata named it, and what an assertion says.
+
+    `token_url` is None if no endpoint was found. A refusal is often about these.
+    """
+    if settings.issuer is not None and token_url is not None:
+        yield _line("token endpoint", f"{_words([str(parse_endpoint(token_url))])}, as the issuer says")
+    method = method_of(settings)
+    if method.sign is not None and token_url is not None:
+        yield _line("assertion aud", audience_of(settings, token_url))
+    claims = read_claims(client_credential.reveal()) if method.is_assertion else None
+    if claims is not None:
+        for name in ("aud", "iss", "sub"):
+            shown = audiences(claims) if name == "aud" else [claims.get(name)]
+            yield _line(f"assertion {name}", _words(shown) or "none")
 
 
 def find_idle_credentials(settings: Settings) -> list[str]:
@@ -165,6 +188,8 @@ def _credential(credential: CredentialSettings) -> Iterator[str]:
     described = describe_credential(credential)
     if described is not None:
         yield _line(*described)
+    if method_of(credential).sign is not None:
+        yield _line("assertion aud", audience_of(credential, credential.token_url or ""))
     if credential.audience is not None:
         yield _line("audience", credential.audience)
     if credential.scope is not None:

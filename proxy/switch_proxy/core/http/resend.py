@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Final
 
-IDEMPOTENT_METHODS: Final = frozenset({b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE"})
-"""RFC 9110 §9.2.2, without TRACE, which is refused."""
+IDEMPOTENT_METHODS: Final = frozenset({b"GET", b"HEAD", b"OPTIONS", b"QUERY", b"PUT", b"DELETE"})
+"""RFC 9110 §9.2.2, without TRACE, which is refused; QUERY is safe by its own specification, though it has a body."""
 
 
 def may_use_new_connection(

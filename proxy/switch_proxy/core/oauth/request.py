@@ -38,7 +38,7 @@ def build_request(settings: CredentialSettings, client_credential: Secret, *, to
     Parameters are added one encoder after the other, not as keywords of `prepare_token_request`: that takes some names
     (`body`, `redirect_uri`) for its own arguments, and leaves out what is empty.
     """
-    authentication = method_of(settings).encode(settings.client_id, client_credential)
+    authentication = method_of(settings).encode(settings, client_credential)
     parameters = [
         *authentication.parameters,
         ("audience", settings.audience),

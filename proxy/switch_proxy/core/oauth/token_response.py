@@ -180,7 +180,8 @@ def _grant(document: dict[str, object], words: ServerWords, settings: Credential
             "has an access_token of characters that no Authorization line may have: only visible ASCII can be sent"
         )
     scope = _scope(document.get("scope"), words)
-    missing = [] if scope is None else [each for each in (settings.scope or "").split() if each not in scope.split()]
+    requested = (settings.scope or "").split()
+    missing = [] if scope is None else [each for each in requested if each not in scope.split() and not _is_all(each)]
     if missing:
         # RFC 6749 §3.3: the server may grant less than was requested, and then says so.
         notes.append(f"the granted scope lacks {' '.join(missing)!r}; check scope, and what the client may have")
@@ -190,6 +191,11 @@ def _grant(document: dict[str, object], words: ServerWords, settings: Credential
         scope=scope,
         notes=tuple(notes),
     )
+
+
+def _is_all(scope: str) -> bool:
+    """Say whether a scope name stands for all that the client may have, as Microsoft's servers have it: it is never granted itself."""
+    return scope.endswith("/.default")
 
 
 def _scope(value: object, words: ServerWords) -> str | None:

@@ -4,9 +4,10 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 from switch_proxy.core.addresses import parse_endpoint
+from switch_proxy.core.authentication.assertion import CLIENT_AUTHENTICATION_JWT, JWT, JWT_BEARER, JWT_SPIFFE
 from switch_proxy.core.authentication.client_assertion import AssertionSource, refuse_assertion_in_the_clear
 from switch_proxy.core.authentication.client_secret import FORM as SECRET_FORM
 from switch_proxy.core.authentication.client_secret import SecretSource, refuse_secret_in_the_clear
@@ -30,6 +31,7 @@ from switch_proxy.core.schema.rules import (
     TIMEOUT,
     duration,
     one_of,
+    optional_one_of,
 )
 
 _PARAMETERS_WITH_A_KEY: Final = frozenset({"audience", "client_id", "client_secret", "resource", "scope"})
@@ -128,6 +130,26 @@ class CredentialSettings:
             text="The `aud` of the assertions that the proxy signs.",
             without="the issuer, or else `token_url`",
             example="https://login.example.com/",
+        ),
+    ] = None
+    assertion_typ: Annotated[
+        Literal["JWT", "client-authentication+jwt"] | None,
+        Key(
+            rule=optional_one_of(JWT, CLIENT_AUTHENTICATION_JWT),
+            text="The `typ` in the header of the assertions that the proxy signs: `client-authentication+jwt` for servers that keep to "
+            "RFC 7523's revision.",
+            without="`JWT`",
+            example=CLIENT_AUTHENTICATION_JWT,
+        ),
+    ] = None
+    assertion_type: Annotated[
+        Literal["jwt-bearer", "jwt-spiffe"] | None,
+        Key(
+            rule=optional_one_of(JWT_BEARER, JWT_SPIFFE),
+            text="The end of `client_assertion_type` in the token request, for `client_assertion`: `jwt-spiffe` for a JWT-SVID and a "
+            "server that trusts SPIFFE identities, such as Keycloak.",
+            without="`jwt-bearer`",
+            example=JWT_SPIFFE,
         ),
     ] = None
     audience: Annotated[
