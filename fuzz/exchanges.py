@@ -19,7 +19,7 @@ from fuzz.memory import MemoryWorld, Reply
 if TYPE_CHECKING:
     import random
 
-_IDEMPOTENT: Final = {b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE"}
+_IDEMPOTENT: Final = {b"GET", b"HEAD", b"OPTIONS", b"QUERY", b"PUT", b"DELETE"}
 _HOP_BY_HOP: Final = {
     *(b"keep-alive", b"proxy-connection", b"proxy-authenticate", b"proxy-authentication-info", b"proxy-authorization"),
 }
