@@ -272,6 +272,20 @@ MUTANTS: Final = (
         replacement="return replace(self, error=error)",
         tests="tests/core/test_known_name.py tests/shell/test_resolver.py",
     ),
+    Mutant(
+        name="a context is made of what was read",
+        file="tls.py",
+        text="return _file_of(raw[key], self._paths[key])",
+        replacement="return __import__('contextlib').nullcontext(self._paths[key])",
+        tests="tests/shell/test_tls_files.py",
+    ),
+    Mutant(
+        name="no plain connection is opened to a TLS upstream whose files hang",
+        file="http1/connector.py",
+        text="if self._tls_files is not None and self._tls is None:\n            try:",
+        replacement="if False:\n            try:",
+        tests="tests/shell/http1/test_tls_rotation.py",
+    ),
 )
 
 

@@ -2,10 +2,11 @@
 The composition root: the only module that knows the others. It builds, starts and stops the parts.
 
 Start, in this order:
- 1. Every listener is bound, including the admin's. If a port is taken, the start fails here, before a token is requested
+ 1. The routes' TLS files are read. If they cannot be used, the start fails here; if they hang, it goes on without them.
+ 2. Every listener is bound, including the admin's. If a port is taken, the start fails here, before a token is requested
     (and paid for). An app that connects early waits instead of being refused.
- 2. The token tasks begin, each with its first fetch.
- 3. The admin listener responds; what it needs is imported while the first fetches are in flight.
+ 3. The token tasks begin, each with its first fetch.
+ 4. The admin listener responds; what it needs is imported while the first fetches are in flight.
 
 Stop, in this order; no step is ever reversed:
  1. The proxy is no longer ready.
@@ -36,7 +37,7 @@ from switch_proxy.core.egress import find_egress_proxy
 from switch_proxy.core.events import ListenerStarted, ProxyDraining, ProxyStarted, ProxyStopped, RequestsCut
 from switch_proxy.core.health import HealthSnapshot, ListenerHealth, judge_readiness
 from switch_proxy.http1.listener import Listener
-from switch_proxy.http1.route import Route
+from switch_proxy.http1.route import Route, prepare_tls
 from switch_proxy.logs.log import Log
 from switch_proxy.readiness import ReadinessWatch
 from switch_proxy.record_batcher import ExchangeJournal
@@ -53,7 +54,7 @@ if TYPE_CHECKING:
     from switch_proxy.core.config.listeners import ListenerModel
     from switch_proxy.core.config.models import RouteSettings, Settings
     from switch_proxy.core.egress import EgressProxy
-    from switch_proxy.core.events import CredentialEvent
+    from switch_proxy.core.events import CredentialEvent, RouteEvent
     from switch_proxy.core.health import Verdict
     from switch_proxy.core.secret import Secret
 
@@ -164,6 +165,7 @@ class Application:
     async def start(self) -> None:
         """Start, in the order above. Raises ListenError, with nothing left open."""
         try:
+            await prepare_tls(self._routes)
             for name, listener in self._listeners.items():
                 await listener.start()
                 self._note_bound(name, listener.address)
@@ -187,7 +189,7 @@ class Application:
             for name, manager in self._managers.items():
                 tasks.create_task(_run_for_good(manager), name=f"credential {name}")
             for route in self._routes:
-                tasks.create_task(route.follow_tls_files(self._log.write), name=f"TLS files of route {route.name}")
+                tasks.create_task(route.follow_tls_files(self._on_route_event), name=f"TLS files of route {route.name}")
 
     async def failure(self) -> BaseException:
         """Wait until one of these tasks has failed, and return its exception."""
@@ -248,6 +250,10 @@ class Application:
         self._log.write(event)
         self._readiness.look_again()
 
+    def _on_route_event(self, event: RouteEvent) -> None:
+        self._log.write(event)
+        self._readiness.look_again()
+
     def judge_readiness(self) -> Verdict:
         """Return whether the proxy is ready, with the reasons, as /readyz reports it."""
         return judge_readiness(self.snapshot_health())
@@ -259,7 +265,12 @@ class Application:
             wall=self._clock.wall(),
             credentials=tuple(manager.status() for manager in self._managers.values()),
             listeners=tuple(
-                ListenerHealth(name=name, address=self._written_address(name), tls_error=listener.tls_error)
+                ListenerHealth(
+                    name=name,
+                    address=self._written_address(name),
+                    tls_error=listener.tls_error,
+                    has_tls=listener.has_tls,
+                )
                 for name, listener in self._listeners.items()
             ),
             started_at=self._started_at,

@@ -25,6 +25,7 @@ from switch_proxy.core.errors import InvalidValueError, SecretUnavailableError, 
 from switch_proxy.core.redaction import Redactor
 from switch_proxy.tls import TlsFiles, find_system_trust_fault
 from switch_proxy.tokens.sources import credentials_from
+from switch_proxy.watched_files import FileReading
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -70,7 +71,7 @@ def find_warnings(settings: Settings, environ: Mapping[str, str]) -> Iterator[st
     for route in settings.routes:
         yield from _find_tls_warnings(route.tls, owner=f"route {route.name!r}")
     tls = [credential.tls for credential in settings.credentials.values()] + [route.tls for route in settings.routes]
-    fault = find_system_trust_fault(environ)
+    fault = asyncio.run(_find_trust_fault(environ))
     if fault is not None and any(each.ca_file is None for each in tls):
         yield f"{fault}; servers whose authority is not in a tls.ca_file cannot be trusted"
     yield from find_foreign_references(settings)
@@ -82,9 +83,24 @@ def _find_tls_warnings(tls: TlsSettings, *, owner: str) -> Iterator[str]:
     if tls.ca_file is None and tls.client_certificate_file is None:
         return
     try:
-        TlsFiles(tls, owner=owner, new_context=partial(ssl.SSLContext, ssl.PROTOCOL_TLS_CLIENT)).read()
+        files = TlsFiles(
+            tls, owner=owner, new_context=partial(ssl.SSLContext, ssl.PROTOCOL_TLS_CLIENT), now=SystemClock().now
+        )
+        asyncio.run(files.read())
     except TlsFilesError as error:
         yield str(error)
+
+
+async def _find_trust_fault(environ: Mapping[str, str]) -> str | None:
+    read = FileReading(
+        partial(find_system_trust_fault, environ),
+        now=SystemClock().now,
+        hang_error=lambda problem: SecretUnavailableError(f"the file of the system's authorities {problem}"),
+    )
+    try:
+        return await read()
+    except SecretUnavailableError as error:
+        return str(error)
 
 
 async def try_credential(name: str, credential: CredentialSettings, environ: Mapping[str, str]) -> Attempt:

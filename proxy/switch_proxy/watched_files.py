@@ -3,7 +3,7 @@ Files that may be replaced at any time, or hang, or be no files at all: secrets,
 
 A file is read again every few seconds and its content compared. Nothing else is as reliable: Kubernetes swaps a symlink two
 folders up, others rename or write in place, within one tick of the clock and without a change of size. It is read in a
-thread, because the event loop must not wait for a volume that hangs.
+thread of its own and within a time limit, because nothing else must wait for a volume that hangs.
 """
 
 from __future__ import annotations
@@ -11,18 +11,25 @@ from __future__ import annotations
 import asyncio
 import os
 import stat
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from switch_proxy.core.errors import SecretUnavailableError, TlsFilesError
 from switch_proxy.core.secret import Outcome, Secret, SourceState, Unchanged, take_reading
+from switch_proxy.shared_call import CallHangsError, SharedCall
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from switch_proxy.clock import Clock
 
 POLL_INTERVAL: Final = 5.0
 """Seconds between two readings. A kubelet takes a minute or more to bring a change, so this adds little to it."""
+
+
+READING_TIMEOUT: Final = 5.0
+"""Seconds for files to be read. A local volume takes microseconds, one on a network that is up far less than this."""
+
+_Content = TypeVar("_Content")
 
 
 class FileUnreadableError(Exception):
@@ -34,6 +41,40 @@ class FileUnreadableError(Exception):
         self.is_missing = is_missing
 
 
+class FileReading(Generic[_Content]):
+    """Reads files in threads of their own, within a time limit."""
+
+    def __init__(
+        self,
+        read: Callable[[], _Content],
+        *,
+        now: Callable[[], float],
+        hang_error: Callable[[str], Exception],
+        on_read: Callable[[_Content], None] | None = None,
+    ) -> None:
+        """
+        Take what reads the files, which runs in a thread; `now` returns seconds.
+
+        `hang_error` returns the exception for a reading that takes too long; its argument is a predicate. `on_read` is called
+        with everything that is read, also if nobody waits for it any more.
+        """
+        self._hang_error = hang_error
+        self._on_read = on_read
+        self._call = SharedCall(read, now=now, on_done=self._take)
+
+    async def __call__(self, *, within: float = READING_TIMEOUT) -> _Content:
+        """Return what is read. Raises what reading raises, and the error of a reading that takes longer than `within` s."""
+        try:
+            return await self._call.result(within=within)
+        except CallHangsError:
+            problem = f"was not read within {within:g} seconds; does its volume respond?"
+        raise self._hang_error(problem)
+
+    def _take(self, done: asyncio.Future[_Content]) -> None:
+        if self._on_read is not None and done.exception() is None:
+            self._on_read(done.result())
+
+
 class WatchedFile:
     """The content of a file that may be replaced at any time, or of several that belong together."""
 
@@ -42,15 +83,15 @@ class WatchedFile:
         *,
         path: str,
         clock: Clock,
-        read: Callable[[], Secret],
+        read: Callable[[], Awaitable[Secret]],
         on_read: Callable[[Secret], None] | None = None,
         poll_interval: float = POLL_INTERVAL,
     ) -> None:
         """
         Take the file's path, for messages, and what reads it.
 
-        `read` runs in a thread. It raises SecretUnavailableError or TlsFilesError if the content cannot be used.
-        `on_read` is called with each content before anybody else gets it.
+        `read` does so within a time limit. It raises SecretUnavailableError or TlsFilesError if there is no content that can be
+        used. `on_read` is called with each content before anybody else gets it.
         """
         self.source = name_of(path)
         self.remedy = f"another content of {self.source}"
@@ -74,7 +115,7 @@ class WatchedFile:
         # One reading at a time, so that an older one cannot come in last.
         async with self._reading:
             try:
-                reading: Secret | str = await asyncio.to_thread(self._read)
+                reading: Secret | str = await self._read()
             except (SecretUnavailableError, TlsFilesError) as error:
                 reading = str(error)
             except Exception as error:  # noqa: BLE001 - who watches must go on; the text may hold anything
@@ -97,7 +138,7 @@ class WatchedFile:
 
 
 def read_file(path: str, *, longest: int) -> bytes:
-    """Return a file's bytes, at most one more than `longest`. Raises FileUnreadableError."""
+    """Return a file's bytes, at most one more than `longest`. Blocks: for a thread. Raises FileUnreadableError."""
     try:
         # Do not wait for the other end of a pipe.
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)

@@ -76,6 +76,20 @@ def test_tls_files_that_cannot_be_used_leave_it_ready_and_are_told() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        pytest.param(None, "the TLS files of a route are being read", id="being read"),
+        pytest.param("the file /tls.crt was not read", "the file /tls.crt was not read", id="cannot be read"),
+    ],
+)
+def test_tls_files_that_have_never_been_read_make_it_unready(error: str | None, reason: str) -> None:
+    """The route has none to serve with."""
+    listener = ListenerHealth(name="switch-api", address="127.0.0.1:8080", tls_error=error, has_tls=False)
+    verdict = judge_readiness(replace(READY, listeners=(listener,)))
+    assert verdict.reasons == (f"listener switch-api: cannot serve a route: {reason}",)
+
+
 def test_draining_makes_it_unready_and_says_since_when() -> None:
     verdict = judge_readiness(replace(READY, draining_since=WALL))
     assert verdict.reasons == (

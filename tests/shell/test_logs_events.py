@@ -164,13 +164,14 @@ def told(path: Path, *events: Event, level: Literal["debug", "info", "error"] = 
             id="a secret that can be read again",
         ),
         pytest.param(
-            TlsBroken(route="switch-api", source="the file /tls.crt", error="it does not exist"),
+            TlsBroken(has_last_good=True, route="switch-api", source="the file /tls.crt", error="it does not exist"),
             {
                 "level": "warning",
                 "event": "tls.broken",
                 "route": "switch-api",
                 "source": "the file /tls.crt",
                 "error": "it does not exist",
+                "has_last_good": True,
             },
             id="TLS files that cannot be used",
         ),

@@ -6,6 +6,7 @@ The exceptions of this package: one small tree, named by whose fault the error i
     ├── InvalidValueError         the operator's: one configured value; becomes a problem of a ConfigurationError
     ├── ListenError               the operator's: an address cannot be bound (exit code 1)
     ├── TlsFilesError             the operator's: a certificate, key or authority's file cannot be used
+    │   └── TlsFilesHangError                    it has not been read in time, and may be yet
     ├── SecretUnavailableError    the operator's: a secret's file or variable is missing, empty or unreadable
     ├── TokenFetchError           the authorization server's or the network's; one failed fetch
     │   ├── TokenEndpointUnavailableError   network, 5xx: tried again soon
@@ -66,6 +67,10 @@ class TlsFilesError(SwitchProxyError):
 
     def __init__(self, *, key: str, owner: str, source: str, problem: str) -> None:
         super().__init__(f"tls.{key} of {owner} cannot be used: {source} {problem}")
+
+
+class TlsFilesHangError(TlsFilesError):
+    """The file is on a volume that does not respond, or is slow: it may be read later."""
 
 
 class SecretUnavailableError(SwitchProxyError):

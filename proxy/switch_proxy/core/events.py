@@ -157,13 +157,14 @@ class TlsReloaded:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TlsBroken:
-    """The route's TLS files can no longer be used; the last good ones stay in use."""
+    """The route's TLS files can no longer be used; the last good ones, if any, stay in use."""
 
     name: ClassVar[str] = "tls.broken"
     level: ClassVar[Level] = "warning"
     route: str
     source: str
     error: str
+    has_last_good: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

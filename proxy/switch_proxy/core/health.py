@@ -2,7 +2,7 @@
 Readiness: verdicts with their reasons, from a snapshot of the proxy's parts.
 
 The proxy is ready if it can serve an app's request now: every listener accepts connections, every credential has a usable
-token, and the proxy is not shutting down. The upstream's state does not count, because a short failure of the API must not
+token, the TLS files of every route have been read, and the proxy is not shutting down. The upstream's state does not count, because a short failure of the API must not
 take the app's pod out of service.
 """
 
@@ -25,12 +25,13 @@ class ListenerHealth:
     One listener and the route behind it.
 
     `address` is the one bound, None if there is none. `tls_error` says why the route's TLS files cannot be used now,
-    None if they can; the last good ones stay in use.
+    None if they can; the last good ones stay in use. `has_tls` says whether each route has any.
     """
 
     name: str
     address: str | None
     tls_error: str | None = None
+    has_tls: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,6 +117,9 @@ def _checks(snapshot: HealthSnapshot) -> Iterator[Check]:
         name = f"listener {listener.name}"
         if listener.address is None:
             yield Check(name=name, is_ok=False, reason="does not accept connections")
+        elif not listener.has_tls:
+            reason = listener.tls_error or "the TLS files of a route are being read"
+            yield Check(name=name, is_ok=False, reason=f"cannot serve a route: {reason}")
         else:
             reason = f"accepts connections on {listener.address}"
             if listener.tls_error is not None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import ssl
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from switch_proxy.core.errors import UpstreamConnectError
+from switch_proxy.core.errors import TlsFilesError, TlsFilesHangError, UpstreamConnectError
 from switch_proxy.core.events import TlsBroken, TlsReloaded, TlsRestored
 from switch_proxy.core.http.other_protocols import find_other_protocol_of_upstream
 from switch_proxy.core.http.problems import Problem
@@ -36,6 +37,9 @@ before 3.12.8 and 3.13.1 (python/cpython#116810). Servers accept a ticket for an
 
 _SESSION_RETRIED_AFTER: Final = 60.0
 """Seconds before a session is read again after one that there was not, or that the upstream did not accept."""
+
+_START_PATIENCE: Final = 2.0
+"""Seconds that the start waits for TLS files: they are read in some 20 ms. Then the proxy starts without them."""
 
 _HAPPY_EYEBALLS_DELAY: Final = 0.25
 """Seconds before the next address is tried beside the first (RFC 8305 §5 recommends 250 ms)."""
@@ -87,28 +91,39 @@ class Connector:
                 route.tls,
                 owner=f"route {route.name!r}",
                 new_context=partial(ResumingContext, ssl.PROTOCOL_TLS_CLIENT),
+                now=now,
             )
         self.tls_error: str | None = None
-        """Why the TLS files cannot be used now; the last good ones stay in use."""
+        """Why the TLS files cannot be used now; the last good ones, if there are any, stay in use."""
 
     async def prepare_tls(self) -> None:
-        """Read the TLS files for the first time; to be done before `open`. Raises TlsFilesError."""
-        if self._tls_files is not None:
-            # In a thread: reading the system's certificates takes some 20 ms, and a volume may hang.
-            await asyncio.to_thread(self._tls_files.read)
+        """
+        Read the TLS files for the first time. Raises TlsFilesError if they cannot be used.
+
+        Returns if they hang: the other routes need not wait, and `open` and `follow_tls_files` go on.
+        """
+        if self._tls_files is not None and self._tls is None:
+            with contextlib.suppress(TlsFilesHangError):
+                await self._tls_files.read(within=_START_PATIENCE)
             self._tls = self._tls_files.context
+
+    @property
+    def has_tls(self) -> bool:
+        """Return whether connections can be opened as far as TLS is concerned: its files were read once, or there is none."""
+        return self._tls_files is None or self._tls is not None
 
     async def follow_tls_files(
         self, *, clock: Clock, on_changed: Callable[[], None], observe: Callable[[RouteEvent], None]
     ) -> None:
         """
-        Use changed TLS files for new connections, until cancelled; return at once if the route names none.
+        Use changed TLS files for new connections, until cancelled; return once they are read if the route names none.
 
         `on_changed` is to drop the connections of the files before. Sessions go with the context that they belong to.
         """
-        if self._tls_files is None or (watched := self._tls_files.watch(clock)) is None:
-            return
         files = self._tls_files
+        if files is None or (self.has_tls and not files.are_named):
+            return
+        watched = files.watch(clock)
         await watched.load()
         while True:
             known, self.tls_error = self.tls_error, watched.state.error
@@ -117,14 +132,35 @@ class Connector:
                 on_changed()
                 observe(TlsReloaded(route=self._route.name, source=watched.source))
             elif self.tls_error is not None and self.tls_error != known:
-                observe(TlsBroken(route=self._route.name, source=watched.source, error=self.tls_error))
+                observe(
+                    TlsBroken(
+                        route=self._route.name,
+                        source=watched.source,
+                        error=self.tls_error,
+                        has_last_good=self.has_tls,
+                    )
+                )
             elif self.tls_error is None and known is not None:
                 observe(TlsRestored(route=self._route.name, source=watched.source))
+            if self.has_tls and not files.are_named:
+                return
             await watched.wait_for_change()
+
+    async def _find_context(self) -> ResumingContext | None:
+        """Return the context of TLS, None if the upstream is plain. Raises UpstreamConnectError if its files still hang."""
+        if self._tls_files is not None and self._tls is None:
+            try:
+                await self._tls_files.read(within=self._route.timeouts.connect)
+            except TlsFilesError as error:
+                raise UpstreamConnectError(Problem.UPSTREAM_TLS, str(error)) from None
+            # For this connection; `follow_tls_files` takes it into use, and tells so.
+            return self._tls_files.context
+        return self._tls
 
     async def open(self) -> UpstreamConnection:
         """Open one connection. Raises UpstreamConnectError."""
         timeouts = self._route.timeouts
+        context = await self._find_context()
         deadline = asyncio.get_running_loop().time() + timeouts.connect
         addresses = await self._resolve(deadline)
         try:
@@ -143,10 +179,10 @@ class Connector:
         loop = asyncio.get_running_loop()
         connection = UpstreamConnection(codec=self._new_codec(), now=self._now())
         try:
-            if self._tls is None:
+            if context is None:
                 await loop.create_connection(lambda: connection, sock=connected)
             else:
-                await self._start_tls(connection, connected, self._tls)
+                await self._start_tls(connection, connected, context)
         except BaseException:
             _let_go(connected, loop)
             raise

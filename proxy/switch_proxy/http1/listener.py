@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 from switch_proxy.core.route_snapshot import ListenerSnapshot
 from switch_proxy.http1.client_connection import ClientConnection
 from switch_proxy.http1.listener_context import ListenerContext
+from switch_proxy.http1.route import prepare_tls
 from switch_proxy.listening_sockets import bind
 from switch_proxy.resolver import Resolver
 
@@ -64,8 +65,7 @@ class Listener:
 
     async def start(self) -> None:
         """Bind and accept. Raises ListenError, TlsFilesError."""
-        for route in self._context.routes:
-            await route.connector.prepare_tls()
+        await prepare_tls(self._context.routes)
         sockets = await bind(self._model.listen, backlog=_BACKLOG, described=self._described, resolver=self._resolver)
         loop = asyncio.get_running_loop()
         for bound in sockets:
@@ -164,6 +164,11 @@ class Listener:
         """Return why the TLS files of a route cannot be used now; None if all can."""
         errors = (route.connector.tls_error for route in self._context.routes)
         return next((error for error in errors if error is not None), None)
+
+    @property
+    def has_tls(self) -> bool:
+        """Return whether the TLS files of each route have been read."""
+        return all(route.connector.has_tls for route in self._context.routes)
 
     def snapshot(self) -> ListenerSnapshot:
         """Return what the listener and its routes are doing now."""

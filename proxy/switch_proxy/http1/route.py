@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 from switch_proxy.core.errors import TokenUnavailableError
@@ -13,7 +14,7 @@ from switch_proxy.http1.connector import Connector
 from switch_proxy.http1.pool import Pool
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from switch_proxy.clock import Clock
     from switch_proxy.core.config.listeners import RouteModel
@@ -25,6 +26,14 @@ if TYPE_CHECKING:
     from switch_proxy.resolver import Resolver
 
 _PROXY_NAME = "switch-proxy"
+
+
+async def prepare_tls(routes: Iterable[Route]) -> None:
+    """Read the TLS files of the routes for the first time, all at once. Raises TlsFilesError."""
+    prepared = await asyncio.gather(*(route.connector.prepare_tls() for route in routes), return_exceptions=True)
+    for error in prepared:
+        if error is not None:
+            raise error
 
 
 class Route:

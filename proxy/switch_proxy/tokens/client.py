@@ -41,6 +41,7 @@ from switch_proxy.core.oauth.token_response import parse_response
 from switch_proxy.core.secret import Secret
 from switch_proxy.resolver import Resolver
 from switch_proxy.tls import TlsFiles, reason_of
+from switch_proxy.watched_files import READING_TIMEOUT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -112,7 +113,10 @@ class TokenClient:
         self._is_granted = False
         """Whether its response began with 2xx."""
         self._tls = TlsFiles(
-            settings.tls, owner="the credential", new_context=partial(ssl.SSLContext, ssl.PROTOCOL_TLS_CLIENT)
+            settings.tls,
+            owner="the credential",
+            new_context=partial(ssl.SSLContext, ssl.PROTOCOL_TLS_CLIENT),
+            now=clock.now,
         )
 
     async def fetch(self, secret: Secret) -> TokenGrant:
@@ -237,8 +241,8 @@ class TokenClient:
         session = self._open_session()
         context: ssl.SSLContext | bool = True
         if url.scheme == "https":
-            # In a thread: reading the system's certificates takes some 20 ms.
-            context = await asyncio.to_thread(self._tls.renew_context)
+            # Half of the time, so that a volume that hangs is told as such.
+            context = await self._tls.renew_context(within=min(READING_TIMEOUT, self._settings.timeout / 2))
         self.egress_proxy = egress = self._find_egress_proxy(url)
         secret = None if egress is None else egress.authorization
         async with session.request(

@@ -30,7 +30,14 @@ from switch_proxy.core.secret import (
     take_reading,
 )
 from switch_proxy.tls import TlsFiles
-from switch_proxy.watched_files import POLL_INTERVAL, FileUnreadableError, WatchedFile, name_of, read_file
+from switch_proxy.watched_files import (
+    POLL_INTERVAL,
+    FileReading,
+    FileUnreadableError,
+    WatchedFile,
+    name_of,
+    read_file,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -145,7 +152,8 @@ class CombinedCredentials:
 
     async def load(self) -> Outcome:
         """Read all sources now and return the first outcome; `wait_for_change` returns the others."""
-        outcomes = [await part.load() for part in self._parts]
+        # At the same time, so that one that hangs does not keep the others waiting.
+        outcomes = await asyncio.gather(*(part.load() for part in self._parts))
         errors = list(dict.fromkeys(part.state.error for part in self._parts if part.state.error is not None))
         before, self._error = self._error, "; ".join(errors) or None
         if any(isinstance(outcome, Changed) for outcome in outcomes) and self._main.state.last_good is not None:
@@ -220,7 +228,11 @@ def _watch(plan: SourcePlan, clock: Clock, mask: Mask, *, poll_interval: float =
     return WatchedFile(
         path=path,
         clock=clock,
-        read=partial(read_plan, plan),
+        read=FileReading(
+            partial(read_plan, plan),
+            now=clock.now,
+            hang_error=lambda problem: SecretUnavailableError(f"no {plan.kind}: {name_of(path)} {problem}"),
+        ),
         on_read=partial(mask, name_of(path)),
         poll_interval=poll_interval,
     )
@@ -254,5 +266,10 @@ def _tls_files(settings: TlsSettings, clock: Clock) -> WatchedFile | None:
 
     They are not registered for masking, because a private key in PEM is masked by its shape.
     """
-    files = TlsFiles(settings, owner="the credential", new_context=partial(ssl.SSLContext, ssl.PROTOCOL_TLS_CLIENT))
-    return files.watch(clock)
+    files = TlsFiles(
+        settings,
+        owner="the credential",
+        new_context=partial(ssl.SSLContext, ssl.PROTOCOL_TLS_CLIENT),
+        now=clock.now,
+    )
+    return files.watch(clock) if files.are_named else None

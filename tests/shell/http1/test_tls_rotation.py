@@ -16,6 +16,7 @@ from switch_proxy.watched_files import POLL_INTERVAL
 from tests.shell.http1.certificates import Certificates
 from tests.shell.http1.raw_peer import TlsStream, working
 from tests.shell.http1.raw_upstream import RawUpstream
+from tests.shell.http1.test_broken_upstreams import kind
 from tests.shell.http1.world import until
 
 if TYPE_CHECKING:
@@ -205,3 +206,28 @@ async def test_a_route_without_tls_files_has_nothing_to_follow(
     for world in (await start_world(), await start_world(upstream=RawUpstream(tls=certificates.server()))):
         async with asyncio.timeout(10):
             await world.route.follow_tls_files(lambda event: pytest.fail(f"{event}"))
+
+
+async def test_a_connection_waits_for_files_that_the_start_did_not_wait_for(
+    start_world: StartWorld, certificates: Certificates
+) -> None:
+    """Without a context there is no connection, least of all a plain one."""
+    tls = TlsSettings(ca_file=certificates.ca_file)
+    world = await start_world(upstream=RawUpstream(tls=certificates.server()), tls=tls)
+    # As after a start during which they hung.
+    world.route.connector._tls = None
+    client, server, _ = await world.begin(GET)
+    assert isinstance(server.stream, TlsStream)
+    await finish(client, server)
+
+
+async def test_files_that_still_cannot_be_read_are_a_502(start_world: StartWorld, certificates: Certificates) -> None:
+    tls = TlsSettings(ca_file=certificates.ca_file)
+    world = await start_world(upstream=RawUpstream(tls=certificates.server()), tls=tls)
+    world.route.connector._tls = None
+    await asyncio.to_thread(Path(certificates.folder, "ca.pem").unlink)
+    client = await world.client()
+    await client.send(GET)
+    response = await client.receive_response()
+    assert kind(response) == (502, "upstream-tls")
+    assert b"ca.pem does not exist" in response.body
