@@ -63,6 +63,20 @@ MUTANTS: Final = (
         tests="tests/shell/http1/test_pool.py",
     ),
     Mutant(
+        name="a page that says it is of the proxy's own origin is believed only if its browser does not say otherwise",
+        file="core/policy/browsers.py",
+        text="not (is_own_site and _is_own(origin, authority))",
+        replacement="not _is_own(origin, authority)",
+        tests="tests/core/policy/test_browsers.py",
+    ),
+    Mutant(
+        name="only what came in over loopback is refused as a web page's",
+        file="http1/exchange.py",
+        text="if refusal is not None and self._client.is_on_loopback:",
+        replacement="if refusal is not None:",
+        tests="tests/shell/http1/test_web_pages.py",
+    ),
+    Mutant(
         name="a connection is not kept past its lifetime",
         file="http1/pool.py",
         text="        idle_until = min(idle_until, end_of_life)\n",

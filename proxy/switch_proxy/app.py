@@ -36,6 +36,7 @@ from switch_proxy.core.config.models import ADMIN_LISTENER
 from switch_proxy.core.egress import find_egress_proxy
 from switch_proxy.core.events import ListenerStarted, ProxyDraining, ProxyStarted, ProxyStopped, RequestsCut
 from switch_proxy.core.health import HealthSnapshot, ListenerHealth, judge_readiness
+from switch_proxy.core.policy.browsers import BrowserGuard
 from switch_proxy.http1.listener import Listener
 from switch_proxy.http1.route import Route, prepare_tls
 from switch_proxy.logs.log import Log
@@ -92,6 +93,9 @@ class Application:
                 observe=log.write,
                 refresh=self.refresh_credentials,
                 resolver=self._listeners_resolver,
+                guard=BrowserGuard(
+                    hosts=settings.admin.allowed_hosts, origins=settings.admin.allowed_origins, owner=ADMIN_LISTENER
+                ),
             )
 
     def _listen(self, listener: ListenerModel, environ: Mapping[str, str]) -> Listener:

@@ -83,6 +83,10 @@ def _credentials(draw: st.DrawFn) -> dict[str, Any]:
     return {**draw(_others), **endpoint, **authentication}
 
 
+_visitors = {
+    "allowed_hosts": st.lists(st.sampled_from(["*", "a.example", "B.example.", "[::1]"]), max_size=2),
+    "allowed_origins": st.lists(st.sampled_from(["*", "http://A.example:80", "chrome-extension://abc"]), max_size=2),
+}
 _routes = st.fixed_dictionaries(
     {
         "name": _names,
@@ -92,6 +96,7 @@ _routes = st.fixed_dictionaries(
         "wait_for_token": _waits,
         "via": st.sampled_from(["p", None]),
         "tls": _tls,
+        **_visitors,
         "timeouts": st.dictionaries(
             st.sampled_from(["connect", "tls_handshake", "response_head", "idle", "request_head", "keep_alive"]),
             _seconds,
@@ -114,6 +119,7 @@ _routes = st.fixed_dictionaries(
 _listener_options = st.fixed_dictionaries(
     {},
     optional={
+        **_visitors,
         "timeouts": st.dictionaries(st.sampled_from(["idle", "request_head", "keep_alive"]), _seconds),
         "limits": st.fixed_dictionaries({}, optional={"head": st.integers(8192, 2**20)}),
     },
@@ -129,7 +135,7 @@ def _shared(route: dict[str, Any], listener: str, path: str, host: str | None) -
         for section, keys in client_side.items()
     }
     return {
-        **route,
+        **{key: value for key, value in route.items() if key not in _visitors},
         **sections,
         "listener": listener,
         "match": {"path": path, "host": host},

@@ -9,7 +9,7 @@ import pytest
 from switch_proxy.core.config.validation import read_settings
 from switch_proxy.core.errors import ConfigurationError
 from switch_proxy.core.schema.problem import Mark, Problem
-from switch_proxy.core.schema.rules import one_of
+from switch_proxy.core.schema.rules import ALLOWED_HOST, ALLOWED_ORIGIN, one_of
 
 
 def _complaint(
@@ -95,6 +95,32 @@ def test_a_match_that_is_no_section_is_told_once() -> None:
 )
 def test_a_list_has_an_entry_behind_each_hyphen(resource: object, complaint: str) -> None:
     assert _complaint(credential={"resource": resource}).startswith(f"credentials.switch.{complaint}")
+
+
+@pytest.mark.parametrize(
+    ("key", "entry", "complaint"),
+    [
+        ("allowed_hosts", "a.example:80", '"a.example:80" has a port; remove it'),
+        ("allowed_hosts", "*.example", "the value has no valid host name"),
+        ("allowed_hosts", "", "the value is empty"),
+        ("allowed_origins", "null", '"null" is the origin of every sandboxed page'),
+        ("allowed_origins", "http://localhost:3000/app", '"http://localhost:3000/app" has a path'),
+        ("allowed_origins", "localhost:3000", "the value is not a URL"),
+        ("allowed_origins", "http://a.example:port", "the value has no valid host and port"),
+        ("allowed_origins", "file:///a", "the value has a scheme other than https and http"),
+    ],
+)
+def test_what_is_no_host_or_origin_cannot_be_allowed(key: str, entry: str, complaint: str) -> None:
+    assert _complaint(route={key: [entry]}).startswith(f"routes[0].{key}[0]: {complaint}")
+
+
+def test_allowed_hosts_and_origins_are_read_as_browsers_write_them() -> None:
+    hosts = [ALLOWED_HOST.parse(text) for text in ("*", "A.example.", "[::1]", "127.0.0.1")]
+    assert hosts == ["*", "a.example", "::1", "127.0.0.1"]
+    origins = ["*", "HTTP://A.example:80/", "https://a.example:443", "http://[::1]:3000", "chrome-extension://AbC"]
+    assert [ALLOWED_ORIGIN.parse(text) for text in origins] == [
+        *("*", "http://a.example", "https://a.example", "http://[::1]:3000", "chrome-extension://abc"),
+    ]
 
 
 def test_text_must_be_printable() -> None:

@@ -15,6 +15,7 @@ from switch_proxy.admin.server import AdminServer
 from switch_proxy.clock import SystemClock
 from switch_proxy.core.config.models import Address
 from switch_proxy.core.errors import ListenError
+from switch_proxy.core.policy.browsers import BrowserGuard
 from switch_proxy.resolver import Resolver
 from tests.credential_statuses import READY, REFUSED
 
@@ -40,6 +41,7 @@ def admin(
     port: int = 0,
     observe: Callable[[AdminRequestMalformed], None] | None = None,
     refresh: Callable[[], None] | None = None,
+    guard: BrowserGuard | None = None,
 ) -> AdminServer:
     return AdminServer(
         listen=Address(host=host, port=port),
@@ -48,6 +50,7 @@ def admin(
         observe=observe or (lambda _: None),
         refresh=refresh or (lambda: None),
         resolver=RESOLVER,
+        guard=guard or BrowserGuard(hosts=(), origins=(), owner="admin"),
     )
 
 
@@ -137,7 +140,7 @@ async def test_a_probe_that_comes_before_serving_has_begun_waits_for_its_answer(
     await server.bind()
     try:
         reader, writer = await asyncio.open_connection(*server.address)
-        writer.write(b"GET /livez HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n\r\n")
+        writer.write(b"GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
         await server.serve()
         assert (await reader.read()).startswith(b"HTTP/1.1 200 OK\r\n")
         writer.close()
@@ -230,6 +233,38 @@ async def test_a_refresh_by_a_page_in_a_browser_is_refused() -> None:
     await server.close()
 
 
+@pytest.mark.parametrize("path", ["/readyz", "/metrics", "/not-there"])
+@pytest.mark.parametrize(
+    ("fields", "status", "reason"),
+    [
+        ({"Host": "attacker.example"}, 421, "attacker.example"),
+        ({"Host": "attacker.example:9901"}, 421, "attacker.example"),
+        ({"Host": "two hosts"}, 421, "two hosts"),
+        ({"Origin": "https://attacker.example"}, 403, "https://attacker.example"),
+        ({"Origin": "null"}, 403, "null"),
+        ({"Sec-Fetch-Site": "cross-site"}, 403, "Sec-Fetch-Site"),
+    ],
+)
+async def test_web_pages_are_kept_out(path: str, fields: dict[str, str], status: int, reason: str) -> None:
+    """Metrics and readiness name hosts and clients; a page may not read them."""
+    async with serving() as session, session.get(path, headers=fields) as response:
+        assert response.status == status
+        document = await response.json()
+        assert reason in document["reason"]
+        assert "of admin" in document["reason"]
+
+
+async def test_names_and_pages_that_are_allowed_get_in() -> None:
+    server = admin(guard=BrowserGuard(hosts=["admin.pod.local"], origins=["http://localhost:3000"], owner="admin"))
+    await server.bind()
+    await server.serve()
+    url = "http://{}:{}/livez".format(*server.address)
+    fields = {"Host": "Admin.Pod.Local:80", "Origin": "http://localhost:3000", "Sec-Fetch-Site": "cross-site"}
+    async with aiohttp.ClientSession() as session, session.get(url, headers=fields) as response:
+        assert response.status == 200
+    await server.close()
+
+
 async def test_an_error_in_a_handler_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     async def fail(accept: str) -> tuple[bytes, str]:
         raise RuntimeError(accept)
@@ -241,6 +276,7 @@ async def test_an_error_in_a_handler_is_logged(caplog: pytest.LogCaptureFixture)
         observe=lambda _: None,
         refresh=lambda: None,
         resolver=RESOLVER,
+        guard=BrowserGuard(hosts=(), origins=(), owner="admin"),
     )
     await server.bind()
     await server.serve()

@@ -18,8 +18,10 @@ from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.log import server_logger
 
 from switch_proxy.core.addresses import is_loopback_host
+from switch_proxy.core.errors import RequestError
 from switch_proxy.core.events import AdminRequestMalformed
 from switch_proxy.core.health import judge_readiness, render_verdict
+from switch_proxy.core.http.request import host_of
 from switch_proxy.listening_sockets import bind
 
 if TYPE_CHECKING:
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 
     from switch_proxy.core.config.models import Address
     from switch_proxy.core.health import HealthSnapshot
+    from switch_proxy.core.policy.browsers import BrowserGuard
     from switch_proxy.resolver import Resolver
 
 _BACKLOG: Final = 128
@@ -54,13 +57,15 @@ class AdminServer:
         observe: Callable[[AdminRequestMalformed], None],
         refresh: Callable[[], None],
         resolver: Resolver,
+        guard: BrowserGuard,
     ) -> None:
         """
         Open nothing yet.
 
         `health` returns the present state. `metrics` returns the metrics rendered for an Accept header, and their content
         type. `observe` is told of what is not HTTP. `refresh` makes the proxy read its secrets again and try
-        refused credentials at once. `resolver` is for the name of the address, if it is one.
+        refused credentials at once. `resolver` is for the name of the address, if it is one. `guard` judges what a web page
+        may have sent.
         """
         self._listen = listen
         self._health = health
@@ -68,6 +73,7 @@ class AdminServer:
         self._logger = _Logger(observe)
         self._refresh = refresh
         self._resolver = resolver
+        self._guard = guard
         self._refreshed_at = -inf
         self._sockets: list[socket.socket] = []
         self._runner: web.AppRunner | None = None
@@ -91,7 +97,13 @@ class AdminServer:
         """Respond to requests from now on, those that waited included."""
         from aiohttp import web  # noqa: PLC0415 - a tenth of the start-up time, which no request waits for
 
-        application = web.Application()
+        @web.middleware
+        async def guard(
+            request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+        ) -> web.StreamResponse:
+            return self._refuse_web_page(request) or await handler(request)
+
+        application = web.Application(middlewares=[guard])
         # A GET route serves HEAD too, and any other method gets 405.
         application.add_routes(
             [
@@ -117,6 +129,24 @@ class AdminServer:
         for bound in self._sockets:
             bound.close()
         self._sockets.clear()
+
+    def _refuse_web_page(self, request: web.Request) -> web.Response | None:
+        address = request.get_extra_info("sockname")
+        if not isinstance(address, tuple) or not is_loopback_host(address[0]):
+            return None
+        hosts, origins, sites = (
+            [value.encode(errors="surrogateescape") for value in request.headers.getall(name, ())]
+            for name in ("Host", "Origin", "Sec-Fetch-Site")
+        )
+        authority = b",".join(hosts)
+        try:
+            host = host_of(authority)
+        except RequestError:
+            host = authority
+        refusal = self._guard.judge(host=host, authority=authority, origins=origins, sites=sites)
+        if refusal is None:
+            return None
+        return _json_response(refusal.problem.value.status, {"status": "refused", "reason": refusal.detail})
 
     async def _livez(self, request: web.Request) -> web.Response:
         # A running event loop is all that "alive" means.

@@ -12,6 +12,7 @@ import socket
 import struct
 from typing import TYPE_CHECKING, Final, cast
 
+from switch_proxy.core.addresses import is_loopback_host
 from switch_proxy.core.errors import RequestError
 from switch_proxy.core.http.problems import Problem, render_problem
 from switch_proxy.http1.client_codec import ClientCodec
@@ -233,6 +234,12 @@ class ClientConnection(asyncio.Protocol):
         self._linger()
 
     # What exchanges and tunnels ask of it.
+
+    @property
+    def is_on_loopback(self) -> bool:
+        """Say whether the connection came in over a loopback address, as one of a browser on this machine would."""
+        address = self.transport.get_extra_info("sockname")
+        return isinstance(address, tuple) and is_loopback_host(address[0])
 
     def write(self, data: bytes) -> None:
         """Send bytes to the client."""

@@ -19,11 +19,11 @@ from switch_proxy.core.errors import RequestError, ResponseError, TokenUnavailab
 from switch_proxy.core.exchange_record import ExchangeRecord
 from switch_proxy.core.http.deadlines import find_overdue_request, find_overdue_response
 from switch_proxy.core.http.header_rules import added_to_response, added_to_switch, count_down
-from switch_proxy.core.http.problems import Problem, render_problem
+from switch_proxy.core.http.problems import Problem, Reject, render_problem
 from switch_proxy.core.http.resend import may_use_new_connection, may_use_newer_token
 from switch_proxy.core.http.response import field_values
 from switch_proxy.core.http.www_authenticate import is_about_token, wants_more_scope
-from switch_proxy.core.policy.admission import Forward, Reject, Respond, Wait
+from switch_proxy.core.policy.admission import Forward, Respond, Wait
 from switch_proxy.core.upgrade_protocols import is_switch_to_an_offer
 from switch_proxy.http1.connector import describe_tls_error
 from switch_proxy.http1.phase import RESPONSE_HAS_BEGUN, Phase
@@ -136,6 +136,10 @@ class Exchange:
     def start(self) -> None:
         """Find the route and decide; then begin, with what has come of the body, if the request is to be forwarded."""
         context, head = self._context, self._head
+        refusal = head.meaning.refusal_on_loopback
+        if refusal is not None and self._client.is_on_loopback:
+            self._conclude(refusal)
+            return
         route = context.only_route
         if route is None:
             found = context.find_route(head)

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, cast
 
 from switch_proxy.core.errors import RequestError
 from switch_proxy.core.exchange_record import NO_ROUTE, ExchangeRecord
-from switch_proxy.core.http.problems import Identity, Problem
+from switch_proxy.core.http.problems import Identity, Problem, Reject
 from switch_proxy.core.http.request import RequestParser
 from switch_proxy.core.http.target import check_form
-from switch_proxy.core.policy.admission import Reject, Respond, judge_method, reject_malformed
+from switch_proxy.core.policy.admission import Respond, judge_method, reject_malformed
+from switch_proxy.core.policy.browsers import BrowserGuard
 from switch_proxy.core.policy.route_table import RouteMatch, RouteTable
 
 if TYPE_CHECKING:
@@ -69,6 +70,7 @@ class ListenerContext:
             max_request_line=model.limits.request_line,
             max_field_lines=model.limits.field_lines,
             upgrades=model.upgrades,
+            guard=BrowserGuard(hosts=model.own_hosts, origins=model.allowed_origins, owner=model.owner),
         )
         self.announces_close = False
         """Whether every response tells its client to close: the proxy is about to stop."""

@@ -30,6 +30,10 @@ class Client(Protocol):
     def is_write_paused(self) -> bool:
         """Say whether the client takes no bytes for now."""
 
+    @property
+    def is_on_loopback(self) -> bool:
+        """Say whether the connection came in over a loopback address, as one of a browser on this machine would."""
+
     def write(self, data: bytes) -> None:
         """Send bytes to the client."""
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from switch_proxy.core.http.problems import Problem
+from switch_proxy.core.http.problems import Problem, Reject
 from switch_proxy.core.http.request import RequestHead, RequestParser
-from switch_proxy.core.policy.admission import Admission, Reject, Respond, Wait
+from switch_proxy.core.policy.admission import Admission, Respond, Wait
 
 ADMISSION = Admission(base_path=b"/api", stripped_segments=1)
 

@@ -10,8 +10,8 @@ import pytest
 
 from switch_proxy.core.config.listeners import effective_listeners
 from switch_proxy.core.errors import ListenError
-from switch_proxy.core.http.problems import Problem
-from switch_proxy.core.policy.admission import Admission, Reject, Wait
+from switch_proxy.core.http.problems import Problem, Reject
+from switch_proxy.core.policy.admission import Admission, Wait
 from switch_proxy.http1.listener import Listener
 from switch_proxy.http1.route import Route
 from switch_proxy.settings import parse
@@ -34,7 +34,7 @@ credentials:
   switch: {token_url: "https://login.example.com/t", client_id: a, client_secret: {env: SECRET}}
   prices: {token_url: "https://login.example.com/t", client_id: b, client_secret: {env: SECRET}}
 listeners:
-  local: {listen: "127.0.0.1:0", limits: {request_line: 4KiB, head: 8KiB}}
+  local: {listen: "127.0.0.1:0", allowed_hosts: ["*"], limits: {request_line: 4KiB, head: 8KiB}}
 routes:
   - {name: switch-api, listener: local, match: {path: /switch/}, strip_prefix: true, upstream: "%s/v1", credential: switch}
   - {name: prices, listener: local, match: {path: /prices, host: prices.local}, upstream: "%s", credential: prices}

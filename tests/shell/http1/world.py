@@ -235,10 +235,13 @@ async def running_world(
     origin: Origin | None = None,
     egress_proxy: EgressProxy | None = None,
     resolver: Resolver | None = None,
+    allowed_hosts: tuple[str, ...] = ("*",),
     **settings: Any,
 ) -> AsyncIterator[World]:
     """
     Run a listener with `settings` of its route; at the end, check that nothing is left of it.
+
+    Any host is allowed by default, so that requests may be written with a short one.
 
     The end condition: no connection, no request in flight or waiting, no task and no socket more than at the
     beginning, and nothing that went to the loop's exception handler.
@@ -255,6 +258,7 @@ async def running_world(
         upstream=origin
         or Origin(scheme=scheme, host=host or upstream.host, port=port or upstream.port, base_path=base_path),
         credential="switch",
+        allowed_hosts=allowed_hosts,
         **settings,
     )
     tokens, records, clock = StaticTokens(token), Records(), SkippingClock()

@@ -49,6 +49,11 @@ class ListenerModel:
     timeouts: ListenerTimeoutSettings
     limits: ListenerLimitSettings
     upgrades: tuple[str, ...]
+    own_hosts: frozenset[str]
+    """The hosts that a request over loopback may name, beside those of loopback; `*` among them for any."""
+    allowed_origins: tuple[str, ...]
+    owner: str
+    """Whose keys these are, for messages."""
     proxy_name: str
     routes: tuple[RouteModel, ...]
 
@@ -76,6 +81,9 @@ def own_listener(route: RouteSettings, listen: Address) -> ListenerModel:
             request_line=limits.request_line, head=limits.head, field_lines=limits.field_lines
         ),
         upgrades=route.upgrades,
+        own_hosts=_own_hosts(route.allowed_hosts, [route]),
+        allowed_origins=route.allowed_origins,
+        owner=f"route '{route.name}'",
         proxy_name=_proxy_name([route]),
         routes=(_route_model(route),),
     )
@@ -89,6 +97,9 @@ def _shared_listener(name: str, listener: ListenerSettings, routes: list[RouteSe
         timeouts=listener.timeouts,
         limits=limits,
         upgrades=listener.upgrades,
+        own_hosts=_own_hosts(listener.allowed_hosts, routes),
+        allowed_origins=listener.allowed_origins,
+        owner=f"listener '{name}'",
         proxy_name=_proxy_name(routes),
         routes=tuple(
             _route_model(
@@ -115,6 +126,12 @@ def _route_model(route: RouteSettings) -> RouteModel:
         match_host=route.match.host,
         strip_prefix=route.strip_prefix,
     )
+
+
+def _own_hosts(allowed: tuple[str, ...], routes: list[RouteSettings]) -> frozenset[str]:
+    """Return the names of a listener: those it is given, those its routes match, and those of the APIs that it stands for."""
+    matched = (route.match.host for route in routes if route.match.host is not None)
+    return frozenset((*allowed, *matched, *(route.upstream.server_name for route in routes)))
 
 
 def _proxy_name(routes: list[RouteSettings]) -> str:

@@ -69,7 +69,10 @@ NOT_IN_TRAILERS: Final = HOP_BY_HOP | frozenset(
 )
 """Framing, routing, authentication and content fields must not come after the content (RFC 9110 §6.5.1)."""
 
-SIGNIFICANT_IN_REQUESTS: Final = HOP_BY_HOP | _REPLACED | {b"content-length", b"expect", b"max-forwards"}
+_OF_BROWSERS: Final = frozenset({b"origin", b"sec-fetch-site"})
+"""What a browser says of the page that a request is from; core/policy/browsers.py judges it."""
+
+SIGNIFICANT_IN_REQUESTS: Final = HOP_BY_HOP | _REPLACED | _OF_BROWSERS | {b"content-length", b"expect", b"max-forwards"}
 """The names that mean something to the proxy; all other lines pass as they are, unless Connection names them."""
 
 SIGNIFICANT_IN_RESPONSES: Final = HOP_BY_HOP | {b"content-length"}

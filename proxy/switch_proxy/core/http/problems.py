@@ -17,10 +17,12 @@ PROBLEM_TYPE_PREFIX: Final = "urn:switch-proxy:problem:"
 
 _REASONS: Final = {
     400: "Bad Request",
+    403: "Forbidden",
     404: "Not Found",
     405: "Method Not Allowed",
     408: "Request Timeout",
     414: "URI Too Long",
+    421: "Misdirected Request",
     431: "Request Header Fields Too Large",
     500: "Internal Server Error",
     501: "Not Implemented",
@@ -59,6 +61,18 @@ class Problem(Enum):
     )
     REQUEST_TIMEOUT = ProblemKind(
         name="request-timeout", status=408, title="The request did not arrive in time", error="http_request_error"
+    )
+    HOST_NOT_ALLOWED = ProblemKind(
+        name="host-not-allowed",
+        status=421,
+        title="The request is for a host that is not this proxy",
+        error="http_request_denied",
+    )
+    ORIGIN_NOT_ALLOWED = ProblemKind(
+        name="origin-not-allowed",
+        status=403,
+        title="The web page that made the request may not use this proxy",
+        error="http_request_denied",
     )
     ROUTE_UNKNOWN = ProblemKind(
         name="route-unknown", status=404, title="No route is for this request", error="destination_not_found"
@@ -169,6 +183,22 @@ class Problem(Enum):
         retry_after=1,
     )
     INTERNAL = ProblemKind(name="internal", status=500, title="The proxy has failed", error="proxy_internal_error")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reject:
+    """
+    Refuse a request.
+
+    `status` stands in for the problem's own, `retry_after` is in seconds. `ends_connection`: what follows on the
+    connection cannot be read as a request.
+    """
+
+    problem: Problem
+    detail: str
+    status: int | None = None
+    retry_after: float | None = None
+    ends_connection: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

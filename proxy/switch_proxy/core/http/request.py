@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from ipaddress import IPv6Address
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from switch_proxy.core.errors import RequestError
 from switch_proxy.core.http.fields import FieldSyntaxError, LineMemory, list_members, parse_field_lines
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
     from switch_proxy.core.http.fields import FieldLine
+    from switch_proxy.core.http.problems import Reject
 
 _REMEMBERED: Final = 256
 """As many different sections are remembered, at each depth; a memory that is full is emptied, which costs little."""
@@ -66,6 +67,8 @@ class RequestMeaning:
     """The names of the lines that do not pass."""
     added: bytes
     """Lines that are written anew at the end, each with its CRLF: framing, and what is agreed for the next hop."""
+    refusal_on_loopback: Reject | None
+    """What becomes of the request if it came in over loopback: a web page may have made it. None if it may go on."""
 
 
 @dataclass(slots=True)
@@ -94,17 +97,35 @@ class RequestHead:
     """Whether the client lets the connection stay open after this exchange (RFC 9112 §9.3)."""
 
 
+class Guard(Protocol):
+    """Judges what a web page in a browser on this machine may have sent; that of core/policy/browsers.py."""
+
+    def judge(
+        self, *, host: bytes | None, authority: bytes, origins: Sequence[bytes], sites: Sequence[bytes]
+    ) -> Reject | None:
+        """Return the refusal of a request, None if it may go on; the values of Host, Origin and Sec-Fetch-Site."""
+
+
 class RequestParser:
     """
     Turns request heads into values; remembers the lines it has judged. One for each listener.
 
-    `upgrades`: the protocols in lower case that a client may offer to switch to.
+    `upgrades`: the protocols in lower case that a client may offer to switch to. `guard`: judges what a web page may have
+    sent, once for all requests with the same lines.
     """
 
-    def __init__(self, *, max_request_line: int, max_field_lines: int, upgrades: Collection[str] = ()) -> None:
+    def __init__(
+        self,
+        *,
+        max_request_line: int,
+        max_field_lines: int,
+        upgrades: Collection[str] = (),
+        guard: Guard | None = None,
+    ) -> None:
         self._max_request_line = max_request_line
         self._max_field_lines = max_field_lines
         self._upgrades = frozenset(protocol.encode("ascii") for protocol in upgrades)
+        self._guard = guard
         self._lines = LineMemory(significant=SIGNIFICANT_IN_REQUESTS, noted=REQUEST_ID)
         # By minor version, which has a say in what a section means.
         self._sections: tuple[dict[bytes, RequestFields], dict[bytes, RequestFields]] = ({}, {})
@@ -146,7 +167,7 @@ class RequestParser:
         key = b"\r\n".join(split.significant)
         meaning = meanings.get(key)
         if meaning is None:
-            meaning = judge_request(parse_field_lines(key), minor=minor, upgrades=self._upgrades)
+            meaning = judge_request(parse_field_lines(key), minor=minor, upgrades=self._upgrades, guard=self._guard)
             if len(key) <= _LONGEST_REMEMBERED:
                 if len(meanings) >= _REMEMBERED:
                     meanings.clear()
@@ -234,7 +255,9 @@ def head_too_large(max_head: int) -> RequestError:
     return RequestError(431, f"the request's head is larger than {max_head} bytes")
 
 
-def judge_request(lines: Sequence[FieldLine], *, minor: int, upgrades: Collection[bytes]) -> RequestMeaning:
+def judge_request(
+    lines: Sequence[FieldLine], *, minor: int, upgrades: Collection[bytes], guard: Guard | None = None
+) -> RequestMeaning:
     """
     Decide what a request's significant lines mean: framing, persistence, and which lines pass.
 
@@ -266,6 +289,14 @@ def judge_request(lines: Sequence[FieldLine], *, minor: int, upgrades: Collectio
         max_forwards=None if b"max-forwards" in dropped else _max_forwards(values),
         dropped=dropped,
         added=added_to_request(is_chunked=is_chunked, wants_trailers=wants_trailers, upgrade=upgrade),
+        refusal_on_loopback=None
+        if guard is None
+        else guard.judge(
+            host=host,
+            authority=next(iter(values.get(b"host", ())), b""),
+            origins=values.get(b"origin", ()),
+            sites=values.get(b"sec-fetch-site", ()),
+        ),
     )
 
 
@@ -276,7 +307,16 @@ def _host(hosts: list[bytes], minor: int) -> bytes | None:
         return None
     if len(hosts) > 1:
         raise RequestError(400, "the Host header is there more than once (RFC 9112 §3.2)")
-    match = HOST.fullmatch(hosts[0])
+    return host_of(hosts[0])
+
+
+def host_of(authority: bytes) -> bytes | None:
+    """
+    Return the host in a value of Host: in lower case, without port, brackets and a dot at its end; None if it is empty.
+
+    Raises RequestError (400).
+    """
+    match = HOST.fullmatch(authority)
     if match is None:
         raise RequestError(400, "the Host header is not a host with an optional port (RFC 9112 §3.2)")
     if match[1].startswith(b"[") and not _is_ip_literal(match[1][1:-1]):

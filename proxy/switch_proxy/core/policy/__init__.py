@@ -3,5 +3,6 @@ Which route a request is for, and whether it may go on: pure decisions on plain 
 
     paths.py         how servers could read a path, as segments
     route_table.py   the route of a request, by path and host
+    browsers.py      whether a web page that nobody invited may have made a request
     admission.py     what becomes of a request: forwarded, refused, answered here, or held until later
 """

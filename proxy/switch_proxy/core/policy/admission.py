@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from switch_proxy.core.errors import RequestError
-from switch_proxy.core.http.problems import Problem
+from switch_proxy.core.http.problems import Problem, Reject
 from switch_proxy.core.http.target import upstream_target
 from switch_proxy.core.policy.paths import without_segments
 
@@ -25,22 +25,6 @@ if TYPE_CHECKING:
 
 Forward = bytes
 """Send the request to the upstream, with this target. No object of its own, because that would cost each request."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reject:
-    """
-    Refuse the request.
-
-    `status` stands in for the problem's own, `retry_after` is in seconds. `ends_connection`: what follows on the
-    connection cannot be read as a request.
-    """
-
-    problem: Problem
-    detail: str
-    status: int | None = None
-    retry_after: float | None = None
-    ends_connection: bool = False
 
 
 @dataclass(frozen=True, slots=True)

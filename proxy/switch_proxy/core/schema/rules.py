@@ -30,6 +30,8 @@ _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SCOPE: Final = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+(?: [\x21\x23-\x5b\x5d-\x7e]+)*")  # RFC 6749 §3.3
 _TOKEN: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")  # RFC 9110 §5.6.2
+_OTHER_ORIGIN: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[A-Za-z0-9._-]+(?::[0-9]{1,5})?")
+"""Of pages that are no web site's: a browser's extension, an app's own view."""
 _ABSOLUTE_URI: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[A-Za-z0-9\-._~!$&'()*+,;=:@/?%\[\]]+")  # RFC 8707 §2
 
 
@@ -131,6 +133,31 @@ def _request_host_or_none(value: object) -> str | None:
         raise InvalidValueError("has a port; remove it, because hosts are compared without ports", is_safe_to_echo=True)
     host = text[1:-1] if text.startswith("[") and text.endswith("]") else text
     return parse_host(host).removesuffix(".")
+
+
+def _allowed_host(value: object) -> str:
+    text = parse_text(value)
+    return text if text == "*" else (_request_host_or_none(text) or text)
+
+
+def _allowed_origin(value: object) -> str:
+    text = parse_text(value)
+    if text == "*":
+        return text
+    if text == "null":
+        raise InvalidValueError(
+            "is the origin of every sandboxed page, of whoever it is; write one such as http://localhost:3000",
+            is_safe_to_echo=True,
+        )
+    scheme, separator, _ = text.partition("://")
+    if separator and scheme.lower() not in {"http", "https"} and _OTHER_ORIGIN.fullmatch(text):
+        return text.lower()
+    origin = parse_origin(text)
+    if origin.base_path:
+        raise InvalidValueError(
+            "has a path, which an origin has not; write scheme, host and port alone", is_safe_to_echo=True
+        )
+    return str(origin)
 
 
 def _origin(value: object) -> Origin:
@@ -287,6 +314,8 @@ SCOPE: Final = _rule(_scope, "text", _STRING, _NULL)
 PSEUDONYM: Final = _rule(_pseudonym, "word", _STRING, _NULL, _OFF)
 HOST: Final = _rule(_host_or_none, "host", _STRING, _NULL)
 REQUEST_HOST: Final = _rule(_request_host_or_none, "host", _STRING, _NULL)
+ALLOWED_HOST: Final = _rule(_allowed_host, "host", _STRING)
+ALLOWED_ORIGIN: Final = _rule(_allowed_origin, "origin", _STRING)
 OPTIONAL_NAME: Final = _rule(_name_or_none, "name", {"type": "string", "pattern": f"^({_NAME.pattern})?$"}, _NULL)
 PATH_PREFIX: Final = _rule(_path_prefix_or_none, "path", {"type": "string", "pattern": "^/[^?#;]*$"}, _NULL)
 ADDRESS: Final = _rule(_address, "address", _ADDRESS)

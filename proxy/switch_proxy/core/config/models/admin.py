@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Final
 
 from switch_proxy.core.addresses import ADMIN_ADDRESS, Address
-from switch_proxy.core.config.models.exposure import find_open_listener
+from switch_proxy.core.config.models.exposure import AllowedHosts, AllowedOrigins, find_open_listener
 from switch_proxy.core.schema.keys import Key, validate
 from switch_proxy.core.schema.problem import Problem
 from switch_proxy.core.schema.rules import ADDRESS_OR_OFF, SWITCH
@@ -38,6 +38,8 @@ class AdminSettings:
             why="A kubelet's HTTP probes and a scraper come from outside; set it for them.",
         ),
     ] = False
+    allowed_hosts: AllowedHosts = ()
+    allowed_origins: AllowedOrigins = ()
 
     def __post_init__(self) -> None:
         validate(self)

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from switch_proxy.core.addresses import Origin
 from switch_proxy.core.schema.keys import Key
 from switch_proxy.core.schema.problem import Problem
-from switch_proxy.core.schema.rules import PROTOCOL, SWITCH
+from switch_proxy.core.schema.rules import ALLOWED_HOST, ALLOWED_ORIGIN, PROTOCOL, SWITCH
 
 AllowRemoteClients = Annotated[
     bool,
@@ -29,6 +29,30 @@ Upgrades = Annotated[
         why="What APIs use it for. Behind the switch bytes pass unread, so a protocol that carries requests would carry them "
         "without a token.",
         example="[websocket]",
+    ),
+]
+
+
+AllowedHosts = Annotated[
+    tuple[str, ...],
+    Key(
+        rule=ALLOWED_HOST,
+        text="The hosts, without port, that a request over a loopback address may name beside `localhost`, loopback addresses, "
+        "the host of an `upstream` and that of a `match`; `['*']` for any. Others get 421; requests over other addresses are not "
+        "looked at.",
+        without="no others",
+        example="[switch-api.pod.local]",
+    ),
+]
+
+AllowedOrigins = Annotated[
+    tuple[str, ...],
+    Key(
+        rule=ALLOWED_ORIGIN,
+        text="The origins of web pages that may send requests over a loopback address, such as `http://localhost:3000`; `['*']` "
+        "for any. Those of other pages get 403.",
+        without="no web pages",
+        example="[http://localhost:3000]",
     ),
 ]
 

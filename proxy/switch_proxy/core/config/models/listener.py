@@ -7,7 +7,13 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 from switch_proxy.core.addresses import Address
-from switch_proxy.core.config.models.exposure import AllowRemoteClients, Upgrades, find_open_listener
+from switch_proxy.core.config.models.exposure import (
+    AllowedHosts,
+    AllowedOrigins,
+    AllowRemoteClients,
+    Upgrades,
+    find_open_listener,
+)
 from switch_proxy.core.config.models.limits import ListenerLimitSettings
 from switch_proxy.core.config.models.timeouts import ListenerTimeoutSettings
 from switch_proxy.core.schema.keys import Key, validate
@@ -30,6 +36,8 @@ class ListenerSettings:
     ]
     allow_remote_clients: AllowRemoteClients = False
     upgrades: Upgrades = ("websocket",)
+    allowed_hosts: AllowedHosts = ()
+    allowed_origins: AllowedOrigins = ()
     timeouts: Annotated[ListenerTimeoutSettings, Key(text="How long a client may take.")] = field(
         default_factory=ListenerTimeoutSettings
     )

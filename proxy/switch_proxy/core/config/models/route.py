@@ -7,7 +7,14 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Final
 
 from switch_proxy.core.addresses import Address, Origin
-from switch_proxy.core.config.models.exposure import AllowRemoteClients, Upgrades, find_open_listener, find_plaintext
+from switch_proxy.core.config.models.exposure import (
+    AllowedHosts,
+    AllowedOrigins,
+    AllowRemoteClients,
+    Upgrades,
+    find_open_listener,
+    find_plaintext,
+)
 from switch_proxy.core.config.models.limits import LimitSettings
 from switch_proxy.core.config.models.match import MatchSettings
 from switch_proxy.core.config.models.pool import PoolSettings
@@ -20,6 +27,8 @@ from switch_proxy.core.schema.rules import NAME, OPTIONAL_ADDRESS, OPTIONAL_NAME
 LISTENER_KEYS: Final = (
     (None, "allow_remote_clients"),
     (None, "upgrades"),
+    (None, "allowed_hosts"),
+    (None, "allowed_origins"),
     ("timeouts", "request_head"),
     ("timeouts", "keep_alive"),
     ("limits", "request_line"),
@@ -90,6 +99,8 @@ class RouteSettings:
     ] = 5.0
     allow_remote_clients: AllowRemoteClients = False
     upgrades: Upgrades = ("websocket",)
+    allowed_hosts: AllowedHosts = ()
+    allowed_origins: AllowedOrigins = ()
     allow_plaintext: Annotated[
         bool,
         Key(
