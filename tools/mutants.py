@@ -77,6 +77,20 @@ MUTANTS: Final = (
         tests="tests/shell/http1/test_web_pages.py",
     ),
     Mutant(
+        name="a dot segment in any spelling is refused if rules exist",
+        file="core/policy/paths.py",
+        text="        if text and _is_dots(text):",
+        replacement="        if text == '..':",
+        tests="tests/core/policy/test_allow_rules.py",
+    ),
+    Mutant(
+        name="rules are held against the path below the base path",
+        file="core/policy/admission.py",
+        text='below = target[len(self._base_path) :] if target.startswith(b"/") else target',
+        replacement="below = target",
+        tests="tests/shell/http1/test_allow_rules.py",
+    ),
+    Mutant(
         name="a connection is not kept past its lifetime",
         file="http1/pool.py",
         text="        idle_until = min(idle_until, end_of_life)\n",

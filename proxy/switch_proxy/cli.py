@@ -112,11 +112,22 @@ def _check(options: argparse.Namespace) -> int:
 
     path = find_file(options.config, os.environ)
     settings = load(path, os.environ)
+    if options.request is not None:
+        return _try_request(settings, options.request)
     from switch_proxy.check import explain
 
     for line in explain(settings, source=str(path), environ=os.environ):
         print(line)
     return _try_credentials(settings) if options.online else ExitCode.OK
+
+
+def _try_request(settings: Settings, request: str) -> int:
+    from switch_proxy.core.config.listeners import effective_listeners
+    from switch_proxy.core.policy.trial import try_request
+
+    trial = try_request(effective_listeners(settings), request)
+    print(*trial.lines, sep="\n")
+    return ExitCode.OK if trial.is_forwarded else ExitCode.FAILED
 
 
 def _try_credentials(settings: Settings) -> int:
@@ -248,6 +259,11 @@ def make_parser() -> argparse.ArgumentParser:
             metavar="FILE",
             help="the configuration; by default the file named in the variable SWITCH_PROXY_CONFIG",
         )
+    check.add_argument(
+        "--request",
+        metavar="REQUEST",
+        help="instead, tell what would become of a request such as 'GET /api/x': which route and rule take it; nothing is sent",
+    )
     check.add_argument(
         "--online",
         action="store_true",

@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
+from switch_proxy.core.addresses import parse_address, parse_origin
+from switch_proxy.core.config.models import RouteSettings
 from switch_proxy.core.config.validation import read_settings
-from switch_proxy.core.errors import ConfigurationError
+from switch_proxy.core.errors import ConfigurationError, InvalidValueError
 from switch_proxy.core.schema.problem import Mark, Problem
 from switch_proxy.core.schema.rules import ALLOWED_HOST, ALLOWED_ORIGIN, one_of
 
@@ -112,6 +114,32 @@ def test_a_list_has_an_entry_behind_each_hyphen(resource: object, complaint: str
 )
 def test_what_is_no_host_or_origin_cannot_be_allowed(key: str, entry: str, complaint: str) -> None:
     assert _complaint(route={key: [entry]}).startswith(f"routes[0].{key}[0]: {complaint}")
+
+
+@pytest.mark.parametrize(
+    ("allow", "complaint"),
+    [
+        ([], "allow: is empty; write at least one, or remove the key"),
+        ([{}], "allow[0]: a set of keys allows everything, so that the other rules mean nothing"),
+        ([{"methods": []}], "allow[0].methods: is empty; write at least one, or remove the key"),
+        ([{"paths": []}], "allow[0].paths: is empty; write at least one, or remove the key"),
+        ([{"methods": ["get"]}], 'allow[0].methods[0]: "get" is not a method; write it in capitals'),
+        ([{"methods": ["A B"]}], 'allow[0].methods[0]: "A B" is not a method'),
+        ([{"methods": ["TRACE"]}], 'allow[0].methods[0]: "TRACE" is a method that is never forwarded'),
+        ([{"paths": ["api"]}], 'allow[0].paths[0]: "api" does not begin with a slash'),
+        ({"paths": ["/api"]}, "allow: must be a list"),
+    ],
+)
+def test_a_rule_says_what_it_allows(allow: object, complaint: str) -> None:
+    assert _complaint(route={"allow": allow}).startswith(f"routes[0].{complaint}")
+
+
+def test_a_route_made_in_code_has_rules_or_none() -> None:
+    """No rule at all would allow everything, and an empty list looks as if it allowed nothing."""
+    with pytest.raises(InvalidValueError, match="allow is empty"):
+        RouteSettings(
+            name="a", listen=parse_address("127.0.0.1:1"), upstream=parse_origin("https://a"), credential="b", allow=()
+        )
 
 
 def test_allowed_hosts_and_origins_are_read_as_browsers_write_them() -> None:

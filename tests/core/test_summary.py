@@ -63,6 +63,11 @@ def _data() -> dict[str, Any]:
                 "upstream": "http://127.0.0.1:2",
                 "credential": "switch",
                 "via": "off",
+                "allow": [
+                    {"methods": ["GET", "POST"], "paths": ["/a", "/b/**"]},
+                    {"methods": ["PUT"]},
+                    {"paths": ["/c"]},
+                ],
                 "tls": {"ca_file": "/ca.pem"},
                 "timeouts": {"connect": "250ms"},
                 "limits": {"head": 16384},
@@ -85,6 +90,9 @@ route other
   listens on        0.0.0.0:8081, reachable from outside the pod
   forwards to       http://127.0.0.1:2 (in plaintext)
   with tokens of    credential switch
+  only              GET, POST at /a, /b/**
+                    PUT at every path
+                    every method at /c
   not by default    allow_remote_clients: true (default false)
                     via: off (default switch-proxy)
                     tls.ca_file: /ca.pem

@@ -30,11 +30,20 @@ class PathPrefix:
 
 def parse_path_prefix(text: str) -> PathPrefix:
     """Return the prefix that a path means. Raises InvalidValueError if servers could disagree about its segments."""
+    return PathPrefix(segments=parse_segments(text, example="/switch/"))
+
+
+def parse_segments(text: str, *, example: str) -> tuple[str, ...]:
+    """
+    Return the segments of a path in canonical form; a slash at the end means nothing.
+
+    Raises InvalidValueError if servers could disagree about them.
+    """
     if not text.startswith("/"):
-        raise InvalidValueError("does not begin with a slash; write a path such as /switch/", is_safe_to_echo=True)
+        raise InvalidValueError(f"does not begin with a slash; write a path such as {example}", is_safe_to_echo=True)
     for character, name in (("?", "query"), ("#", "fragment")):
         if character in text:
-            raise InvalidValueError(f"has a {name} (from the {character}); write a path alone, such as /switch/")
+            raise InvalidValueError(f"has a {name} (from the {character}); write a path alone, such as {example}")
     if ";" in text or "%3b" in text.lower():
         raise InvalidValueError(
             "has a semicolon, which servers read in different ways; write a path without", is_safe_to_echo=True
@@ -52,7 +61,7 @@ def parse_path_prefix(text: str) -> PathPrefix:
         raise InvalidValueError("has an empty segment (//); write one slash in its place", is_safe_to_echo=True)
     if any(segment in {".", ".."} for segment in segments):
         raise InvalidValueError("has a . or .. segment; write the path without it", is_safe_to_echo=True)
-    return PathPrefix(segments=tuple(segments))
+    return tuple(segments)
 
 
 def canonical_segment(segment: bytes) -> bytes:

@@ -14,7 +14,8 @@ from switch_proxy.core.http.request import RequestParser
 from switch_proxy.core.http.target import check_form
 from switch_proxy.core.policy.admission import Respond, judge_method, reject_malformed
 from switch_proxy.core.policy.browsers import BrowserGuard
-from switch_proxy.core.policy.route_table import RouteMatch, RouteTable
+from switch_proxy.core.policy.route_policy import match_of, reject_unknown
+from switch_proxy.core.policy.route_table import RouteTable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,6 +40,7 @@ class ListenerContext:
     __slots__ = (
         "_date",
         "_date_second",
+        "_refusal_of_unknown",
         "_request_id_prefix",
         "_requests",
         "_table",
@@ -76,7 +78,7 @@ class ListenerContext:
         """Whether every response tells its client to close: the proxy is about to stop."""
         self.stopped_accepting = False
         """Whether no new request is begun on a connection that is idle."""
-        self._table = RouteTable([_match(route) for route in self.routes])
+        self._table = RouteTable([match_of(route.model, route) for route in self.routes])
         self.only_route = self.routes[0] if len(self.routes) == 1 and _matches_all(self.routes[0].model) else None
         """The route of every request, if there is one that is for all of them."""
         identity = Identity(name=NO_ROUTE, proxy_name=model.proxy_name, next_hop="")
@@ -84,6 +86,7 @@ class ListenerContext:
             identity = replace(self.only_route.identity, next_hop="")
         self.unrouted = cast("Route", Unrouted(identity))
         """What stands for the route of a request that has none yet: it has an identity, and nothing is asked of it."""
+        self._refusal_of_unknown = reject_unknown(model)
         self._request_id_prefix = os.urandom(6).hex().encode("ascii")
         self._requests = 0
         self._date_second = 0
@@ -101,11 +104,7 @@ class ListenerContext:
         except RequestError as error:
             return reject_malformed(error)
         if route is None:
-            routes = ", ".join(_describe(each.model) for each in self.routes)
-            return Reject(
-                problem=Problem.ROUTE_UNKNOWN,
-                detail=f"no route is for this path and host; the routes here are {routes}",
-            )
+            return self._refusal_of_unknown
         return route
 
     def new_request_id(self) -> bytes:
@@ -141,20 +140,5 @@ class ListenerContext:
         return self._date
 
 
-def _match(route: Route) -> RouteMatch[Route]:
-    model = route.model
-    return RouteMatch(
-        route=route,
-        segments=tuple(segment.encode("ascii") for segment in model.match_segments),
-        host=None if model.match_host is None else model.match_host.encode("ascii"),
-    )
-
-
 def _matches_all(model: RouteModel) -> bool:
     return not model.match_segments and model.match_host is None
-
-
-def _describe(model: RouteModel) -> str:
-    path = "/" + "".join(f"{segment}/" for segment in model.match_segments)
-    host = "" if model.match_host is None else f" on {model.match_host}"
-    return f"{model.name} ({path}{host})"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from switch_proxy.core.errors import TokenUnavailableError
 from switch_proxy.core.http.header_rules import RouteHeaders
 from switch_proxy.core.http.problems import Identity
-from switch_proxy.core.policy.admission import Admission
+from switch_proxy.core.policy.route_policy import admission_of
 from switch_proxy.core.route_snapshot import RouteSnapshot
 from switch_proxy.http1.connector import Connector
 from switch_proxy.http1.pool import Pool
@@ -82,10 +82,7 @@ class Route:
         )
         self.pool = Pool(settings=settings.pool, opener=self.connector.open)
         self.headers = RouteHeaders(host=upstream.host_header, via=settings.via)
-        self.admission = Admission(
-            base_path=upstream.base_path.encode("ascii").rstrip(b"/"),
-            stripped_segments=len(model.match_segments) if model.strip_prefix else 0,
-        )
+        self.admission = admission_of(model)
         self.identity = Identity(
             name=settings.name, proxy_name=settings.via or _PROXY_NAME, next_hop=upstream.host_header
         )

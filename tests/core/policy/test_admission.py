@@ -59,8 +59,8 @@ def test_options_whose_forwards_are_used_up_is_answered_here(forwards: bytes, *,
 def test_a_policy_has_the_last_word_on_what_would_be_forwarded() -> None:
     asked: list[tuple[bytes, float]] = []
 
-    def policy(request: RequestHead, now: float) -> Wait | Reject | None:
-        asked.append((request.target, now))
+    def policy(request: RequestHead, target: bytes, now: float) -> Wait | Reject | None:
+        asked.append((target, now))
         return Wait(until=now + 5) if request.target == b"/later" else None
 
     admission = Admission(policy=policy)

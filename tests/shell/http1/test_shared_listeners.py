@@ -188,7 +188,7 @@ async def test_an_address_that_is_taken_is_an_error_that_names_the_listener(shar
 async def test_a_request_that_its_policy_holds_back_waits_and_is_then_sent_with_its_body(shared: SharedWorld) -> None:
     asked = []
 
-    def policy(head: RequestHead, now: float) -> Wait | None:
+    def policy(head: RequestHead, target: bytes, now: float) -> Wait | None:
         asked.append(head.target)
         return Wait(until=now + 3600) if len(asked) < 3 else None
 
@@ -228,7 +228,7 @@ async def test_the_body_of_a_request_that_was_held_back_follows_on_an_idle_conne
 
 
 async def test_a_client_that_leaves_while_its_request_is_held_back_leaves_nothing_behind(shared: SharedWorld) -> None:
-    shared.routes[0].admission = Admission(policy=lambda _, now: Wait(until=now + 3600))
+    shared.routes[0].admission = Admission(policy=lambda _, __, now: Wait(until=now + 3600))
     client = await shared.send(get(b"/switch/a"))
     await until(lambda: shared.clock.sleepers == 1, lambda: "nothing is held back")
     client.socket.close()

@@ -6,6 +6,7 @@ from typing import Any, cast
 
 from switch_proxy.core.addresses import Address, Origin
 from switch_proxy.core.config.models.route import LISTENER_KEYS, RouteSettings
+from switch_proxy.core.path_pattern import PathPattern
 from switch_proxy.core.path_prefix import PathPrefix
 from switch_proxy.core.schema.keys import fields_of
 
@@ -28,7 +29,7 @@ def dump_value(value: object) -> object:
 
 def _plain(value: object) -> object:
     match value:
-        case Address() | Origin() | PathPrefix():
+        case Address() | Origin() | PathPattern() | PathPrefix():
             return str(value)
         case None | bool() | int() | float() | str():
             return value

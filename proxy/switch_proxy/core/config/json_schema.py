@@ -6,7 +6,7 @@ from typing import Any, Final, cast
 
 from switch_proxy.core.config.dump import dump_value
 from switch_proxy.core.config.models import Settings
-from switch_proxy.core.schema.keys import Field, fields_of
+from switch_proxy.core.schema.keys import Field, fields_of, may_not_be_empty
 
 _DIALECT: Final = "http://json-schema.org/draft-07/schema#"
 """The newest dialect that every YAML language server supports in full."""
@@ -51,8 +51,10 @@ def _value(field: Field) -> dict[str, Any]:
     # A key has a rule or a model.
     single = dict(field.key.rule.json) if field.key.rule else _model(cast("type[Any]", field.model))
     if field.is_list:
-        return {"type": "array", "items": single} | (
-            {"minItems": 1} if field.is_required else {"type": ["array", "null"]}
+        return (
+            {"type": "array", "items": single}
+            | ({} if field.is_required else {"type": ["array", "null"]})
+            | ({"minItems": 1} if may_not_be_empty(field) else {})
         )
     if field.is_table:
         table: dict[str, Any] = {"type": "object", "additionalProperties": single}

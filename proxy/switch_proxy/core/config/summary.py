@@ -47,6 +47,7 @@ _LABELLED = frozenset(
         "strip_prefix",
         "upstream",
         "credential",
+        "allow",
         "token_url",
         "issuer",
         "client_id",
@@ -176,7 +177,15 @@ def _route(route: RouteSettings) -> Iterator[str]:
         yield _line("takes", f"{path}, {host}{', and strips the path' if route.strip_prefix else ''}")
     yield _line("forwards to", f"{route.upstream}{'' if route.upstream.scheme == 'https' else ' (in plaintext)'}")
     yield _line("with tokens of", f"credential {route.credential}")
+    label = "only"
+    for rule in route.allow or ():
+        yield _line(label, f"{_joined(rule.methods, 'every method')} at {_joined(rule.paths, 'every path')}")
+        label = ""
     yield from _not_by_default(route)
+
+
+def _joined(parts: Iterable[object] | None, otherwise: str) -> str:
+    return otherwise if parts is None else ", ".join(map(str, parts))
 
 
 def _credential(credential: CredentialSettings) -> Iterator[str]:

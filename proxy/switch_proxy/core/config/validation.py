@@ -17,7 +17,7 @@ from switch_proxy.core.authentication.client_secret import SECRET_VARIABLE
 from switch_proxy.core.config.models import Settings
 from switch_proxy.core.config.models.conflicts import find_conflicts
 from switch_proxy.core.errors import ConfigurationError, InvalidValueError
-from switch_proxy.core.schema.keys import Field, fields_of, find_problems
+from switch_proxy.core.schema.keys import Field, fields_of, find_problems, may_not_be_empty
 from switch_proxy.core.schema.problem import About, Path, Problem
 from switch_proxy.core.schema.rules import TEXT
 
@@ -121,8 +121,9 @@ class _Reader:
             return field.default
         if not isinstance(value, (list, tuple)):
             return self._add(path, "must be a list; start each entry with a hyphen and a space")
-        if not value and field.is_required:
-            return self._add(path, "is empty; write at least one, as in config.example.yaml")
+        if not value and may_not_be_empty(field):
+            advice = "as in config.example.yaml" if field.is_required else "or remove the key"
+            return self._add(path, f"is empty; write at least one, {advice}")
         items = tuple(self._item(field, item, (*path, index)) for index, item in enumerate(value))
         return _UNUSABLE if _UNUSABLE in items else items
 

@@ -72,7 +72,15 @@ NOT_IN_TRAILERS: Final = HOP_BY_HOP | frozenset(
 _OF_BROWSERS: Final = frozenset({b"origin", b"sec-fetch-site"})
 """What a browser says of the page that a request is from; core/policy/browsers.py judges it."""
 
-SIGNIFICANT_IN_REQUESTS: Final = HOP_BY_HOP | _REPLACED | _OF_BROWSERS | {b"content-length", b"expect", b"max-forwards"}
+OVERRIDES: Final = (
+    *(b"x-http-method-override", b"x-http-method", b"x-method-override"),
+    *(b"x-original-url", b"x-rewrite-url", b"x-override-url"),
+)
+"""By these some servers take another method or path than the request line's; routes with rules refuse them."""
+
+SIGNIFICANT_IN_REQUESTS: Final = (
+    HOP_BY_HOP | _REPLACED | _OF_BROWSERS | frozenset(OVERRIDES) | {b"content-length", b"expect", b"max-forwards"}
+)
 """The names that mean something to the proxy; all other lines pass as they are, unless Connection names them."""
 
 SIGNIFICANT_IN_RESPONSES: Final = HOP_BY_HOP | {b"content-length"}

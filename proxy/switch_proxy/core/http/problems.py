@@ -77,6 +77,12 @@ class Problem(Enum):
     ROUTE_UNKNOWN = ProblemKind(
         name="route-unknown", status=404, title="No route is for this request", error="destination_not_found"
     )
+    REQUEST_NOT_ALLOWED = ProblemKind(
+        name="request-not-allowed",
+        status=403,
+        title="The route's rules do not allow this request",
+        error="http_request_denied",
+    )
     METHOD_NOT_ALLOWED = ProblemKind(
         name="method-not-allowed",
         status=405,

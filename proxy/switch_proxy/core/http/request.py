@@ -27,6 +27,7 @@ from switch_proxy.core.http.grammar import (
     has_bare_line_feed,
 )
 from switch_proxy.core.http.header_rules import (
+    OVERRIDES,
     REQUEST_ID,
     SIGNIFICANT_IN_REQUESTS,
     added_to_request,
@@ -67,6 +68,8 @@ class RequestMeaning:
     """The names of the lines that do not pass."""
     added: bytes
     """Lines that are written anew at the end, each with its CRLF: framing, and what is agreed for the next hop."""
+    override: bytes | None
+    """The name of a line by which some servers take another method or path; None if there is none."""
     refusal_on_loopback: Reject | None
     """What becomes of the request if it came in over loopback: a web page may have made it. None if it may go on."""
 
@@ -289,6 +292,7 @@ def judge_request(
         max_forwards=None if b"max-forwards" in dropped else _max_forwards(values),
         dropped=dropped,
         added=added_to_request(is_chunked=is_chunked, wants_trailers=wants_trailers, upgrade=upgrade),
+        override=next((name for name in OVERRIDES if name in values), None),
         refusal_on_loopback=None
         if guard is None
         else guard.judge(

@@ -55,7 +55,8 @@ class Admission:
     Decides about the requests of one route.
 
     `base_path`: put before every target, without a slash at its end. `stripped_segments`: how many segments are taken off
-    the path before. `policy`: asked about what would be forwarded; returns None if that is right.
+    the path before. `policy`: asked about what would be forwarded, with the target below the upstream; returns None if that
+    is right.
     """
 
     __slots__ = ("_base_path", "_changes_targets", "_policy", "_stripped_segments")
@@ -65,7 +66,7 @@ class Admission:
         *,
         base_path: bytes = b"",
         stripped_segments: int = 0,
-        policy: Callable[[RequestHead, float], Reject | Wait | None] | None = None,
+        policy: Callable[[RequestHead, bytes, float], Reject | Wait | None] | None = None,
     ) -> None:
         self._base_path = base_path
         self._stripped_segments = stripped_segments
@@ -82,8 +83,10 @@ class Admission:
                 target = self._upstream_target(method, target)
             except RequestError as error:
                 return reject_malformed(error)
-        if self._policy is not None and (refusal := self._policy(head, now)) is not None:
-            return refusal
+        if self._policy is not None:
+            below = target[len(self._base_path) :] if target.startswith(b"/") else target
+            if (refusal := self._policy(head, below, now)) is not None:
+                return refusal
         return target
 
     def _upstream_target(self, method: bytes, target: bytes) -> bytes:

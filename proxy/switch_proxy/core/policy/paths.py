@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 from typing import Final
+from urllib.parse import unquote_to_bytes
 
 from switch_proxy.core.errors import RequestError
 from switch_proxy.core.path_prefix import canonical_segment
@@ -19,6 +20,23 @@ from switch_proxy.core.path_prefix import canonical_segment
 _MORE_SEPARATORS: Final = re.compile(rb"\\|%2[fF]|%5[cC]")
 _PARAMETERS: Final = re.compile(rb";|%3[bB]")
 _SEPARATOR_IN_PARAMETERS: Final = re.compile(rb"(?:;|%3[bB])[^/]*(?:\\|%2[fF]|%5[cC])")
+_SUSPICIOUS: Final = re.compile(rb"[^A-Za-z0-9\-._~!$&'()*+,=:@/]|//|/\.")
+"""What only paths have that are looked at closely before they are held against rules; all others are in canonical form."""
+_AMBIGUOUS: Final = tuple(
+    (re.compile(expression), name)
+    for expression, name in (
+        (rb"\\|%5[cC]", "a backslash"),
+        (rb"%2[fF]", "an encoded slash"),
+        (rb";|%3[bB]", "a semicolon"),
+        (rb"//", "an empty segment"),
+        (rb"%(?![0-9A-Fa-f]{2})", "a percent sign that begins no escape"),
+        (rb"%25", "an encoded percent sign, as of double encoding"),
+        (rb"%3[fF]|%23", "an encoded question mark or number sign"),
+        (rb"%[01][0-9A-Fa-f]|%7[fF]", "an encoded control character"),
+        (rb"[\x80-\xff]", "bytes outside ASCII that are not encoded"),
+    )
+)
+"""What servers, and the proxies before them, are known to read in more than one way, and what to call it."""
 _UNUSUAL: Final = re.compile(rb"[%\\;]|//|/\.")
 """What only paths have that can be read in two ways; all other paths need one look."""
 
@@ -53,6 +71,51 @@ def resolved_segments(path: bytes) -> tuple[bytes, ...]:
     if b".." in segments:
         raise RequestError(400, "the path has a '..' segment; send the path that is meant (RFC 3986 §5.2.4)")
     return tuple(segment for segment in segments if segment not in {b"", b"."})
+
+
+def canonical_path(path: bytes) -> bytes:
+    """Return a path whose segments are in canonical form, a slash at its end included."""
+    return (
+        path if _SUSPICIOUS.search(path) is None else b"/".join(canonical_segment(piece) for piece in path.split(b"/"))
+    )
+
+
+def find_ambiguity(path: bytes) -> str | None:
+    """
+    Return what of a path some server reads in another way than others, None if all read it alike.
+
+    Stricter than the two readings above, because nothing may pass by a rule: whatever is known to be decoded twice, cut off,
+    merged or mapped to another character by servers, frameworks or file systems is named.
+    """
+    if _SUSPICIOUS.search(path) is None:
+        return None
+    for expression, name in _AMBIGUOUS:
+        if expression.search(path) is not None:
+            return name
+    for piece in path.split(b"/"):
+        try:
+            text = unquote_to_bytes(piece).decode("utf-8")
+        except UnicodeDecodeError:
+            return "an escape that is not UTF-8, or too long a form of it"
+        if text and _is_dots(text):
+            return "a '.' or '..' segment"
+        if not text.isascii() and _is_masked(text):
+            return "a character that some servers take for another (a wide slash or dot, for example)"
+    return None
+
+
+def _is_dots(text: str) -> bool:
+    """Say whether a segment has nothing but dots and spaces: Windows ignores those at the end of a name."""
+    return not text.strip(". ")
+
+
+def _is_masked(text: str) -> bool:
+    """Say whether compatibility forms (Unicode NFKC), or what is invisible, hide a separator or a dot segment."""
+    # Imported here: most paths are ASCII, and its tables are a megabyte.
+    from unicodedata import category, normalize  # noqa: PLC0415
+
+    plain = "".join(character for character in normalize("NFKC", text) if category(character) != "Cf")
+    return _is_dots(plain) or any(sign in plain and sign not in text for sign in "/\\;?#%")
 
 
 def without_segments(target: bytes, count: int) -> bytes:

@@ -81,6 +81,8 @@ def fields_of(model: type[Any]) -> Iterator[Field]:
         # The models have their annotations evaluated, so this is an Annotated, not a text.
         kind, key = get_args(field.type)[:2]
         factory = field.default_factory
+        # A list that may be left out is `tuple[…] | None`: it is not the same as an empty one.
+        kind = next((each for each in get_args(kind) if get_origin(each) is tuple), kind)
         models = [] if key.rule else [part for part in (kind, *get_args(kind)) if dataclasses.is_dataclass(part)]
         yield Field(
             name=field.name,
@@ -102,7 +104,7 @@ def validate(instance: Any) -> None:
         try:
             if field.key.before is not None:
                 field.key.before(value)
-            if field.holds_models and field.is_required and not value:
+            if not value and value is not None and may_not_be_empty(field):
                 raise InvalidValueError("is empty; give at least one")
             for name, item in _items(field, value):
                 if field.key.names is not None:
@@ -115,11 +117,16 @@ def validate(instance: Any) -> None:
         raise InvalidValueError(f"of {render_path(problem.path) or model.__name__} {problem.text}")
 
 
+def may_not_be_empty(field: Field) -> bool:
+    """Return whether a table or list needs an entry: if it may be left out, that means something else than an empty one."""
+    return (field.holds_models and field.is_required) or (field.is_list and field.default is None)
+
+
 def _items(field: Field, value: Any) -> Iterable[tuple[object, object]]:
     if field.is_table:
         return cast("Iterable[tuple[object, object]]", value.items())
     if field.is_list:
-        return [(None, item) for item in value]
+        return [(None, item) for item in value or ()]
     return [(None, value)]
 
 

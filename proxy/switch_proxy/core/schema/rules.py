@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeGuard
 
 from switch_proxy.core.addresses import Address, Origin, parse_address, parse_endpoint, parse_host, parse_origin
 from switch_proxy.core.errors import InvalidValueError
+from switch_proxy.core.path_pattern import PathPattern, parse_path_pattern
 from switch_proxy.core.path_prefix import PathPrefix, parse_path_prefix
 from switch_proxy.core.schema.keys import Rule
 from switch_proxy.core.schema.units import (
@@ -30,6 +31,7 @@ _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SCOPE: Final = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+(?: [\x21\x23-\x5b\x5d-\x7e]+)*")  # RFC 6749 §3.3
 _TOKEN: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")  # RFC 9110 §5.6.2
+_NEVER_FORWARDED: Final = frozenset({"CONNECT", "TRACE", "TRACK"})
 _OTHER_ORIGIN: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[A-Za-z0-9._-]+(?::[0-9]{1,5})?")
 """Of pages that are no web site's: a browser's extension, an app's own view."""
 _ABSOLUTE_URI: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[A-Za-z0-9\-._~!$&'()*+,;=:@/?%\[\]]+")  # RFC 8707 §2
@@ -123,6 +125,19 @@ def _path_prefix_or_none(value: object) -> PathPrefix | None:
         return value
     text = _text_or_none(value)
     return None if text is None else parse_path_prefix(text)
+
+
+def _path_pattern(value: object) -> PathPattern:
+    return value if isinstance(value, PathPattern) else parse_path_pattern(parse_text(value))
+
+
+def _method(value: object) -> str:
+    text = parse_text(value)
+    if _TOKEN.fullmatch(text) is None or text != text.upper():
+        raise InvalidValueError("is not a method; write it in capitals, such as GET", is_safe_to_echo=True)
+    if text in _NEVER_FORWARDED:
+        raise InvalidValueError("is a method that is never forwarded; remove it", is_safe_to_echo=True)
+    return text
 
 
 def _request_host_or_none(value: object) -> str | None:
@@ -318,6 +333,8 @@ ALLOWED_HOST: Final = _rule(_allowed_host, "host", _STRING)
 ALLOWED_ORIGIN: Final = _rule(_allowed_origin, "origin", _STRING)
 OPTIONAL_NAME: Final = _rule(_name_or_none, "name", {"type": "string", "pattern": f"^({_NAME.pattern})?$"}, _NULL)
 PATH_PREFIX: Final = _rule(_path_prefix_or_none, "path", {"type": "string", "pattern": "^/[^?#;]*$"}, _NULL)
+PATH_PATTERN: Final = _rule(_path_pattern, "path", {"type": "string", "pattern": "^/[^?#;]*$"})
+METHOD: Final = _rule(_method, "method", {"type": "string", "pattern": "^[^a-z]+$"})
 ADDRESS: Final = _rule(_address, "address", _ADDRESS)
 OPTIONAL_ADDRESS: Final = _rule(_address_or_none, "address", _ADDRESS, _NULL)
 ADDRESS_OR_OFF: Final = _rule(parse_address_or_off, "address", _ADDRESS, _NULL, _OFF)

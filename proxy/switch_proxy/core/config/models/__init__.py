@@ -11,6 +11,7 @@ from switch_proxy.core.authentication.client_assertion import AssertionSource
 from switch_proxy.core.authentication.client_secret import SecretSource
 from switch_proxy.core.authentication.private_key_jwt import PrivateKeySettings
 from switch_proxy.core.config.models.admin import ADMIN_LISTENER, AdminSettings
+from switch_proxy.core.config.models.allow import AllowSettings
 from switch_proxy.core.config.models.credential import CredentialSettings
 from switch_proxy.core.config.models.limits import LimitSettings, ListenerLimitSettings
 from switch_proxy.core.config.models.listener import ListenerSettings
@@ -28,6 +29,7 @@ __all__ = [
     "ADMIN_LISTENER",
     "Address",
     "AdminSettings",
+    "AllowSettings",
     "AssertionSource",
     "CredentialSettings",
     "LimitSettings",

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Final
 
 from switch_proxy.core.addresses import Address, Origin
+from switch_proxy.core.config.models.allow import AllowSettings
 from switch_proxy.core.config.models.exposure import (
     AllowedHosts,
     AllowedOrigins,
@@ -109,6 +110,10 @@ class RouteSettings:
             why="The access token can then be read on the network.",
         ),
     ] = False
+    allow: Annotated[
+        tuple[AllowSettings, ...] | None,
+        Key(text="What the route forwards: requests that meet one of these rules. The others get 403."),
+    ] = None
     via: Annotated[
         str | None,
         Key(
