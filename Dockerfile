@@ -6,14 +6,14 @@ ARG BASE=python:3.13-slim
 FROM ${BASE} AS build
 WORKDIR /src
 # Layers that seldom change come first, so that a change of the code rebuilds little.
-COPY requirements.lock requirements-build.lock ./
+COPY requirements-image.lock requirements-build.lock ./
 # Only wheels, with the hashes of the lock file: no code of a package runs here.
 RUN python3 -m venv /build \
  && /build/bin/pip install --no-cache-dir --disable-pip-version-check --require-hashes --only-binary :all: \
       -r requirements-build.lock \
  && python3 -m venv --without-pip /opt/switch-proxy \
  && /build/bin/pip --python /opt/switch-proxy/bin/python install --no-cache-dir --disable-pip-version-check --no-compile \
-      --require-hashes --only-binary :all: -r requirements.lock
+      --require-hashes --only-binary :all: -r requirements-image.lock
 COPY pyproject.toml README.md LICENSE ./
 COPY proxy proxy
 RUN /build/bin/pip wheel --no-cache-dir --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir /wheels . \

@@ -106,6 +106,7 @@ lock: $(BIN)/python ## Write the lock files from pyproject.toml (ARGS=--upgrade:
 	@$(BIN)/python -m venv $(VENV)/lock
 	@$(VENV)/lock/bin/python -m pip --disable-pip-version-check --no-input -qq install pip-tools==7.6.2
 	@$(COMPILE) --output-file requirements.lock pyproject.toml
+	@$(COMPILE) --extra redis --constraint requirements.lock --output-file requirements-image.lock pyproject.toml
 	@$(COMPILE) --only-build-deps --build-deps-for editable --output-file requirements-build.lock pyproject.toml
 	@$(COMPILE) --extra dev --constraint requirements.lock --output-file requirements-dev.lock pyproject.toml
 	@$(COMPILE) --constraint requirements-dev.lock --output-file benchmarks/requirements.lock benchmarks/requirements.in

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Final
 
 from switch_proxy.core.health import HealthSnapshot, ListenerHealth
-from switch_proxy.core.lifecycle import CredentialStatus
+from switch_proxy.core.lifecycle import CredentialStatus, SharedStoreStatus
 from switch_proxy.core.quota import QuotaBucket
 from switch_proxy.core.tokens import Freshness
 
@@ -40,6 +40,19 @@ HELD: Final = CredentialStatus(
     quota=(QuotaBucket(name="per_hour", quota=10, remaining=3, resets_at=NOW + 2800),),
 )
 """It has a token, and all is well."""
+
+SHARED: Final = replace(
+    HELD,
+    is_found=True,
+    store=SharedStoreStatus(
+        store="the directory /tokens",
+        error="the directory /tokens cannot be used: No space left on device",
+        errors=3,
+        found=2,
+        ignored={"malformed": 4},
+    ),
+)
+"""It has a token of another process, and the store has failed since."""
 
 NEVER_HELD: Final = replace(
     HELD,

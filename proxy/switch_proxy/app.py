@@ -47,6 +47,7 @@ from switch_proxy.telemetry import Telemetry, TelemetrySnapshot
 from switch_proxy.tokens.client import TokenClient
 from switch_proxy.tokens.manager import TokenManager
 from switch_proxy.tokens.sources import credentials_from
+from switch_proxy.tokens.stores import SharedTokens
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -75,6 +76,11 @@ class Application:
         self._build = _describe_build()
         self._readiness = ReadinessWatch(snapshot=self.snapshot_health, clock=clock, observe=log.write)
         self._token_clients: list[TokenClient] = []
+        self._shared_tokens: SharedTokens | None = None
+        if settings.token_store is not None:
+            self._shared_tokens = SharedTokens(
+                settings.token_store, environ=environ, clock=clock, mask=log.redactor.learn
+            )
         self._managers = {name: self._manage(name, settings, environ) for name in settings.credentials}
         self._telemetry = Telemetry(
             state=self._state, routes=[route.name for route in settings.routes], build=self._build
@@ -136,6 +142,9 @@ class Application:
             resolver=self._resolver(f"credential {name}"),
         )
         self._token_clients.append(client)
+        sharing = None
+        if self._shared_tokens is not None:
+            sharing = self._shared_tokens.of(name, credential, mask=mask, observe=self.on_event)
         return TokenManager(
             name=name,
             settings=credential,
@@ -145,6 +154,7 @@ class Application:
             # A generator of its own: a seed that a test sets neither affects it nor is affected by it.
             random=random.Random().random,  # noqa: S311 - spreads load, hides nothing
             observer=self,
+            sharing=sharing,
         )
 
     def _find_egress_proxy(self, route: RouteSettings, environ: Mapping[str, str]) -> EgressProxy | None:
@@ -232,6 +242,8 @@ class Application:
             await listener.close()
         for client in self._token_clients:
             await client.close()
+        if self._shared_tokens is not None:
+            await self._shared_tokens.close()
         self._journal.close()
         if self._admin is not None:
             await self._admin.close()

@@ -256,6 +256,7 @@ def _collect_credentials(health: HealthSnapshot) -> Iterator[Metric]:
         samples = ((labels, at) for labels, at in instants if at is not None)
         yield _metric("gauge", name, text, ("credential",), samples)
     yield from _collect_quotas(health)
+    yield from _collect_store(credentials)
     yield _metric(
         "gauge",
         "secret_readable",
@@ -291,6 +292,24 @@ def _collect_credentials(health: HealthSnapshot) -> Iterator[Metric]:
         ("credential", "outcome"),
         (((part.name, outcome), count) for part in credentials for outcome, count in part.fetches.items()),
     )
+
+
+def _collect_store(credentials: Sequence[CredentialStatus]) -> Iterator[Metric]:
+    stores = [(part, part.store) for part in credentials if part.store is not None]
+    label = ("credential",)
+    text = "Whether the present token was found in the store of shared tokens."
+    yield _metric("gauge", "token_found", text, label, (((part.name,), part.is_found) for part, _ in stores))
+    text = "Tokens found in the store: token requests that were saved."
+    yield _metric("counter", "tokens_found", text, label, (((part.name,), store.found) for part, store in stores))
+    text = "Whether the store of shared tokens can be used."
+    usable = (((part.name,), store.error is None) for part, store in stores)
+    yield _metric("gauge", "token_store_usable", text, label, usable)
+    text = "Times that the store of shared tokens could not be used."
+    errors = (((part.name,), store.errors) for part, store in stores)
+    yield _metric("counter", "token_store_errors", text, label, errors)
+    text = "Entries of the store of shared tokens that were of no use, by reason."
+    ignored = (((part.name, reason), count) for part, store in stores for reason, count in store.ignored.items())
+    yield _metric("counter", "token_store_entries_ignored", text, ("credential", "reason"), ignored)
 
 
 def _collect_quotas(health: HealthSnapshot) -> Iterator[Metric]:

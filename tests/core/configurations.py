@@ -131,6 +131,24 @@ _listener_options = st.fixed_dictionaries(
 _hosts = st.sampled_from([None, "a.example", "A.example", "[::1]", "10.0.0.1"])
 
 
+_token_stores = st.one_of(
+    st.fixed_dictionaries({"directory": _texts}),
+    st.fixed_dictionaries(
+        {
+            "redis": st.fixed_dictionaries(
+                {"url": st.sampled_from(["rediss://a.example", "redis://[::1]:7/15", "rediss://a.example:1/"])},
+                optional={
+                    "password": _secrets,
+                    "tls": _tls,
+                    "prefix": st.just("a:b/"),
+                    "allow_plaintext": st.booleans(),
+                },
+            )
+        }
+    ),
+)
+
+
 def _shared(route: dict[str, Any], listener: str, path: str, host: str | None) -> dict[str, Any]:
     """Return a route that shares a listener: without the keys that the listener has."""
     client_side = {"timeouts": {"request_head", "keep_alive"}, "limits": {"head", "field_lines"}}
@@ -163,6 +181,8 @@ def configurations(draw: st.DrawFn) -> dict[str, Any]:
     data: dict[str, Any] = {"credentials": credentials, "routes": routes}
     if any("listener" in route for route in routes):
         data["listeners"] = {"shared-by-routes": {"listen": "127.0.0.1:7000", **draw(_listener_options)}}
+    if draw(st.booleans()):
+        data["token_store"] = {**draw(_token_stores), "encryption_key": draw(_secrets)}
     data["admin"] = {"listen": draw(st.sampled_from(["127.0.0.1:9901", None, "[::1]:1"]))}
     data["log"] = {
         "level": draw(st.sampled_from(["debug", "error"])),

@@ -18,6 +18,7 @@ from switch_proxy.core.addresses import (
     parse_endpoint,
     parse_host,
     parse_origin,
+    parse_redis_address,
 )
 from switch_proxy.core.errors import InvalidValueError
 
@@ -177,7 +178,7 @@ def test_origin_that_was_written_reads_as_the_same(origin: Origin) -> None:
 
 @given(st.text())
 def test_any_text_gives_an_address_or_a_complaint(text: str) -> None:
-    for parse in (parse_origin, parse_endpoint, parse_address, parse_host):
+    for parse in (parse_origin, parse_endpoint, parse_address, parse_host, parse_redis_address):
         with contextlib.suppress(InvalidValueError):
             parse(text)
 
@@ -291,3 +292,36 @@ def test_the_roots_dot_is_for_dns_alone(text: str) -> None:
     """RFC 6066 §3: TLS and certificates know names without it, and so does Host; the origin is written as it was."""
     origin = parse_origin(text)
     assert (origin.host, origin.server_name, str(origin)) == ("a.example.", "a.example", text)
+
+
+@pytest.mark.parametrize(
+    ("text", "written", "is_loopback"),
+    [
+        ("redis://localhost", "redis://localhost:6379/0", True),
+        ("rediss://Cache.example.com:6380/15", "rediss://cache.example.com:6380/15", False),
+        ("REDISS://[2001:db8::1]/", "rediss://[2001:db8::1]:6379/0", False),
+    ],
+)
+def test_a_redis_server_is_host_port_and_database(text: str, written: str, *, is_loopback: bool) -> None:
+    address = parse_redis_address(text)
+    assert (str(address), address.is_loopback) == (written, is_loopback)
+    assert parse_redis_address(str(address)) == address
+
+
+@pytest.mark.parametrize(
+    ("text", "advice"),
+    [
+        ("https://cache.example.com", "is not the URL of a Redis server"),
+        ("cache.example.com:6379", "is not the URL of a Redis server"),
+        ("rediss://user:hunter2@cache.example.com", "has a user or password before the host"),
+        ("rediss://cache.example.com?ssl_cert_reqs=none", "has options"),
+        ("rediss://cache.example.com#0", "has options"),
+        ("rediss:///0", "names no host"),
+        ("rediss://cache.example.com/zero", "has a path that is not the number of a database"),
+        ("rediss://cache.example.com:0", "has no valid port"),
+    ],
+)
+def test_text_that_is_no_redis_server_is_refused_with_the_right_form(text: str, advice: str) -> None:
+    with pytest.raises(InvalidValueError, match=advice) as raised:
+        parse_redis_address(text)
+    assert "hunter2" not in str(raised.value)

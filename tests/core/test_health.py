@@ -9,7 +9,7 @@ import pytest
 
 from switch_proxy.core.health import ListenerHealth, judge_readiness, next_change_at, render_verdict
 from switch_proxy.core.tokens import Freshness
-from tests.credential_statuses import HELD, NEVER_HELD, NOW, READY, REFUSED, WALL
+from tests.credential_statuses import HELD, NEVER_HELD, NOW, READY, REFUSED, SHARED, WALL
 
 if TYPE_CHECKING:
     from switch_proxy.core.lifecycle import CredentialStatus
@@ -153,6 +153,14 @@ def test_a_client_that_was_revoked_is_told_with_what_to_do() -> None:
     assert reason.endswith(
         "the authorization server has refused the client since 2026-09-21T14:13:18.000Z; remedy: a restart "
         "with another value of the variable S"
+    )
+
+
+def test_a_token_store_that_cannot_be_used_is_told_and_has_no_effect_on_readiness() -> None:
+    (check, _) = judge_readiness(replace(READY, credentials=(SHARED,))).checks
+    assert check.is_ok
+    assert check.reason == (
+        "holds a token, but the token store cannot be used: the directory /tokens cannot be used: No space left on device"
     )
 
 

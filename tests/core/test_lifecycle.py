@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from math import inf
 from typing import TYPE_CHECKING, Final
 
 import pytest
@@ -26,11 +27,17 @@ from switch_proxy.core.lifecycle import (
     Fetched,
     FetchFailure,
     Fetching,
+    FetchReason,
+    Forcing,
+    Found,
     Idle,
+    NothingNewer,
     Publish,
     Refuse,
     Rejected,
     Serve,
+    SharedFailure,
+    SharedStoreStatus,
     StartFetch,
     Stopped,
     Stopping,
@@ -41,9 +48,11 @@ from switch_proxy.core.lifecycle import (
     WakeWaiters,
     decide_request,
     initial_state,
+    lane_of,
     secrets_to_try,
     status_of,
     step,
+    tick_at,
     wake_at,
 )
 from switch_proxy.core.quota import QuotaBucket
@@ -350,7 +359,7 @@ def test_another_secret_is_tried_at_once(phase: Idle | BackingOff) -> None:
     """While the old token goes on being used, and with refusals forgotten: they were the old secret's."""
     before = TokenState(phase=phase, token=TOKEN, refusals=4)
     state, effects = step(before, CredentialsChanged(), 10_100.0, 0.5)
-    assert (state.phase, effects) == (Fetching(since=10_100.0), (StartFetch(),))
+    assert (state.phase, effects) == (Fetching(since=10_100.0, reason=FetchReason.NEW_SECRET), (StartFetch(),))
     assert state.token is TOKEN
     assert state.refusals == 0
 
@@ -371,7 +380,7 @@ def test_another_secret_during_a_fetch_causes_exactly_one_more(event: Event, cha
         state, effects = step(state, CredentialsChanged(), 100.5, 0.5)
         assert effects == ()
     state, effects = step(state, event, 101.0, 0.5)
-    assert state.phase == Fetching(since=101.0)
+    assert state.phase == Fetching(since=101.0, reason=FetchReason.NEW_SECRET)
     assert [effect for effect in effects if isinstance(effect, StartFetch)] == [StartFetch()]
     state, effects = step(state, Fetched(grant=_grant()), 102.0, 0.5)
     assert isinstance(state.phase, Idle)
@@ -393,7 +402,7 @@ def test_refusals_of_the_old_secret_do_not_slow_the_new_one_down() -> None:
     during, _ = step(TokenState(phase=Fetching(since=99.0), refusals=5), CredentialsChanged(), 100.0, 0.5)
     during, _ = step(during, Failed(error=REFUSED), 100.0, 0.5)
     for state in (between, during):
-        assert state.phase == Fetching(since=100.0)
+        assert state.phase == Fetching(since=100.0, reason=FetchReason.NEW_SECRET)
         after, _ = step(state, Failed(error=REFUSED), 100.0, 0.0)
         assert after.phase == BackingOff(until=160.0, lane=Lane.REFUSED)
 
@@ -413,7 +422,7 @@ def test_the_rejection_of_the_newest_token_forces_one_fetch() -> None:
     """The token itself stays in use."""
     before = TokenState(phase=Idle(wake_at=10_800.0), token=TOKEN)
     state, effects = step(before, Rejected(generation=7), 10_100.0, 0.5)
-    assert (state.phase, effects) == (Fetching(since=10_100.0), (StartFetch(),))
+    assert (state.phase, effects) == (Fetching(since=10_100.0, reason=FetchReason.FORCED), (StartFetch(),))
     assert decide_request(state, 10_100.0) == Serve(token=TOKEN)
     assert step(state, Rejected(generation=7), 10_100.1, 0.5) == (state, ())
 
@@ -737,3 +746,182 @@ def test_previous_secret_is_tried_at_once_and_then_in_turns(
 ) -> None:
     """The slow lane counts on one call at each try: two would lock a client out twice as fast."""
     assert secrets_to_try(_NEW, previous, refusals=refusals) == tried
+
+
+# --- with a store of shared tokens -----------------------------------------------------------------------------------
+
+SHARED = TokenState(phase=Idle(wake_at=10_800.0), token=TOKEN, is_shared=True)
+"""A token of generation 7 that is fresh at 10 100, and a store."""
+FORCING = Forcing(at=10_050.0, in_a_row=3)
+
+
+def _found(**changes: object) -> Found:
+    found = Found(grant=_grant(), requested_at=10_090.0, allowance=100.0, forcing=FORCING)
+    return replace(found, **changes)  # type: ignore[arg-type]
+
+
+def _fetching(reason: FetchReason = FetchReason.REFRESH, **changes: object) -> TokenState:
+    return replace(SHARED, phase=Fetching(since=10_099.0, reason=reason, **changes))  # type: ignore[arg-type]
+
+
+def test_a_token_that_is_found_is_used_until_its_allowance_and_refreshed_as_if_it_had_been_fetched() -> None:
+    state, effects = step(_fetching(), _found(), 10_100.0, 0.5)
+    assert state.token is not None
+    assert (state.token.generation, state.token.sent_at, state.token.expires_at) == (8, 10_090.0, 10_990.0)
+    assert state.token.refresh_at == 10_890.0
+    assert state.phase == Idle(wake_at=10_890.0)
+    assert effects == (Publish(token=state.token), WakeWaiters(), WakeAt(at=10_890.0))
+    assert state.is_found
+    assert (state.forced_at, state.forced_in_a_row) == (10_050.0, 3)
+
+
+def test_a_token_that_is_found_ends_the_failures() -> None:
+    before = replace(_fetching(), failures=5, refusals=5, error=REFUSED, failing_since=1.0, refused_since=1.0)
+    state, _ = step(before, _found(), 10_100.0, 0.5)
+    assert (state.failures, state.refusals, state.error, state.failing_since, state.refused_since) == (
+        *(0, 0, None, None, None),
+    )
+
+
+def test_the_first_token_may_be_found() -> None:
+    state, _ = step(replace(_fetching(), token=None), _found(), 10_100.0, 0.5)
+    assert state.token is not None
+    assert state.token.generation == 1
+
+
+def test_a_secret_that_changes_meanwhile_causes_no_fetch_if_a_token_is_found() -> None:
+    state, effects = step(_fetching(is_outdated=True), _found(), 10_100.0, 0.5)
+    assert isinstance(state.phase, Idle)
+    assert StartFetch() not in effects
+
+
+def test_a_token_of_its_own_is_not_a_found_one() -> None:
+    state, _ = step(replace(_fetching(), is_found=True), Fetched(grant=_grant()), 10_100.0, 0.5)
+    assert not state.is_found
+
+
+def test_a_rejection_that_may_not_force_a_fetch_looks_into_the_store() -> None:
+    before = replace(SHARED, forced_at=10_060.0, forced_in_a_row=1)
+    state, effects = step(before, Rejected(generation=7), 10_100.0, 0.5)
+    assert state.phase == Fetching(since=10_100.0, reason=FetchReason.LOOK, resume=Idle(wake_at=10_800.0))
+    assert effects == (StartFetch(),)
+
+    state, effects = step(state, NothingNewer(), 10_100.5, 0.5)
+    assert (state.phase, effects) == (Idle(wake_at=10_800.0), (WakeWaiters(), WakeAt(at=10_800.0)))
+    for at, looks in ((10_104.999, False), (10_105.0, True)):
+        _, effects = step(state, Rejected(generation=7), at, 0.5)
+        assert (StartFetch() in effects) is looks
+
+
+def test_without_a_store_such_a_rejection_does_nothing() -> None:
+    before = replace(SHARED, forced_at=10_060.0, forced_in_a_row=1, is_shared=False)
+    _, effects = step(before, Rejected(generation=7), 10_100.0, 0.5)
+    assert effects == ()
+
+
+def test_a_forced_fetch_that_the_fleet_has_no_budget_for_leaves_the_token_and_takes_over_the_budget() -> None:
+    event = NothingNewer(forcing=FORCING, quota=(BUCKET,))
+    state, effects = step(_fetching(FetchReason.FORCED), event, 10_100.0, 0.5)
+    assert (state.phase, state.token) == (Idle(wake_at=10_800.0), TOKEN)
+    assert (state.forced_at, state.forced_in_a_row, state.quota) == (10_050.0, 3, (BUCKET,))
+    assert effects == (WakeWaiters(), WakeAt(at=10_800.0))
+
+
+def test_after_a_look_that_found_nothing_the_next_fetch_is_not_at_once() -> None:
+    state, effects = step(replace(_fetching(), token=None), NothingNewer(), 10_099.1, 0.5)
+    assert state.phase == Idle(wake_at=10_099.5)
+    assert effects == (WakeWaiters(), WakeAt(at=10_099.5))
+
+
+@pytest.mark.parametrize(
+    ("resume", "begins"),
+    [
+        pytest.param(Idle(wake_at=10_800.0), True, id="idle"),
+        pytest.param(BackingOff(until=10_500.0, lane=Lane.REFUSED, look_at=10_160.0), True, id="refused"),
+        pytest.param(BackingOff(until=10_500.0, lane=Lane.EXHAUSTED, look_at=10_160.0), False, id="exhausted"),
+    ],
+)
+def test_a_secret_that_changes_during_a_look_counts_as_if_it_had_changed_after_it(
+    resume: Idle | BackingOff, *, begins: bool
+) -> None:
+    before = _fetching(FetchReason.LOOK, resume=resume)
+    during, _ = step(before, CredentialsChanged(), 10_100.0, 0.5)
+    state, effects = step(during, NothingNewer(), 10_100.0, 0.5)
+    if begins:
+        assert (state.phase, effects) == (Fetching(since=10_100.0, reason=FetchReason.NEW_SECRET), (StartFetch(),))
+    else:
+        assert (state.phase, effects) == (resume, (WakeWaiters(), WakeAt(at=10_160.0)))
+
+
+@pytest.mark.parametrize("error", [REFUSED, EXHAUSTED], ids=["refused", "exhausted"])
+def test_a_long_back_off_looks_into_the_store_once_a_minute(error: FetchFailure) -> None:
+    state, effects = step(_fetching(), Failed(error=error), 10_100.0, 0.5)
+    phase = state.phase
+    assert isinstance(phase, BackingOff)
+    # The first wait after a refusal is hardly longer than the time until the first look.
+    assert phase.look_at == 10_160.0
+    assert effects == (WakeWaiters(), WakeAt(at=min(phase.until, 10_160.0)))
+    assert step(state, Ticked(), 10_159.0, 0.5) == (state, (WakeAt(at=tick_at(state) or 0.0),))
+
+    state, effects = step(state, Ticked(), 10_160.0, 0.5)
+    resume = replace(phase, look_at=10_220.0)
+    assert state.phase == Fetching(since=10_160.0, reason=FetchReason.LOOK, resume=resume)
+    assert effects == (StartFetch(),)
+    state, _ = step(state, NothingNewer(), 10_160.0, 0.5)
+    assert state.phase == resume
+
+    state, _ = step(state, Ticked(), phase.until, 0.5)
+    assert state.phase == Fetching(since=phase.until)
+
+
+@pytest.mark.parametrize(("is_shared", "error"), [(True, DOWN), (False, REFUSED)], ids=["an outage", "without a store"])
+def test_other_back_offs_do_not_look(error: FetchFailure, *, is_shared: bool) -> None:
+    state, _ = step(replace(_fetching(), is_shared=is_shared), Failed(error=error), 10_100.0, 0.5)
+    assert isinstance(state.phase, BackingOff)
+    assert state.phase.look_at == inf
+    assert tick_at(state) == wake_at(state) == state.phase.until
+
+
+@pytest.mark.parametrize(("error", "counts"), [(REFUSED, (6, 2)), (EXHAUSTED, (1, 6))], ids=["refused", "exhausted"])
+def test_a_failure_of_another_process_is_waited_out_as_that_one_does(
+    error: FetchFailure, counts: tuple[int, int]
+) -> None:
+    """The process that has recorded it goes first, and the others are spread over five seconds after it."""
+    before = replace(_fetching(), refusals=1, exhaustions=2)
+    event = Failed(error=error, shared=SharedFailure(until=10_400.0, attempts=6))
+    state, _ = step(before, event, 10_100.0, 0.5)
+    assert state.phase == BackingOff(until=10_402.5, lane=lane_of(error), look_at=10_160.0)
+    assert (state.refusals, state.exhaustions, state.failures) == (*counts, 1)
+
+
+def test_a_shared_failure_that_is_nearly_over_is_still_waited_for() -> None:
+    event = Failed(error=REFUSED, shared=SharedFailure(until=10_100.0, attempts=6))
+    state, _ = step(_fetching(), event, 10_100.0, 0.0)
+    assert wake_at(state) == 10_100.1
+
+
+def test_what_another_process_has_met_is_not_paid_by_this_one() -> None:
+    event = Failed(error=REFUSED, shared=SharedFailure(until=10_400.0, attempts=6))
+    assert step(_fetching(), event, 10_100.0, 0.5)[0].paid_until == -inf
+    assert step(_fetching(), _found(), 10_100.0, 0.5)[0].paid_until == -inf
+    assert step(_fetching(), Failed(error=REFUSED), 10_100.0, 0.5)[0].paid_until > 10_100.0
+
+
+@pytest.mark.parametrize("event", [_found(), NothingNewer()], ids=["found", "nothing newer"])
+def test_what_the_store_says_late_changes_nothing(event: Event) -> None:
+    assert step(SHARED, event, 10_100.0, 0.5) == (SHARED, ())
+
+
+def test_the_status_tells_where_the_token_is_from() -> None:
+    store = SharedStoreStatus(store="the directory /tokens", error=None, errors=0, found=1, ignored={})
+    state, _ = step(_fetching(), _found(), 10_100.0, 0.5)
+    status = status_of(
+        *(state, 10_100.0),
+        name="switch",
+        secret_error=None,
+        fetches={},
+        remedy="",
+        uses_previous_secret=False,
+        store=store,
+    )
+    assert (status.is_found, status.store) == (True, store)

@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from switch_proxy.core.addresses import parse_address, parse_origin
-from switch_proxy.core.config.models import RouteSettings
+from switch_proxy.core.config.models import RouteSettings, StoreSecretSource
+from switch_proxy.core.config.models.token_store import plan_store_secret
 from switch_proxy.core.config.validation import read_settings
-from switch_proxy.core.errors import ConfigurationError, InvalidValueError
+from switch_proxy.core.errors import ConfigurationError, InvalidValueError, SecretUnavailableError
 from switch_proxy.core.schema.problem import Mark, Problem
 from switch_proxy.core.schema.rules import ALLOWED_HOST, ALLOWED_ORIGIN, one_of
 
@@ -165,3 +166,84 @@ def test_a_header_field_of_the_token_request_must_be_ascii() -> None:
 def test_a_problem_tells_its_place_in_the_file() -> None:
     problem = Problem(path=("routes", 0, "listen"), text="is wrong", source="config.yaml", mark=Mark(line=3, column=5))
     assert str(problem) == "config.yaml:3:5: routes[0].listen: is wrong"
+
+
+@pytest.mark.parametrize(
+    ("store", "complaint"),
+    [
+        pytest.param({}, "token_store: the value has neither directory nor redis; write directory: ", id="no store"),
+        pytest.param(
+            {"directory": "/tokens", "redis": {"url": "rediss://cache.example.com"}},
+            "token_store: the value has both directory and redis; keep one of them",
+            id="two stores",
+        ),
+        pytest.param(
+            {"redis": {"url": "redis://cache.example.com"}},
+            "token_store.redis.url: the value is not rediss, and the password goes there; write rediss://…",
+            id="a server in plaintext",
+        ),
+        pytest.param(
+            {"redis": {"url": "rediss://cache.example.com", "username": "app"}},
+            "token_store.redis.username: the value is a user without a password; write password: {file: ",
+            id="a user without a password",
+        ),
+        pytest.param(
+            {"redis": {"url": "rediss://cache.example.com", "prefix": "a b"}},
+            'token_store.redis.prefix: "a b" is not a prefix; write up to 64 letters, digits and -_.:/',
+            id="a prefix with a space",
+        ),
+        pytest.param(
+            {"redis": {"url": "rediss://cache.example.com", "password": "hunter2"}},
+            "token_store.redis.password: the value is a secret in the clear, which does not belong in this file",
+            id="a password in the clear",
+        ),
+        pytest.param(
+            {"directory": "/tokens", "encryption_key": {"hunter2": None}},
+            "token_store.encryption_key: the value has a key other than file and env",
+            id="a key in the clear, by its braces",
+        ),
+        pytest.param(
+            {"directory": "/tokens", "encryption_key": {"file": "/a", "env": "B"}},
+            "token_store.encryption_key: the value has both file and env; keep one: ",
+            id="two sources of the key",
+        ),
+        pytest.param(
+            {"directory": "/tokens", "encryption_key": {"file": None}},
+            "token_store.encryption_key: the value has neither file nor env; write ",
+            id="no source of the key",
+        ),
+    ],
+)
+def test_a_token_store_that_cannot_be_used_is_told_with_what_would_be_right(
+    store: dict[str, Any], complaint: str
+) -> None:
+    told = _complaint(token_store=store)
+    assert told.startswith(complaint)
+    assert "hunter2" not in told
+
+
+@pytest.mark.parametrize(
+    "credential",
+    [
+        {"auth_method": "client_assertion", "client_secret": None, "client_assertion": {"file": "/token"}},
+        {"auth_method": "tls_client_auth", "client_secret": None, "tls": {"client_certificate_file": "/tls.pem"}},
+    ],
+    ids=lambda credential: credential["auth_method"],
+)
+def test_tokens_without_a_secret_of_their_own_need_a_key_to_be_encrypted_with(credential: dict[str, Any]) -> None:
+    complaint = _complaint(credential=credential, token_store={"directory": "/tokens"})
+    assert complaint == (
+        f"token_store.encryption_key: is missing, and the credential switch (auth_method {credential['auth_method']}) has no "
+        "secret to encrypt its tokens with; write encryption_key: {file: /path/to/the/file}"
+    )
+
+
+@pytest.mark.parametrize("kind", ["encryption key", "Redis password"])
+def test_a_secret_of_the_token_store_is_read_as_it_is_named(kind: str) -> None:
+    plan = plan_store_secret(StoreSecretSource(file="/key"), kind=kind, shortest=32)
+    assert (plan.kind, plan.paths, plan.variable) == (kind, ("/key",), None)
+    assert plan_store_secret(StoreSecretSource(env="KEY"), kind=kind).paths == ()
+    with pytest.raises(
+        SecretUnavailableError, match=f"no {kind}: the file /key holds fewer than the 32 bytes that are"
+    ):
+        plan.parse(b"k" * 31, source="the file /key")

@@ -298,3 +298,40 @@ credential rotating
 
 """
     )
+
+
+@pytest.mark.parametrize(
+    ("store", "lines"),
+    [
+        pytest.param(
+            {"directory": "/tokens"},
+            ["directory         /tokens", "encrypted with    each credential's own secret or key"],
+            id="directory",
+        ),
+        pytest.param(
+            {
+                "redis": {"url": "redis://localhost", "password": {"env": "REDIS"}, "prefix": "team:"},
+                "encryption_key": {"file": "/key"},
+            },
+            [
+                "Redis server      redis://localhost:6379/0 (in plaintext)",
+                "not by default    password.env: REDIS",
+                "                  prefix: team: (default switch-proxy:)",
+                "encrypted with    the secret from the file /key",
+            ],
+            id="Redis",
+        ),
+        pytest.param(
+            {"redis": {"url": "rediss://cache.example.com"}, "encryption_key": {"env": "KEY"}},
+            [
+                "Redis server      rediss://cache.example.com:6379/0",
+                "encrypted with    the secret from the environment variable KEY",
+            ],
+            id="Redis over TLS",
+        ),
+    ],
+)
+def test_summary_tells_where_tokens_are_kept(store: dict[str, Any], lines: list[str]) -> None:
+    told = list(summarize(read_settings({**_data(), "token_store": store}, {})))
+    at = told.index("token store")
+    assert told[at + 1 : told.index("", at)] == [f"  {line}" for line in lines]

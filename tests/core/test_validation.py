@@ -163,7 +163,9 @@ def test_empty_text_of_an_optional_key_is_none_at_all() -> None:
         ),
         pytest.param(
             _data(frobnicate=1),
-            ["frobnicate: is not a key here; the keys here are: credentials, listeners, routes, admin, log, shutdown"],
+            [
+                "frobnicate: is not a key here; the keys here are: credentials, listeners, routes, token_store, admin, log, shutdown"
+            ],
             id="key like no other",
         ),
         pytest.param(

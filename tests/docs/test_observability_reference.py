@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -15,7 +16,7 @@ from switch_proxy.core.exchange_record import ExchangeRecord
 from switch_proxy.core.lifecycle import FETCHED
 from switch_proxy.core.route_snapshot import ListenerSnapshot, RouteSnapshot
 from switch_proxy.telemetry import Telemetry, TelemetrySnapshot
-from tests.credential_statuses import READY
+from tests.credential_statuses import READY, SHARED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -89,7 +90,8 @@ def test_every_field_of_a_request_is_documented_and_no_other() -> None:
 
 
 async def test_every_metric_is_documented_with_its_type_and_labels_and_no_other() -> None:
-    state = TelemetrySnapshot(health=READY, listeners=[LISTENER], log_lines_dropped=0)
+    health = replace(READY, credentials=(*READY.credentials, replace(SHARED, name="shared")))
+    state = TelemetrySnapshot(health=health, listeners=[LISTENER], log_lines_dropped=0)
     build = {"version": "1", "python": "3", "loop": "uvloop"}
     telemetry = Telemetry(state=lambda: state, routes=["switch-api"], build=build)
     telemetry.count([FAILED])

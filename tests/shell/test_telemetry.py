@@ -18,7 +18,7 @@ from switch_proxy.core.exchange_record import ExchangeRecord
 from switch_proxy.core.quota import QuotaBucket
 from switch_proxy.core.route_snapshot import ListenerSnapshot, RouteSnapshot
 from switch_proxy.telemetry import Telemetry, TelemetrySnapshot
-from tests.credential_statuses import NEVER_HELD, READY
+from tests.credential_statuses import NEVER_HELD, READY, SHARED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -251,6 +251,21 @@ async def test_a_used_up_quota_is_seen() -> None:
     credential = dataclasses.replace(NEVER_HELD, is_exhausted=True)
     state = dataclasses.replace(STATE, health=dataclasses.replace(READY, credentials=(credential,)))
     assert (await scrape(telemetry(state)))["switch_proxy_token_quota_exhausted", "switch"] == 1
+
+
+async def test_the_store_of_shared_tokens_is_seen() -> None:
+    state = dataclasses.replace(STATE, health=dataclasses.replace(READY, credentials=(SHARED,)))
+    samples = await scrape(telemetry(state))
+    assert samples["switch_proxy_token_found", "switch"] == 1
+    assert samples["switch_proxy_tokens_found_total", "switch"] == 2
+    assert samples["switch_proxy_token_store_usable", "switch"] == 0
+    assert samples["switch_proxy_token_store_errors_total", "switch"] == 3
+    assert samples["switch_proxy_token_store_entries_ignored_total", "switch", "malformed"] == 4
+
+
+async def test_without_a_store_there_are_no_samples_of_it() -> None:
+    samples = await scrape(telemetry())
+    assert not [key for key in samples if "store" in key[0] or "found" in key[0]]
 
 
 async def test_a_secret_that_cannot_be_read_is_seen() -> None:

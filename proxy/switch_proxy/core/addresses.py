@@ -17,6 +17,8 @@ from switch_proxy.core.errors import InvalidValueError
 _HIGHEST_PORT: Final = 65535
 _LONGEST_NAME: Final = 253  # RFC 1035 §2.3.4, as text without the root's dot
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
+_REDIS_SCHEMES: Final = ("redis", "rediss")
+_REDIS_PORT: Final = 6379
 
 # RFC 1123 §2.1 with the underscore, which container networks put into names.
 _NAME: Final = re.compile(
@@ -100,6 +102,25 @@ class Origin:
     def _with_port(self, name: str) -> str:
         host = f"[{name}]" if ":" in name else name
         return host if self.port == _DEFAULT_PORTS[self.scheme] else f"{host}:{self.port}"
+
+    @property
+    def is_loopback(self) -> bool:
+        """Return whether it is on this machine (or in this pod)."""
+        return is_loopback_host(self.host)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RedisAddress:
+    """A Redis server and the number of a database there; `host` is as in Origin."""
+
+    host: str
+    port: int
+    database: int
+    is_tls: bool
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{'rediss' if self.is_tls else 'redis'}://{host}:{self.port}/{self.database}"
 
     @property
     def is_loopback(self) -> bool:
@@ -198,6 +219,26 @@ def parse_endpoint(text: str) -> Origin:
     if _PATH.fullmatch(match["path"]) is None or _QUERY.fullmatch(match["query"] or "") is None:
         raise InvalidValueError("has a character that a URL may not have there; percent-encode it (RFC 3986 §2.1)")
     return Origin(scheme=scheme, host=host, port=port, base_path=match["path"])
+
+
+def parse_redis_address(text: str) -> RedisAddress:
+    """Return the server and database of a redis or rediss URL. Raises InvalidValueError."""
+    example = "rediss://cache.example.com:6379/0"
+    match = _URL.fullmatch(text)
+    scheme = "" if match is None else match["scheme"].lower()
+    if match is None or scheme not in _REDIS_SCHEMES:
+        raise InvalidValueError(f"is not the URL of a Redis server; write one such as {example}")
+    if "@" in match["authority"]:
+        raise InvalidValueError("has a user or password before the host; write username and password beside url")
+    if match["query"] is not None or match["fragment"] is not None:
+        raise InvalidValueError(f"has options (from the ? or #); remove them, as in {example}")
+    if not match["authority"]:
+        raise InvalidValueError(f"names no host; write one such as {example}")
+    database = re.fullmatch(r"/?([0-9]{0,4})", match["path"])
+    if database is None:
+        raise InvalidValueError(f"has a path that is not the number of a database; write one such as {example}")
+    host, port = _host_and_port(match["authority"], _REDIS_PORT)
+    return RedisAddress(host=host, port=port, database=int(database[1] or 0), is_tls=scheme == "rediss")
 
 
 def _parse_url(text: str, *, example: str) -> tuple[str, str, int, re.Match[str]]:

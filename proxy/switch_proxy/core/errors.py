@@ -13,6 +13,7 @@ The exceptions of this package: one small tree, named by whose fault the error i
     │   ├── TokenQuotaExhaustedError        429: tried again once the quota has been reset
     │   ├── TokenRequestRefusedError        400, 401, 403: tried again slowly
     │   └── TokenResponseInvalidError       a response that cannot be used: tried again soon, or slowly if it may have cost a token
+    ├── TokenStoreError           the store's of shared tokens: tokens are fetched without it
     ├── TokenUnavailableError     no usable token for a request in time (the caller gets 503)
     ├── UpstreamConnectError      the upstream's or the network's: no connection could be opened
     └── MessageError              an HTTP message that breaks the rules
@@ -155,6 +156,10 @@ class TokenResponseInvalidError(TokenFetchError):
     def __init__(self, reason: str, *, retry_after: float | None = None, may_have_cost_token: bool = False) -> None:
         super().__init__(reason, retry_after=retry_after)
         self.may_have_cost_token = may_have_cost_token
+
+
+class TokenStoreError(SwitchProxyError):
+    """The store of shared tokens cannot be used; the text names it and says why."""
 
 
 class TokenUnavailableError(SwitchProxyError):

@@ -35,6 +35,51 @@ class TokenRefreshed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TokenFound:
+    """A token that another process has fetched is in use. `usable_for` and `refresh_in` in seconds."""
+
+    name: ClassVar[str] = "token.found"
+    level: ClassVar[Level] = "info"
+    credential: str
+    store: str
+    generation: int
+    usable_for: float
+    refresh_in: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenStoreFailed:
+    """The store of shared tokens cannot be used; tokens are fetched without it. Logged once, until it can be used again."""
+
+    name: ClassVar[str] = "store.failed"
+    level: ClassVar[Level] = "warning"
+    credential: str
+    store: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenStoreRestored:
+    """The store of shared tokens can be used again."""
+
+    name: ClassVar[str] = "store.restored"
+    level: ClassVar[Level] = "info"
+    credential: str
+    store: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenStoreEntryIgnored:
+    """An entry of the store is of no use; each `reason` is logged once."""
+
+    name: ClassVar[str] = "store.entry_ignored"
+    level: ClassVar[Level] = "warning"
+    credential: str
+    store: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TokenNoted:
     """A token is used although something about it is odd; each `note` is logged once."""
 
@@ -133,6 +178,10 @@ class SecretRefused:
 
 CredentialEvent: TypeAlias = (
     TokenRefreshed
+    | TokenFound
+    | TokenStoreFailed
+    | TokenStoreRestored
+    | TokenStoreEntryIgnored
     | TokenNoted
     | TokenRefreshFailed
     | SecretLoaded

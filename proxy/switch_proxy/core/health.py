@@ -182,6 +182,8 @@ def _describe_problem(credential: CredentialStatus, snapshot: HealthSnapshot) ->
         problems.append(f"{refused}{until}; remedy: {credential.remedy}")
     if credential.uses_previous_secret:
         problems.append("the newer of two client secrets is refused, and the previous one is in use")
+    if credential.store is not None and credential.store.error is not None:
+        problems.append(f"the token store cannot be used: {credential.store.error}")
     return "; ".join(problems)
 
 

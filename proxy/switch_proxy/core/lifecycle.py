@@ -46,15 +46,21 @@ tokens of the client's quota are not spent on forced fetches (core/quota.py): th
 responds to everything with 401 causes no storm, and leaves other pods their tokens. The refused token is served until
 there is another, because the API may have refused only that one request. A request that needs a newer token asks for one
 (`newer_than`).
+
+Processes may share tokens (core/token_sharing.py). A fetch then begins with a look into the store, and ends there if another process
+has left what is needed: a newer token (`Found`), a refusal or a used-up quota (`Failed` with a `shared` failure), or the fleet's
+last forced fetch (`NothingNewer`). A fetch whose reason is LOOK is nothing but this look: for a 401 that may not force a fetch,
+and now and then during a long back-off.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from enum import Enum
 from math import inf
 from typing import TYPE_CHECKING, Final, TypeAlias, assert_never
 
-from switch_proxy.core.backoff import Lane, delay
+from switch_proxy.core.backoff import SHORTEST_DELAY, Lane, delay
 from switch_proxy.core.errors import (
     SecretUnavailableError,
     TokenEndpointUnavailableError,
@@ -94,6 +100,18 @@ requests a day, and its recovery is noticed within an hour without a restart. A 
 as accepted.
 """
 
+LOOK_AFTER_REJECTION: Final = 5.0
+"""Seconds between two looks into the store that 401s may cause: a token that another process fetched is found soon, at little cost."""
+
+LOOK_WHILE_BACKING_OFF: Final = 60.0
+"""Seconds between two looks during a back-off after a refusal or a used-up quota, which may last a day."""
+
+SHARED_SPREAD: Final = 5.0
+"""
+Seconds over which processes look again after a shared back-off has ended. The one that recorded it goes first, at its end, and the
+others find its result.
+"""
+
 _LAST_DOUBLING: Final = 20
 """The interval reaches its ceiling long before this power."""
 
@@ -110,20 +128,40 @@ class Idle:
     wake_at: float
 
 
+class FetchReason(Enum):
+    """Why a fetch was begun: what it may take from the store, and whether it may send a token request."""
+
+    REFRESH = "refresh"
+    """There is no token, or it is due for refresh."""
+    FORCED = "forced"
+    """The upstream refused the newest token (401)."""
+    NEW_SECRET = "new secret"  # noqa: S105 - no secret
+    """The client secret has changed, or an operator wants it to be tried again."""
+    LOOK = "look"
+    """Only a look into the store; no token request is sent."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fetching:
-    """A token request is in flight, sent at `since`; `is_outdated` if the secret has changed since then."""
+    """
+    A fetch is in flight since `since`; `is_outdated` if the secret has changed since then.
+
+    `resume` is the phase that goes on after a LOOK that finds nothing.
+    """
 
     since: float
     is_outdated: bool = False
+    reason: FetchReason = FetchReason.REFRESH
+    resume: Idle | BackingOff | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BackingOff:
-    """The last fetch failed in this `lane`; the next one begins at `until`."""
+    """The last fetch failed in this `lane`; the next one begins at `until`, and the next look into the store at `look_at`."""
 
     until: float
     lane: Lane
+    look_at: float = inf
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,7 +196,7 @@ class TokenState:
     refused_since: float | None = None
     """When the client's authentication was first refused since the last success."""
     succeeded_at: float | None = None
-    """When the token arrived."""
+    """When the token arrived, or was found in the store."""
     forced_at: float = -inf
     """When a fetch was last forced by an upstream's 401."""
     forced_in_a_row: int = 0
@@ -170,11 +208,21 @@ class TokenState:
     """The ration of tokens, as the newest response that has stated one did."""
     paid_until: float = -inf
     """Until when the token requests so far are paid (core/pace.py)."""
+    is_shared: bool = False
+    """Whether there is a store that other processes share."""
+    is_found: bool = False
+    """Whether the token was found in the store, so that this process has not fetched it."""
+    looked_at: float = -inf
+    """When a 401 has last caused a look into the store."""
 
 
-def initial_state(now: float, *, min_forced_refresh_interval: float = MIN_FORCED_REFRESH_INTERVAL) -> TokenState:
+def initial_state(
+    now: float, *, min_forced_refresh_interval: float = MIN_FORCED_REFRESH_INTERVAL, is_shared: bool = False
+) -> TokenState:
     """Return the state of a credential whose first fetch is due at `now`."""
-    return TokenState(phase=Idle(wake_at=now), min_forced_refresh_interval=min_forced_refresh_interval)
+    return TokenState(
+        phase=Idle(wake_at=now), min_forced_refresh_interval=min_forced_refresh_interval, is_shared=is_shared
+    )
 
 
 # --- events --------------------------------------------------------------------------------------------------------
@@ -193,10 +241,51 @@ class Fetched:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Forcing:
+    """The last fetch that a 401 has forced in any process: when, and how many in a row while none was accepted."""
+
+    at: float = -inf
+    in_a_row: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """
+    The store has a newer token, which another process requested at `requested_at`.
+
+    It is not used in the last `allowance` seconds of its life, because clocks differ.
+    """
+
+    grant: TokenGrant
+    requested_at: float
+    allowance: float
+    forcing: Forcing
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NothingNewer:
+    """The store has no newer token, and no token request was sent: none may be, or none is needed."""
+
+    forcing: Forcing | None = None
+    """The fleet's last forced fetch, if that is why."""
+    quota: tuple[QuotaBucket, ...] = ()
+    """The ration of tokens as the store has it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SharedFailure:
+    """What another process has recorded of a failure: the next attempt is at `until`, and `attempts` have failed in a row."""
+
+    until: float
+    attempts: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Failed:
-    """The fetch in flight has failed."""
+    """The fetch in flight has failed; `shared` if another process has met the failure, and no token request was sent."""
 
     error: FetchFailure
+    shared: SharedFailure | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -219,14 +308,18 @@ class Stopping:
     """The proxy is shutting down."""
 
 
-Event: TypeAlias = Ticked | Fetched | Failed | Rejected | CredentialsChanged | Stopping
+Event: TypeAlias = Ticked | Fetched | Found | NothingNewer | Failed | Rejected | CredentialsChanged | Stopping
 
 # --- effects -------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StartFetch:
-    """Send a token request; `Fetched` or `Failed` must follow."""
+    """
+    Look into the store, if there is one, and send a token request; `Fetched` or `Failed` must follow.
+
+    With a store `Found` or `NothingNewer` may follow instead.
+    """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -263,8 +356,12 @@ def step(state: TokenState, event: Event, now: float, jitter: float) -> tuple[To
             return _ticked(state, now)
         case Fetched(grant=grant):
             return _fetched(state, phase, grant, now, jitter) if isinstance(phase, Fetching) else (state, ())
-        case Failed(error=error):
-            return _failed(state, phase, error, now, jitter) if isinstance(phase, Fetching) else (state, ())
+        case Found():
+            return _found(state, phase, event, now, jitter) if isinstance(phase, Fetching) else (state, ())
+        case NothingNewer():
+            return _nothing_newer(state, phase, event, now) if isinstance(phase, Fetching) else (state, ())
+        case Failed(error=error, shared=shared):
+            return _failed(state, phase, error, shared, now, jitter) if isinstance(phase, Fetching) else (state, ())
         case Rejected(generation=generation):
             return _rejected(state, generation, now)
         case CredentialsChanged():
@@ -275,29 +372,72 @@ def step(state: TokenState, event: Event, now: float, jitter: float) -> tuple[To
             assert_never(event)
 
 
-def _begin(state: TokenState, now: float) -> tuple[TokenState, tuple[Effect, ...]]:
-    return replace(state, phase=Fetching(since=now)), (StartFetch(),)
+def _begin(
+    state: TokenState,
+    now: float,
+    reason: FetchReason = FetchReason.REFRESH,
+    *,
+    resume: Idle | BackingOff | None = None,
+) -> tuple[TokenState, tuple[Effect, ...]]:
+    return replace(state, phase=Fetching(since=now, reason=reason, resume=resume)), (StartFetch(),)
 
 
 def _ticked(state: TokenState, now: float) -> tuple[TokenState, tuple[Effect, ...]]:
-    at = wake_at(state)
+    at = tick_at(state)
     if at is None:
         return state, ()
-    # Set a timer again that fired early.
-    return _begin(state, now) if now >= at else (state, (WakeAt(at=at),))
+    if now < at:
+        # Set a timer again that fired early.
+        return state, (WakeAt(at=at),)
+    phase = state.phase
+    if isinstance(phase, BackingOff) and now < phase.until:
+        resume = replace(phase, look_at=now + LOOK_WHILE_BACKING_OFF)
+        return _begin(state, now, FetchReason.LOOK, resume=resume)
+    return _begin(state, now)
 
 
 def _fetched(
     state: TokenState, phase: Fetching, grant: TokenGrant, now: float, jitter: float
 ) -> tuple[TokenState, tuple[Effect, ...]]:
-    generation = 1 if state.token is None else state.token.generation + 1
-    token = issue(grant, generation=generation, sent_at=phase.since, jitter=jitter)
+    token = issue(grant, generation=_next_generation(state), sent_at=phase.since, jitter=jitter)
     if now >= token.usable_until:
         text = f"the token lives {grant.lifetime:g} seconds only, and they had passed when it arrived"
         invalid = TokenResponseInvalidError(text, may_have_cost_token=True)
         invalid.quota = grant.quota
-        return _failed(state, phase, invalid, now, jitter)
+        return _failed(state, phase, invalid, None, now, jitter)
+    state = _with_token(state, token, grant, now)
+    state = replace(state, paid_until=pay(state.paid_until, began_at=phase.since, lifetime=token.lifetime))
+    published = (Publish(token=token), WakeWaiters())
+    if phase.is_outdated:
+        state, effects = _begin(state, now, FetchReason.NEW_SECRET)
+        return state, (*published, *effects)
+    at = max(token.refresh_at, phase.since + SHORTEST_CYCLE, may_begin_at(state.paid_until))
+    return replace(state, phase=Idle(wake_at=at)), (*published, WakeAt(at=at))
+
+
+def _found(
+    state: TokenState, phase: Fetching, found: Found, now: float, jitter: float
+) -> tuple[TokenState, tuple[Effect, ...]]:
+    generation = _next_generation(state)
+    token = issue(
+        found.grant, generation=generation, sent_at=found.requested_at, jitter=jitter, allowance=found.allowance
+    )
     state = replace(
+        _with_token(state, token, found.grant, now),
+        is_found=True,
+        forced_at=found.forcing.at,
+        forced_in_a_row=found.forcing.in_a_row,
+    )
+    at = max(token.refresh_at, phase.since + SHORTEST_CYCLE)
+    return replace(state, phase=Idle(wake_at=at)), (Publish(token=token), WakeWaiters(), WakeAt(at=at))
+
+
+def _next_generation(state: TokenState) -> int:
+    return 1 if state.token is None else state.token.generation + 1
+
+
+def _with_token(state: TokenState, token: AccessToken, grant: TokenGrant, now: float) -> TokenState:
+    return replace(
         state,
         token=token,
         outages=0,
@@ -310,36 +450,54 @@ def _fetched(
         refused_since=None,
         succeeded_at=now,
         quota=grant.quota or state.quota,
-        paid_until=pay(state.paid_until, began_at=phase.since, lifetime=token.lifetime),
+        is_found=False,
     )
-    published = (Publish(token=token), WakeWaiters())
-    if phase.is_outdated:
-        state, effects = _begin(state, now)
-        return state, (*published, *effects)
-    at = max(token.refresh_at, phase.since + SHORTEST_CYCLE, may_begin_at(state.paid_until))
-    return replace(state, phase=Idle(wake_at=at)), (*published, WakeAt(at=at))
+
+
+def _nothing_newer(
+    state: TokenState, phase: Fetching, event: NothingNewer, now: float
+) -> tuple[TokenState, tuple[Effect, ...]]:
+    if event.forcing is not None:
+        state = replace(state, forced_at=event.forcing.at, forced_in_a_row=event.forcing.in_a_row)
+    state = replace(state, quota=event.quota or state.quota)
+    after = phase.resume
+    if after is None:
+        refresh_at = now if state.token is None else state.token.refresh_at
+        after = Idle(wake_at=max(refresh_at, phase.since + SHORTEST_CYCLE))
+    state = replace(state, phase=after)
+    if phase.is_outdated and _ends_with_another_secret(after):
+        return _begin(replace(state, refusals=0), now, FetchReason.NEW_SECRET)
+    return state, (
+        WakeWaiters(),
+        WakeAt(at=after.wake_at if isinstance(after, Idle) else min(after.until, after.look_at)),
+    )
 
 
 def _failed(
-    state: TokenState, phase: Fetching, error: FetchFailure, now: float, jitter: float
+    state: TokenState, phase: Fetching, error: FetchFailure, shared: SharedFailure | None, now: float, jitter: float
 ) -> tuple[TokenState, tuple[Effect, ...]]:
     lane = lane_of(error)
     state = replace(
         state,
         outages=state.outages + (lane is Lane.TRANSIENT),
-        refusals=state.refusals + (lane is Lane.REFUSED),
-        unusable=state.unusable + (lane is Lane.UNUSABLE),
-        exhaustions=state.exhaustions + (lane is Lane.EXHAUSTED),
+        refusals=_attempts(state.refusals, shared) if lane is Lane.REFUSED else state.refusals,
+        unusable=_attempts(state.unusable, shared) if lane is Lane.UNUSABLE else state.unusable,
+        exhaustions=_attempts(state.exhaustions, shared) if lane is Lane.EXHAUSTED else state.exhaustions,
         failures=state.failures + 1,
         error=error,
         failing_since=now if state.failing_since is None else state.failing_since,
         refused_since=now if state.refused_since is None and is_about_client(error) else state.refused_since,
         quota=(error.quota if isinstance(error, TokenFetchError) else ()) or state.quota,
-        paid_until=pay(state.paid_until, began_at=phase.since, lifetime=None),
+        # What another process has met, it has paid.
+        paid_until=state.paid_until
+        if shared is not None
+        else pay(state.paid_until, began_at=phase.since, lifetime=None),
     )
     if phase.is_outdated and lane is Lane.REFUSED:
         # The refused secret was the old one.
-        return _begin(replace(state, refusals=0), now)
+        return _begin(replace(state, refusals=0), now, FetchReason.NEW_SECRET)
+    if shared is not None:
+        return _back_off(state, lane, max(now + SHORTEST_DELAY, shared.until + SHARED_SPREAD * jitter), now)
     retry_after = error.retry_after if isinstance(error, TokenFetchError) else None
     attempts = {
         Lane.TRANSIENT: state.outages,
@@ -356,14 +514,23 @@ def _failed(
         resets_in=None if resets_at is None else resets_at - now,
         is_scarce=has_spare_at(state.quota, now) > now,
     )
-    until = max(now + wait, may_begin_at(state.paid_until))
-    return replace(state, phase=BackingOff(until=until, lane=lane)), (WakeWaiters(), WakeAt(at=until))
+    return _back_off(state, lane, max(now + wait, may_begin_at(state.paid_until)), now)
+
+
+def _back_off(state: TokenState, lane: Lane, until: float, now: float) -> tuple[TokenState, tuple[Effect, ...]]:
+    looks = state.is_shared and lane is not Lane.TRANSIENT
+    phase = BackingOff(until=until, lane=lane, look_at=now + LOOK_WHILE_BACKING_OFF if looks else inf)
+    return replace(state, phase=phase), (WakeWaiters(), WakeAt(at=min(phase.until, phase.look_at)))
+
+
+def _attempts(own: int, shared: SharedFailure | None) -> int:
+    return own + 1 if shared is None else shared.attempts
 
 
 def _rejected(state: TokenState, generation: int, now: float) -> tuple[TokenState, tuple[Effect, ...]]:
-    token = state.token
+    token, phase = state.token, state.phase
     is_newest = token is not None and token.generation == generation
-    if token is None or not is_newest or not isinstance(state.phase, Idle):
+    if token is None or not is_newest or not isinstance(phase, Idle):
         return state, ()
     if state.refused_generation != generation:
         # The one before was refused, and this one as soon as it was used: then none has been accepted.
@@ -371,26 +538,39 @@ def _rejected(state: TokenState, generation: int, now: float) -> tuple[TokenStat
         forced_in_a_row = state.forced_in_a_row if is_refused_too else 0
         state = replace(state, refused_generation=generation, forced_in_a_row=forced_in_a_row)
     if now < _may_be_forced_at(state, now):
-        return state, ()
-    return _begin(replace(state, forced_at=now, forced_in_a_row=state.forced_in_a_row + 1), now)
+        if not state.is_shared or now < state.looked_at + LOOK_AFTER_REJECTION:
+            return state, ()
+        return _begin(replace(state, looked_at=now), now, FetchReason.LOOK, resume=phase)
+    state = replace(state, forced_at=now, forced_in_a_row=state.forced_in_a_row + 1)
+    return _begin(state, now, FetchReason.FORCED)
 
 
 def _may_be_forced_at(state: TokenState, now: float) -> float:
     """Return when a 401 may force a fetch: after the interval, and not with the last tokens of the quota."""
-    shortest = state.min_forced_refresh_interval
-    doubling = 2.0 ** min(max(state.forced_in_a_row - 1, 0), _LAST_DOUBLING)
-    at = state.forced_at + min(shortest * doubling, max(shortest, FORCED_REFRESH_CEILING))
+    forcing = Forcing(at=state.forced_at, in_a_row=state.forced_in_a_row)
+    at = next_forced_at(forcing, shortest=state.min_forced_refresh_interval)
     return max(at, has_spare_at(state.quota, now), may_begin_at(state.paid_until))
+
+
+def next_forced_at(forcing: Forcing, *, shortest: float) -> float:
+    """Return when the next fetch may be forced; `shortest` is the first interval, in seconds."""
+    doubling = 2.0 ** min(max(forcing.in_a_row - 1, 0), _LAST_DOUBLING)
+    return forcing.at + min(shortest * doubling, max(shortest, FORCED_REFRESH_CEILING))
 
 
 def _credentials_changed(state: TokenState, now: float) -> tuple[TokenState, tuple[Effect, ...]]:
     match state.phase:
-        case Fetching(since=since):
-            return replace(state, phase=Fetching(since=since, is_outdated=True)), ()
-        case BackingOff(lane=Lane.TRANSIENT | Lane.EXHAUSTED):
-            return state, ()
+        case Fetching() as phase:
+            return replace(state, phase=replace(phase, is_outdated=True)), ()
+        case phase if _ends_with_another_secret(phase):
+            return _begin(replace(state, refusals=0), now, FetchReason.NEW_SECRET)
         case _:
-            return _begin(replace(state, refusals=0), now)
+            return state, ()
+
+
+def _ends_with_another_secret(phase: Phase) -> bool:
+    """Return whether another secret is reason enough to fetch at once: it ends neither an outage nor a used-up quota."""
+    return isinstance(phase, Idle) or (isinstance(phase, BackingOff) and phase.lane in {Lane.REFUSED, Lane.UNUSABLE})
 
 
 def secrets_to_try(current: Secret, previous: Secret | None, *, refusals: int) -> tuple[Secret, ...]:
@@ -435,6 +615,12 @@ def wake_at(state: TokenState) -> float | None:
             return at
         case _:
             return None
+
+
+def tick_at(state: TokenState) -> float | None:
+    """Return when `Ticked` is due: at the next fetch, or at a look into the store before it."""
+    at = wake_at(state)
+    return min(at, state.phase.look_at) if at is not None and isinstance(state.phase, BackingOff) else at
 
 
 # --- what a request gets -------------------------------------------------------------------------------------------
@@ -516,6 +702,22 @@ def describe(error: FetchFailure | None) -> str:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SharedStoreStatus:
+    """The store of shared tokens, as one credential has met it."""
+
+    store: str
+    """Its name: `the directory /…`."""
+    error: str | None
+    """Why it could not be used the last time; None if it could."""
+    errors: int
+    """The number of fetches and results for which it could not be used."""
+    found: int
+    """The number of tokens that were found in it: token requests that were saved."""
+    ignored: Mapping[str, int]
+    """The number of entries that were of no use, by reason."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CredentialStatus:
     """
     The status of a credential at one moment: for readiness and metrics. Nothing in it is secret.
@@ -562,6 +764,9 @@ class CredentialStatus:
     """The number of tokens that the server has issued to this process, those included that could not be used."""
     quota: tuple[QuotaBucket, ...] = ()
     """The ration of tokens, as the newest response that has stated one did; without buckets that have been reset since."""
+    is_found: bool = False
+    """Whether the token was found in the store of shared tokens, so that another process has fetched it."""
+    store: SharedStoreStatus | None = None
 
     @property
     def is_usable(self) -> bool:
@@ -587,6 +792,7 @@ def status_of(
     remedy: str,
     uses_previous_secret: bool,
     tokens_issued: int = 0,
+    store: SharedStoreStatus | None = None,
 ) -> CredentialStatus:
     """Return the status of a credential at `now`."""
     token = state.token
@@ -614,4 +820,6 @@ def status_of(
         fetches=fetches,
         tokens_issued=tokens_issued,
         quota=current_quota(state.quota, now),
+        is_found=state.is_found,
+        store=store,
     )

@@ -148,18 +148,18 @@ def take_reading(state: SourceState, reading: Secret | str) -> tuple[SourceState
     return after, Unchanged() if state.error is None else Restored()
 
 
-def parse_secret(raw: bytes, *, source: str, shortest: int = 1) -> Secret:
+def parse_secret(raw: bytes, *, source: str, shortest: int = 1, kind: str = "client secret") -> Secret:
     """
     Return the secret in the content of a source: all of it but one newline at its end.
 
     A content that cannot be a client secret (RFC 6749 §A.2: printable characters) is a mistake on its way into the source,
     and an error here is clearer than a refusal later. The same holds for fewer than `shortest` bytes. Raises
-    SecretUnavailableError, which names the `source`.
+    SecretUnavailableError, which names the `source`; `kind` says what the secret is.
     """
-    secret = _parse_line(raw, source=source, kind="client secret")
+    secret = _parse_line(raw, source=source, kind=kind)
     if len(_encode(secret.reveal())) < shortest:
-        problem = f"holds fewer than the {shortest} bytes that an HS256 signature needs (RFC 7518 section 3.2)"
-        raise SecretUnavailableError(f"no client secret: {source} {problem}")
+        need = "an HS256 signature needs (RFC 7518 section 3.2)" if kind == "client secret" else "are needed"
+        raise SecretUnavailableError(f"no {kind}: {source} holds fewer than the {shortest} bytes that {need}")
     return secret
 
 

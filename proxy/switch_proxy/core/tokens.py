@@ -113,8 +113,12 @@ class AccessToken:
         raise TypeError("an AccessToken cannot be pickled: the pickle would hold it in the clear")
 
 
-def issue(grant: TokenGrant, *, generation: int, sent_at: float, jitter: float) -> AccessToken:
-    """Return the token of a grant whose request was sent at `sent_at`; `jitter` in [0, 1) places its refresh."""
+def issue(grant: TokenGrant, *, generation: int, sent_at: float, jitter: float, allowance: float = 0.0) -> AccessToken:
+    """
+    Return the token of a grant whose request was sent at `sent_at`; `jitter` in [0, 1) places its refresh.
+
+    `allowance` are seconds by which its end may be wrong, because another machine has measured it: the token is not used then.
+    """
     part = REFRESH_EARLIEST + (REFRESH_LATEST - REFRESH_EARLIEST) * jitter
     refresh_at = sent_at + grant.lifetime * part
     if has_spare_at(grant.quota, refresh_at) > refresh_at:
@@ -125,7 +129,7 @@ def issue(grant: TokenGrant, *, generation: int, sent_at: float, jitter: float) 
         value=grant.value,
         generation=generation,
         sent_at=sent_at,
-        expires_at=sent_at + grant.lifetime,
+        expires_at=sent_at + grant.lifetime - allowance,
         refresh_at=refresh_at,
         authorization_line=b"Authorization: Bearer " + grant.value.reveal().encode("ascii") + b"\r\n",
         scope=grant.scope,

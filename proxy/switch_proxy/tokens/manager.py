@@ -13,6 +13,7 @@ import contextlib
 from math import inf
 from typing import TYPE_CHECKING, Final, Protocol, assert_never
 
+from switch_proxy.core.authentication.registry import method_of
 from switch_proxy.core.backoff import Lane
 from switch_proxy.core.errors import (
     SecretUnavailableError,
@@ -28,6 +29,7 @@ from switch_proxy.core.events import (
     SecretRefused,
     SecretReloaded,
     SecretRestored,
+    TokenFound,
     TokenNoted,
     TokenRefreshed,
     TokenRefreshFailed,
@@ -44,6 +46,9 @@ from switch_proxy.core.lifecycle import (
     Fetched,
     FetchFailure,
     Fetching,
+    FetchReason,
+    Found,
+    NothingNewer,
     Publish,
     Refuse,
     Rejected,
@@ -61,18 +66,22 @@ from switch_proxy.core.lifecycle import (
     secrets_to_try,
     status_of,
     step,
+    tick_at,
     usable_token,
     wake_at,
 )
 from switch_proxy.core.secret import Broken, Changed, Outcome, Restored, Secret, Unchanged
 from switch_proxy.core.tokens import freshness, hold_until
+from switch_proxy.tokens.sharing import Turn
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from switch_proxy.clock import Clock
     from switch_proxy.core.config.models import CredentialSettings
+    from switch_proxy.core.token_sharing import Judgement
     from switch_proxy.core.tokens import AccessToken, TokenGrant
+    from switch_proxy.tokens.sharing import TokenSharing
 
 _REREAD_WITHIN: Final = 1.0
 """Seconds that a fetch waits for its secret to be read again; a volume that hangs must not delay it further."""
@@ -135,8 +144,13 @@ class TokenManager:
         clock: Clock,
         random: Callable[[], float],
         observer: CredentialObserver,
+        sharing: TokenSharing | None = None,
     ) -> None:
-        """Take the parts; nothing is fetched before `run`. `random` returns a number in [0, 1)."""
+        """
+        Take the parts; nothing is fetched before `run`. `random` returns a number in [0, 1).
+
+        `sharing` is the store of tokens that other processes share, if there is one.
+        """
         self._name = name
         requests = 1 if settings.previous_client_secret is None else 2
         self._longest_fetch = requests * settings.timeout + _TIMEOUT_GRACE
@@ -145,7 +159,14 @@ class TokenManager:
         self._clock = clock
         self._random = random
         self._observer = observer
-        self._state = initial_state(clock.now(), min_forced_refresh_interval=settings.min_forced_refresh_interval)
+        self._sharing = sharing
+        self._is_renewed_by_others = method_of(settings).is_assertion
+        self._found = 0
+        self._state = initial_state(
+            clock.now(),
+            min_forced_refresh_interval=settings.min_forced_refresh_interval,
+            is_shared=sharing is not None,
+        )
         self._tasks: asyncio.TaskGroup | None = None
         self._timer: asyncio.Task[None] | None = None
         self._decision_changed = asyncio.Event()
@@ -205,7 +226,8 @@ class TokenManager:
                 self._tasks = tasks
                 self._feed(Ticked())
                 while True:
-                    if await self._handle_reading(self._credential_source.wait_for_change()):
+                    has_changed = await self._handle_reading(self._credential_source.wait_for_change())
+                    if has_changed and (not self._is_renewed_by_others or self._state.error is not None):
                         self._feed(CredentialsChanged())
             finally:
                 # Clear first, so that tasks can tell a shutdown from an unexpected cancellation.
@@ -239,6 +261,7 @@ class TokenManager:
             remedy=self._credential_source.remedy,
             uses_previous_secret=self._uses_previous,
             tokens_issued=self._tokens_issued,
+            store=None if self._sharing is None else self._sharing.status(found=self._found),
         )
 
     def __repr__(self) -> str:
@@ -260,7 +283,7 @@ class TokenManager:
         now = self._clock.now()
         before = self._state
         self._state, effects = step(before, event, now, self._random())
-        self._report_fetch(before, self._state, now)
+        self._report_fetch(before, self._state, event, now)
         for effect in effects:
             self._perform(effect)
 
@@ -280,7 +303,7 @@ class TokenManager:
 
     def _tick_if_due(self) -> None:
         """Do the timer's work if it is late: the machine may have slept."""
-        at = wake_at(self._state)
+        at = tick_at(self._state)
         if at is not None and self._tasks is not None and self._clock.now() >= at:
             self._feed(Ticked())
 
@@ -300,32 +323,55 @@ class TokenManager:
     # --- the fetch -------------------------------------------------------------------------------------------------
 
     def _start_fetch(self) -> None:
-        if self._tasks is not None:
-            self._tasks.create_task(self._fetch(), name=f"token request of credential {self._name}")
+        if self._tasks is not None and isinstance(self._state.phase, Fetching):
+            fetch = self._fetch(self._state.phase.reason)
+            self._tasks.create_task(fetch, name=f"token request of credential {self._name}")
 
-    async def _fetch(self) -> None:
-        event: Event
+    async def _fetch(self, reason: FetchReason) -> None:
+        """Feed the outcome of a fetch: what the store says, or that of a token request, which is then recorded in the store."""
+        outcome = None if self._sharing is None else await self._consult(self._sharing, reason)
+        turn = outcome if isinstance(outcome, Turn) else None
+        event = await self._request() if outcome is None or isinstance(outcome, Turn) else outcome
+        self._feed(event)
+        if self._sharing is not None and turn is not None:
+            await self._sharing.conclude(turn, self._state, has_token=isinstance(event, Fetched))
+
+    async def _consult(self, sharing: TokenSharing, reason: FetchReason) -> Judgement | Turn | None:
+        """Return what the store says; None if a token is to be requested without it."""
+        await self._reread_secret()
+        source = self._credential_source
+        try:
+            return await sharing.consult(self._state, reason, source.current(), source.previous())
+        except SecretUnavailableError as error:
+            return Failed(error=_without_frames(error))
+        except asyncio.CancelledError:
+            if self._tasks is None:
+                raise
+        except Exception as error:  # noqa: BLE001 - the store must not stop the refreshing
+            self._note((f"the token store was not used: unexpected {_locate(error)}; a defect of the proxy",))
+        return NothingNewer() if reason is FetchReason.LOOK else None
+
+    async def _request(self) -> Event:
+        """Send a token request, and return its outcome."""
         try:
             async with asyncio.timeout(self._longest_fetch):
                 await self._reread_secret()
                 grant = await self._request_grant()
             self._note(grant.notes)
             await self._wait_until_valid(grant)
-            event = Fetched(grant=grant)
+            return Fetched(grant=grant)
         except (TokenFetchError, SecretUnavailableError) as error:
-            event = Failed(error=_without_frames(error))
+            return Failed(error=_without_frames(error))
         except TimeoutError:
-            event = Failed(
-                error=TokenFetchError(f"the token request did not end within {self._longest_fetch:g} seconds")
-            )
+            text = f"the token request did not end within {self._longest_fetch:g} seconds"
+            return Failed(error=TokenFetchError(text))
         except asyncio.CancelledError:
             if self._tasks is None:
                 raise
             # Not a shutdown: something below was cancelled and let the error through.
-            event = Failed(error=TokenFetchError("the token request was cancelled from within; a defect of the proxy"))
+            return Failed(error=TokenFetchError("the token request was cancelled from within; a defect of the proxy"))
         except Exception as error:  # noqa: BLE001 - any error is a failed fetch, and never ends the task
-            event = Failed(error=TokenFetchError(f"unexpected {_locate(error)}; a defect of the proxy"))
-        self._feed(event)
+            return Failed(error=TokenFetchError(f"unexpected {_locate(error)}; a defect of the proxy"))
 
     async def _wait_until_valid(self, grant: TokenGrant) -> None:
         """Keep a token that is not valid yet, while there is a usable one."""
@@ -377,14 +423,27 @@ class TokenManager:
                 return grant
         raise refusals[0]
 
-    def _report_fetch(self, before: TokenState, after: TokenState, now: float) -> None:
+    def _report_fetch(self, before: TokenState, after: TokenState, event: Event, now: float) -> None:
         if not isinstance(before.phase, Fetching):
             return
         duration = now - before.phase.since
         next_at = wake_at(after)
         next_in = 0.0 if next_at is None else next_at - now
         if after.failures > before.failures and after.error is not None:
+            if not isinstance(event, Failed) or event.shared is None:
+                self._count_failure(after.error)
             self._report_failure(before, after, after.error, now=now, duration=duration, next_in=next_in)
+        elif after.token is not None and isinstance(event, Found) and self._sharing is not None:
+            self._found += 1
+            self._emit(
+                TokenFound(
+                    credential=self._name,
+                    store=self._sharing.description,
+                    generation=after.token.generation,
+                    usable_for=after.token.usable_until - now,
+                    refresh_in=next_in,
+                )
+            )
         elif after.token is not None and after.token is not before.token:
             self._fetches[FETCHED] += 1
             self._tokens_issued += 1
@@ -399,11 +458,13 @@ class TokenManager:
                 )
             )
 
+    def _count_failure(self, error: FetchFailure) -> None:
+        self._fetches[error.outcome] = self._fetches.get(error.outcome, 0) + 1
+        self._tokens_issued += isinstance(error, TokenResponseInvalidError) and error.may_have_cost_token
+
     def _report_failure(
         self, before: TokenState, after: TokenState, error: FetchFailure, *, now: float, duration: float, next_in: float
     ) -> None:
-        self._fetches[error.outcome] = self._fetches.get(error.outcome, 0) + 1
-        self._tokens_issued += isinstance(error, TokenResponseInvalidError) and error.may_have_cost_token
         token = usable_token(after, now)
         self._emit(
             TokenRefreshFailed(

@@ -68,6 +68,7 @@ class EnvironmentSecret:
         mask: Mask,
         parse: Parser = parse_secret,
         is_optional: bool = False,
+        kind: str = "client secret",
     ) -> None:
         """Take the variable's name. If the secret is optional, it may be unset or empty: the secret is empty then."""
         self.source = f"the environment variable {variable}"
@@ -78,6 +79,7 @@ class EnvironmentSecret:
         self._mask = mask
         self._parse = parse
         self._is_optional = is_optional
+        self._kind = kind
 
     def current(self) -> Secret:
         """Return the secret. Raises SecretUnavailableError if there is none."""
@@ -97,7 +99,7 @@ class EnvironmentSecret:
     def _read(self) -> Secret | str:
         value = self._environ.get(self._variable, "" if self._is_optional else None)
         if value is None:
-            return f"no client secret: {self.source} is not set"
+            return f"no {self._kind}: {self.source} is not set"
         try:
             # What is not UTF-8 stands in the environment as lone surrogates (PEP 383).
             raw = value.encode("utf-8", "surrogateescape")
@@ -196,12 +198,14 @@ def credentials_from(
         # joserfc warns of the name EdDSA, for which RFC 9864 has another that servers do not know yet, and of short keys,
         # which are refused anyway.
         warnings.filterwarnings("ignore", message="EdDSA is deprecated|Key size should be")
-    main = _source(main_plan, environ=environ, clock=clock, mask=mask)
+    main = secret_source(main_plan, environ=environ, clock=clock, mask=mask)
     if previous_plan is None and tls_files is None:
         return main
     return CombinedCredentials(
         main=main,
-        previous=None if previous_plan is None else _source(previous_plan, environ=environ, clock=clock, mask=mask),
+        previous=None
+        if previous_plan is None
+        else secret_source(previous_plan, environ=environ, clock=clock, mask=mask),
         beside=() if tls_files is None else (tls_files,),
         clock=clock,
     )
@@ -213,13 +217,19 @@ def client_secret_file(path: str, *, clock: Clock, mask: Mask, poll_interval: fl
     return _watch(plan, clock, mask, poll_interval=poll_interval)
 
 
-def _source(
+def secret_source(
     plan: SourcePlan, *, environ: Mapping[str, str], clock: Clock, mask: Mask
 ) -> WatchedFile | EnvironmentSecret:
+    """Return the source of a plan; nothing is read yet, and each secret is masked as it is read."""
     if plan.variable is None:
         return _watch(plan, clock, mask)
     return EnvironmentSecret(
-        variable=plan.variable, environ=environ, mask=mask, parse=plan.parse, is_optional=plan.is_optional
+        variable=plan.variable,
+        environ=environ,
+        mask=mask,
+        parse=plan.parse,
+        is_optional=plan.is_optional,
+        kind=plan.kind,
     )
 
 

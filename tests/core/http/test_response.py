@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from switch_proxy.core.errors import ResponseError
+from switch_proxy.core.http.other_protocols import LONGEST_OPENING
 from switch_proxy.core.http.response import (
     CHUNKED,
     NO_BODY,
@@ -523,3 +524,8 @@ def test_any_bytes_are_a_head_or_a_refusal(noise: bytes, start: bytes) -> None:
         assert error.detail.isprintable()  # noqa: PT017 - either way is right
     else:
         assert 100 <= head.status <= 999
+
+
+def test_what_was_judged_before_is_not_searched_for_other_protocols_again() -> None:
+    """Only the first bytes of a connection tell a protocol; a head that is seen for the second time is past them."""
+    assert find_response_head_fault(b"HTTP/1.1 200 OK\r\nA: b", max_head=1000, seen=LONGEST_OPENING) is None

@@ -102,6 +102,11 @@ class Method:
     """Whether TLS authenticates the client: the endpoint must be https, and the request carries no credential."""
 
     @property
+    def has_lasting_secret(self) -> bool:
+        """Return whether it authenticates with a text that only this client has, and for long."""
+        return not self.is_assertion and not self.is_by_certificate
+
+    @property
     def keys(self) -> tuple[str, ...]:
         """Return the keys of a credential that it uses."""
         return (self.key, *(() if self.previous_key is None else (self.previous_key,)), *self.optional_keys)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-from switch_proxy.core.addresses import Address, Origin
+from switch_proxy.core.addresses import Address, Origin, RedisAddress
 from switch_proxy.core.config.models.route import LISTENER_KEYS, RouteSettings
 from switch_proxy.core.path_pattern import PathPattern
 from switch_proxy.core.path_prefix import PathPrefix
@@ -29,7 +29,7 @@ def dump_value(value: object) -> object:
 
 def _plain(value: object) -> object:
     match value:
-        case Address() | Origin() | PathPattern() | PathPrefix():
+        case Address() | Origin() | PathPattern() | PathPrefix() | RedisAddress():
             return str(value)
         case None | bool() | int() | float() | str():
             return value

@@ -20,7 +20,13 @@ from switch_proxy.core.tokens import REFRESH_EARLIEST
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from switch_proxy.core.config.models import Address, CredentialSettings, RouteSettings, Settings
+    from switch_proxy.core.config.models import (
+        Address,
+        CredentialSettings,
+        RouteSettings,
+        Settings,
+        TokenStoreSettings,
+    )
     from switch_proxy.core.secret import Secret
     from switch_proxy.core.tokens import TokenGrant
 
@@ -58,6 +64,7 @@ _LABELLED = frozenset(
         "assertion_audience",
         "audience",
         "scope",
+        "url",
     }
 )
 """Keys that have a line of their own."""
@@ -78,6 +85,10 @@ def summarize(settings: Settings) -> Iterator[str]:
     for name, credential in settings.credentials.items():
         yield f"credential {name}"
         yield from _credential(credential)
+        yield ""
+    if settings.token_store is not None:
+        yield "token store"
+        yield from _token_store(settings.token_store)
         yield ""
     admin, log, shutdown = settings.admin, settings.log, settings.shutdown
     yield "the proxy itself"
@@ -186,6 +197,17 @@ def _route(route: RouteSettings) -> Iterator[str]:
 
 def _joined(parts: Iterable[object] | None, otherwise: str) -> str:
     return otherwise if parts is None else ", ".join(map(str, parts))
+
+
+def _token_store(store: TokenStoreSettings) -> Iterator[str]:
+    if store.redis is None:
+        yield _line("directory", store.directory or "")
+    else:
+        yield _line("Redis server", f"{store.redis.url}{'' if store.redis.url.is_tls else ' (in plaintext)'}")
+        yield from _not_by_default(store.redis)
+    key = store.encryption_key
+    own = "each credential's own secret or key"
+    yield _line("encrypted with", own if key is None else f"the secret from {key}")
 
 
 def _credential(credential: CredentialSettings) -> Iterator[str]:

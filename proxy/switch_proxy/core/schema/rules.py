@@ -5,7 +5,16 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, Final, TypeGuard
 
-from switch_proxy.core.addresses import Address, Origin, parse_address, parse_endpoint, parse_host, parse_origin
+from switch_proxy.core.addresses import (
+    Address,
+    Origin,
+    RedisAddress,
+    parse_address,
+    parse_endpoint,
+    parse_host,
+    parse_origin,
+    parse_redis_address,
+)
 from switch_proxy.core.errors import InvalidValueError
 from switch_proxy.core.path_pattern import PathPattern, parse_path_pattern
 from switch_proxy.core.path_prefix import PathPrefix, parse_path_prefix
@@ -34,6 +43,7 @@ _TOKEN: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")  # RFC 9110 §5.6.2
 _NEVER_FORWARDED: Final = frozenset({"CONNECT", "TRACE", "TRACK"})
 _OTHER_ORIGIN: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[A-Za-z0-9._-]+(?::[0-9]{1,5})?")
 """Of pages that are no web site's: a browser's extension, an app's own view."""
+_REDIS_PREFIX: Final = re.compile(r"[A-Za-z0-9_.:/-]{1,64}")
 _ABSOLUTE_URI: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[A-Za-z0-9\-._~!$&'()*+,;=:@/?%\[\]]+")  # RFC 8707 §2
 
 
@@ -177,6 +187,17 @@ def _allowed_origin(value: object) -> str:
 
 def _origin(value: object) -> Origin:
     return value if isinstance(value, Origin) else parse_origin(parse_text(value))
+
+
+def _redis_address(value: object) -> RedisAddress:
+    return value if isinstance(value, RedisAddress) else parse_redis_address(parse_text(value))
+
+
+def _redis_prefix(value: object) -> str:
+    text = parse_text(value)
+    if _REDIS_PREFIX.fullmatch(text) is None:
+        raise InvalidValueError("is not a prefix; write up to 64 letters, digits and -_.:/", is_safe_to_echo=True)
+    return text
 
 
 def _endpoint(value: object) -> str:
@@ -341,6 +362,8 @@ ADDRESS_OR_OFF: Final = _rule(parse_address_or_off, "address", _ADDRESS, _NULL, 
 ORIGIN: Final = _rule(_origin, "URL", _URL)
 OPTIONAL_ENDPOINT: Final = _rule(_endpoint_or_none, "URL", _URL, _NULL)
 ISSUER: Final = _rule(_issuer, "URL", _URL, _NULL)
+REDIS_ADDRESS: Final = _rule(_redis_address, "URL", {"type": "string", "pattern": "^[Rr][Ee][Dd][Ii][Ss]{1,2}://"})
+REDIS_PREFIX: Final = _rule(_redis_prefix, "text", {"type": "string", "pattern": f"^{_REDIS_PREFIX.pattern}$"})
 RESOURCE: Final = _rule(_resource, "URI", {"type": "string", "pattern": "^[A-Za-z][A-Za-z0-9+.-]*:[^#]+$"})
 PROTOCOL: Final = _rule(_protocol, "word", _STRING)
 FIELD_NAME: Final = _rule(_field_name, "text", {"type": "string", "pattern": f"^{_TOKEN.pattern}$"})

@@ -23,6 +23,7 @@ from switch_proxy.core.config.models.settings import Settings
 from switch_proxy.core.config.models.shutdown import ShutdownSettings
 from switch_proxy.core.config.models.timeouts import ListenerTimeoutSettings, TimeoutSettings
 from switch_proxy.core.config.models.tls import TlsSettings
+from switch_proxy.core.config.models.token_store import RedisSettings, StoreSecretSource, TokenStoreSettings
 from switch_proxy.core.path_prefix import PathPrefix
 
 __all__ = [
@@ -42,10 +43,13 @@ __all__ = [
     "PathPrefix",
     "PoolSettings",
     "PrivateKeySettings",
+    "RedisSettings",
     "RouteSettings",
     "SecretSource",
     "Settings",
     "ShutdownSettings",
+    "StoreSecretSource",
     "TimeoutSettings",
     "TlsSettings",
+    "TokenStoreSettings",
 ]

@@ -2,9 +2,11 @@
 
 # No postponed evaluation of annotations here: core/schema/keys.py reads them.
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
+from switch_proxy.core.authentication.registry import method_of
 from switch_proxy.core.config.models.admin import AdminSettings
 from switch_proxy.core.config.models.conflicts import find_conflicts
 from switch_proxy.core.config.models.credential import CredentialSettings
@@ -12,9 +14,10 @@ from switch_proxy.core.config.models.listener import ListenerSettings
 from switch_proxy.core.config.models.log import LogSettings
 from switch_proxy.core.config.models.route import LISTENER_KEYS, RouteSettings
 from switch_proxy.core.config.models.shutdown import ShutdownSettings
+from switch_proxy.core.config.models.token_store import TokenStoreSettings
 from switch_proxy.core.errors import InvalidValueError
 from switch_proxy.core.schema.keys import Key, fields_of, validate
-from switch_proxy.core.schema.problem import render_path
+from switch_proxy.core.schema.problem import About, Problem, render_path
 from switch_proxy.core.schema.rules import NAME
 
 
@@ -27,6 +30,10 @@ class Settings:
         dict[str, ListenerSettings], Key(names=NAME, text="The listeners that several routes share, by name.")
     ] = field(default_factory=dict)
     routes: Annotated[tuple[RouteSettings, ...], Key(text="The routes: where requests come in, and where they go.")]
+    token_store: Annotated[
+        TokenStoreSettings | None,
+        Key(text="Where tokens are kept for restarts and other processes."),
+    ] = None
     admin: Annotated[AdminSettings, Key(text="The listener for probes and metrics.")] = field(
         default_factory=AdminSettings
     )
@@ -48,6 +55,22 @@ class Settings:
         }
         for problem in find_conflicts(data):
             raise InvalidValueError(f"of {render_path(problem.path)} {problem.text}")
+
+    @staticmethod
+    def find_problems(values: Mapping[str, Any]) -> Iterator[Problem]:
+        """Find credentials whose tokens cannot be encrypted for the store, because they have no secret to derive a key from."""
+        store = values.get("token_store")
+        if store is None or store.encryption_key is not None:
+            return
+        for name, credential in values.get("credentials", {}).items():
+            method = method_of(credential)
+            if not method.has_lasting_secret:
+                text = (
+                    f"is missing, and the credential {name} (auth_method {method.name}) has no secret to encrypt its tokens with; "
+                    "write encryption_key: {file: /path/to/the/file}"
+                )
+                yield Problem(path=("token_store", "encryption_key"), text=text, about=About.ABSENCE)
+                return
 
 
 def _as_written(route: RouteSettings) -> dict[str, object]:

@@ -1,0 +1,97 @@
+"""The store of shared tokens that a configuration names, with what encrypts its entries; only the one that is used is imported."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING, Final
+
+from switch_proxy.core.config.models.token_store import SHORTEST_ENCRYPTION_KEY, plan_store_secret
+from switch_proxy.tokens.sharing import TokenSharing
+from switch_proxy.tokens.sources import secret_source
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
+    from switch_proxy.clock import Clock
+    from switch_proxy.core.config.models import CredentialSettings, StoreSecretSource, TokenStoreSettings
+    from switch_proxy.core.events import CredentialEvent
+    from switch_proxy.core.secret import Mask, Secret
+    from switch_proxy.tokens.sharing import TokenStore
+
+_READ_WITHIN: Final = 1.0
+"""Seconds that a secret of the store is waited for; the last good one is used if a volume hangs."""
+
+
+class SharedTokens:
+    """The store of one configuration, for all of its credentials."""
+
+    def __init__(self, settings: TokenStoreSettings, *, environ: Mapping[str, str], clock: Clock, mask: Mask) -> None:
+        """Take the settings; nothing is opened or read yet."""
+        self._clock = clock
+        self._encryption_key = None
+        if settings.encryption_key is not None:
+            self._encryption_key = _reader(
+                settings.encryption_key,
+                kind="encryption key",
+                shortest=SHORTEST_ENCRYPTION_KEY,
+                environ=environ,
+                clock=clock,
+                mask=mask,
+            )
+        self._store = _make_store(settings, environ=environ, clock=clock, mask=mask)
+
+    def of(
+        self, name: str, settings: CredentialSettings, *, mask: Mask, observe: Callable[[CredentialEvent], None]
+    ) -> TokenSharing:
+        """Return the part of the credential of this name."""
+        return TokenSharing(
+            name=name,
+            settings=settings,
+            store=self._store,
+            encryption_key=self._encryption_key,
+            clock=self._clock,
+            mask=mask,
+            observe=observe,
+        )
+
+    async def close(self) -> None:
+        """Close the store."""
+        await self._store.close()
+
+
+def _make_store(settings: TokenStoreSettings, *, environ: Mapping[str, str], clock: Clock, mask: Mask) -> TokenStore:
+    if settings.redis is not None:
+        from switch_proxy.tokens.redis_store import RedisStore  # noqa: PLC0415 - only the store that is used
+
+        section = settings.redis.password
+        password = None
+        if section is not None:
+            password = _reader(section, kind="Redis password", environ=environ, clock=clock, mask=mask)
+        return RedisStore(settings.redis, password=password)
+    from switch_proxy.tokens.directory_store import DirectoryStore  # noqa: PLC0415 - only the store that is used
+
+    return DirectoryStore(settings.directory or "")
+
+
+def _reader(
+    section: StoreSecretSource,
+    *,
+    kind: str,
+    environ: Mapping[str, str],
+    clock: Clock,
+    mask: Mask,
+    shortest: int = 1,
+) -> Callable[[], Awaitable[Secret]]:
+    """Return what reads a secret anew each time, and returns the last good one. It raises SecretUnavailableError."""
+    source = secret_source(
+        plan_store_secret(section, kind=kind, shortest=shortest), environ=environ, clock=clock, mask=mask
+    )
+
+    async def read() -> Secret:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_READ_WITHIN):
+                await source.load()
+        return source.current()
+
+    return read
