@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 import pytest
 import trustme
 
+from switch_proxy.clock import SystemClock
 from switch_proxy.core.addresses import parse_redis_address
 from switch_proxy.core.config.models import RedisSettings, TlsSettings
 from switch_proxy.core.errors import TokenStoreError
@@ -57,7 +58,7 @@ async def stores(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterato
         else:
             server = await stack.enter_async_context(redis_server(tmp_path))
             settings = RedisSettings(url=parse_redis_address(server.url))
-            made = Stores(lambda: RedisStore(settings, password=None))
+            made = Stores(lambda: RedisStore(settings, password=None, clock=SystemClock()))
         yield made
         await made.close()
 
@@ -284,7 +285,7 @@ def _redis(
 
     settings = RedisSettings(url=parse_redis_address(url), tls=tls or TlsSettings())
     object.__setattr__(settings, "username", username)
-    return RedisStore(settings, password=None if password is None else read)
+    return RedisStore(settings, password=None if password is None else read, clock=SystemClock())
 
 
 async def test_a_server_that_is_gone_is_told_and_used_again_once_it_is_back(tmp_path: Path) -> None:

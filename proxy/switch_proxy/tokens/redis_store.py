@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from redis.asyncio import Redis
 
+    from switch_proxy.clock import Clock
     from switch_proxy.core.config.models import RedisSettings
     from switch_proxy.core.secret import Secret
 
@@ -92,14 +93,20 @@ what was sent.
 class RedisStore:
     """One database of a Redis server."""
 
-    def __init__(self, settings: RedisSettings, *, password: Callable[[], Awaitable[Secret]] | None) -> None:
+    def __init__(
+        self, settings: RedisSettings, *, password: Callable[[], Awaitable[Secret]] | None, clock: Clock
+    ) -> None:
         """Take the settings; `password` returns the present password, and raises SecretUnavailableError."""
         self.description = f"the Redis server {settings.url}"
         self._settings = settings
         self._password = password
         self._tls = TlsFiles(
-            settings.tls, owner="the token store", new_context=partial(ssl.SSLContext, ssl.PROTOCOL_TLS_CLIENT)
+            settings.tls,
+            owner="the token store",
+            new_context=partial(ssl.SSLContext, ssl.PROTOCOL_TLS_CLIENT),
+            now=clock.now,
         )
+        self._clock = clock
         self._client: Redis | None = None
         self._used_at = 0.0
         self._opening = asyncio.Lock()
@@ -150,21 +157,16 @@ class RedisStore:
         raise TokenStoreError(problem)
 
     async def _open(self) -> Redis:
-        now = asyncio.get_running_loop().time()
+        now = self._clock.now()
         async with self._opening:
             if self._client is not None and now > self._used_at + _KEPT_FOR:
                 await self.close()
             if self._client is None:
-                # In a thread: the first time it imports the client, and TLS reads files.
-                context = await asyncio.to_thread(self._prepare)
+                await asyncio.to_thread(_import_client)
+                context = await self._tls.renew_context() if self._settings.url.is_tls else None
                 self._client = await self._connect(context)
             self._used_at = now
             return self._client
-
-    def _prepare(self) -> ssl.SSLContext | None:
-        import redis.asyncio  # noqa: F401, PLC0415 - a large import that only this store needs
-
-        return self._tls.renew_context() if self._settings.url.is_tls else None
 
     async def _connect(self, context: ssl.SSLContext | None) -> Redis:
         from redis.asyncio import BlockingConnectionPool, Connection, Redis  # noqa: PLC0415 - see above
@@ -201,6 +203,11 @@ class RedisStore:
 
     def __repr__(self) -> str:
         return f"<RedisStore {self._settings.url}>"
+
+
+def _import_client() -> None:
+    """Import the client. Blocks: for a thread."""
+    import redis.asyncio  # noqa: F401, PLC0415 - a large import that only this store needs
 
 
 def _reason_of(error: Exception) -> str:

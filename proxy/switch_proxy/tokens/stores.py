@@ -68,7 +68,7 @@ def _make_store(settings: TokenStoreSettings, *, environ: Mapping[str, str], clo
         password = None
         if section is not None:
             password = _reader(section, kind="Redis password", environ=environ, clock=clock, mask=mask)
-        return RedisStore(settings.redis, password=password)
+        return RedisStore(settings.redis, password=password, clock=clock)
     from switch_proxy.tokens.directory_store import DirectoryStore  # noqa: PLC0415 - only the store that is used
 
     return DirectoryStore(settings.directory or "")
