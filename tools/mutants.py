@@ -245,6 +245,27 @@ MUTANTS: Final = (
         tests="tests/core/test_oauth_response.py",
     ),
     Mutant(
+        name="a token of a response is no word of it, whatever its member is called",
+        file="core/oauth/quoting.py",
+        text="_SECRET_NAME.fullmatch(name)",
+        replacement='name == "access_token"',
+        tests="tests/core/test_any_token_response.py",
+    ),
+    Mutant(
+        name="an encoded echo of the secret is found",
+        file="core/redaction.py",
+        text="*_forms_in_hex(value)",
+        replacement="",
+        tests="tests/core/test_any_token_response.py",
+    ),
+    Mutant(
+        name="an escaped echo of the secret is found",
+        file="core/redaction.py",
+        text="for reading in readings\n        for start",
+        replacement="for reading in (text.casefold(),)\n        for start",
+        tests="tests/core/test_any_token_response.py",
+    ),
+    Mutant(
         name="a path cannot climb out of the base path in encoded form",
         file="core/http/target.py",
         text='.replace(b"%2e", b".")',

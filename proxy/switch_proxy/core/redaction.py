@@ -9,12 +9,13 @@ that looks like a secret (a JWT, `client_secret=…`) is masked even if its valu
 from __future__ import annotations
 
 import base64
+import html
 import json
 import re
 from collections import deque
 from math import isfinite
 from typing import TYPE_CHECKING, Final, NoReturn, SupportsIndex
-from urllib.parse import quote, quote_plus
+from urllib.parse import quote, quote_plus, unquote, unquote_plus
 
 from switch_proxy.core.secret import Secret
 
@@ -47,6 +48,9 @@ _TELLING: Final = 8
 _NAMES: Final = "access_token|refresh_token|id_token|client_secret|client_assertion|assertion|password|passwd"
 
 _NAME_OF_SECRET: Final = re.compile(_NAMES, re.IGNORECASE)
+
+_ESCAPE: Final = re.compile(r"\\+(?:u([0-9A-Fa-f]{4})|x([0-9A-Fa-f]{2}))")
+"""A character in JSON or Python, also if it was escaped more than once."""
 
 _DOTTED: Final = re.compile(r"(?<![A-Za-z0-9_.-])[A-Za-z0-9_.-]++")
 """A run of the characters of JWTs. It begins where none of them precedes, so that each is looked at once."""
@@ -191,18 +195,34 @@ def find_repeated(text: str, secrets: Iterable[Secret]) -> Secret | None:
 
     A part is eight characters in a row. The text is cut into its parts once, because there may be many secrets.
     """
-    searched = text.casefold()
-    pieces = {searched[start : start + _TELLING] for start in range(max(0, len(searched) - _TELLING + 1))}
+    readings = {reading.casefold() for reading in _readings(text)}
+    pieces = {
+        reading[start : start + _TELLING]
+        for reading in readings
+        for start in range(max(0, len(reading) - _TELLING + 1))
+    }
     for secret in secrets:
         value = secret.reveal()
-        for form in dict.fromkeys(map(str.casefold, (*_forms(value), *_forms_in_base64(value)))) if value else ():
+        encoded = (*_forms(value), *_forms_in_base64(value), *_forms_in_hex(value)) if value else ()
+        for form in dict.fromkeys(map(str.casefold, encoded)):
             if len(form) < _TELLING:
-                is_repeated = form != "" and form in searched
+                is_repeated = form != "" and any(form in reading for reading in readings)
             else:
                 is_repeated = any(form[at : at + _TELLING] in pieces for at in range(len(form) - _TELLING + 1))
             if is_repeated:
                 return secret
     return None
+
+
+def _readings(text: str) -> Iterable[str]:
+    """Return a text as it is, and with percent-encoding, HTML's references and backslash escapes decoded."""
+    return (
+        text,
+        unquote(text),
+        unquote_plus(text),
+        html.unescape(text),
+        _ESCAPE.sub(lambda found: chr(int(found[1] or found[2], 16)), text),
+    )
 
 
 def _forms(text: str) -> Iterable[str]:
@@ -231,7 +251,15 @@ def _forms_in_base64(text: str) -> Iterable[str]:
             encoded = base64.b64encode(bytes(shift) + raw).decode("ascii").rstrip("=")
             begins_at = -(-8 * shift // 6)
             ends_at = 8 * (shift + len(raw)) // 6
-            yield encoded[begins_at:ends_at]
+            form = encoded[begins_at:ends_at]
+            yield form
+            yield form.replace("+", "-").replace("/", "_")  # base64url (RFC 4648 §5)
+
+
+def _forms_in_hex(text: str) -> Iterable[str]:
+    """Return the forms of a value in hexadecimal digits, as a dump has them."""
+    raw = _encode(text)
+    return raw.hex(), raw.hex(":"), raw.hex(" ")
 
 
 def _encode(text: str) -> bytes:

@@ -12,15 +12,24 @@ from switch_proxy.core.redaction import find_repeated
 from switch_proxy.core.secret import Secret
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
 _LONGEST_QUOTE: Final = 200
 """Characters of the server's words in a text of ours."""
 
+_LONGEST_SEARCHED: Final = 4096
+"""Characters of the server's words that are looked at, so that a long text does not hold up anything."""
+
 _NOT_FOR_ERRORS: Final = re.compile(r"[^\x20\x21\x23-\x5b\x5d-\x7e]")  # RFC 6749 §5.2
 
-_TOKENS: Final = ("access_token", "refresh_token", "id_token")
-"""Members of a response that are secrets themselves (RFC 6749 §5.1, OpenID Connect Core §3.1.3.3)."""
+_SECRET_NAME: Final = re.compile(r".*(?:token|secret|assertion|password|jwt)", re.IGNORECASE | re.DOTALL)
+"""
+Members of a response that are secrets themselves: `access_token`, `refresh_token`, `id_token` (RFC 6749 §5.1, OpenID Connect Core
+§3.1.3.3), and what servers call them that do not know these names.
+"""
+
+_DEEPEST: Final = 8
+"""Levels of a response in which such members are looked for. Real ones have one to three."""
 
 
 class ServerWords:
@@ -43,7 +52,7 @@ class ServerWords:
 
     def of(self, document: dict[str, object]) -> ServerWords:
         """Return these words for texts of a response with this document: its tokens are secrets too."""
-        tokens = (Secret(value) for name in _TOKENS if isinstance(value := document.get(name), str) and value)
+        tokens = map(Secret, _secrets_in(document, _DEEPEST))
         return ServerWords(
             credential_name=self.credential_name,
             secret=self._secret,
@@ -60,6 +69,7 @@ class ServerWords:
         """Return a text in printable ASCII, cut short; empty if it is no text."""
         if not isinstance(value, str):
             return ""
+        value = value[:_LONGEST_SEARCHED]
         if (fault := self.find_fault(value)) is not None:
             return f"(not shown: {fault})"
         shown = _NOT_FOR_ERRORS.sub("?", " ".join(value.split()))
@@ -71,3 +81,19 @@ class ServerWords:
         if found is None:
             return None
         return f"it repeats {self.credential_name if found is self._secret else 'a token or another secret'}"
+
+
+def _secrets_in(value: object, levels: int) -> Iterator[str]:
+    """Return the texts of all members whose names say that they are secrets."""
+    if levels == 0:
+        return
+    if isinstance(value, dict):
+        for name, item in value.items():
+            if isinstance(item, str):
+                if item and _SECRET_NAME.fullmatch(name):
+                    yield item
+            else:
+                yield from _secrets_in(item, levels - 1)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _secrets_in(item, levels - 1)

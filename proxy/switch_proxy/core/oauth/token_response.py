@@ -54,6 +54,21 @@ _BEARER: Final = "bearer"
 _ALSO_BEARER: Final = frozenset({"", "bearertoken"})
 """Token types that mean a bearer token: none at all, and Apigee's. golang/oauth2 takes a missing one so too."""
 
+_OTHER_CONTENT: Final = frozenset(
+    {
+        *(
+            "text/html",
+            "text/plain",
+            "text/xml",
+            "application/xml",
+            "application/xhtml+xml",
+            "application/octet-stream",
+        ),
+        *("application/jwt", "application/problem+json", "application/x-www-form-urlencoded"),
+    }
+)
+"""Content types that are told. No others: a body that cannot be read may hold a token, and its head repeat it."""
+
 _SCOPE: Final = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+(?: [\x21\x23-\x5b\x5d-\x7e]+)*")  # RFC 6749 §3.3
 _SECONDS: Final = re.compile(r"[0-9]+(?:\.[0-9]+)?")
 
@@ -110,8 +125,8 @@ def _judge(response: ServerResponse, *, settings: CredentialSettings, words: Ser
         raise _failure(response, words, wall)
     document = read_object(response)
     if isinstance(document, str):
-        kind = words.text(response.content_type.partition(";")[0].strip())
-        kind_shown = f" ({kind})" if kind and kind.lower() != "application/json" else ""
+        kind = response.content_type.partition(";")[0].strip().lower()
+        kind_shown = f" ({kind})" if kind in _OTHER_CONTENT else ""
         raise TokenResponseInvalidError(
             f"the token endpoint's response{kind_shown} {document}", may_have_cost_token=not _is_page(response)
         )
