@@ -16,7 +16,7 @@ PYTHONS = $(or $(PYTHON),python3 python3.13 python3.12 python3.11)
 CONFIG ?= config.yaml
 SECONDS ?= 60
 
-.PHONY: help setup demo run test coverage mutants check fmt fuzz soak bench bench-quick image image-test test-image-python schema tables lock dist sbom audit clean
+.PHONY: help setup demo run test peers coverage mutants check fmt fuzz soak bench bench-quick image image-test test-image-python schema tables lock dist sbom audit clean
 
 help: ## List the tasks
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,6 +26,9 @@ demo: $(VENV)/run.stamp ## See the proxy at work between an app and fakes of bot
 
 test: check ## Check everything and run all tests (ARGS="tests/core -k token": only some)
 	@$(BIN)/python -m pytest --numprocesses auto --dist worksteal $(ARGS)
+
+peers: ## Install npm's packages for the tests with real clients and servers, which are skipped without them (needs npm)
+	@npm ci --prefix tests/e2e/peers --ignore-scripts --no-audit --no-fund --loglevel=error
 
 coverage: $(VENV)/dev.stamp ## Measure which branches of the core its own tests take: it must be all of them
 	@COVERAGE_FILE=$(VENV)/coverage $(BIN)/coverage run -m pytest --quiet --no-header tests/core $(ARGS) >$(VENV)/core-tests.txt || { cat $(VENV)/core-tests.txt; exit 1; }
@@ -113,7 +116,7 @@ lock: $(BIN)/python ## Write the lock files from pyproject.toml (ARGS=--upgrade:
 	@$(COMPILE) --output-file tools/requirements.lock tools/requirements.in
 
 clean: ## Remove the files that the other tasks made
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) tests/e2e/peers/node_modules build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:
