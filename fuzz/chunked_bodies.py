@@ -52,6 +52,8 @@ def _decode(pieces: list[bytes]) -> tuple[bytes, bool, bytes, bytes] | None:
             continue
         try:
             body += b"".join(decoder.feed(piece))
+            while decoder.unread and not decoder.is_complete:
+                body += b"".join(decoder.feed(decoder.unread, decoder.position))
         except ChunkSyntaxError:
             return None
     return body, decoder.is_complete, decoder.trailers, decoder.rest + rest

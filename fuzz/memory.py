@@ -253,7 +253,7 @@ class MemoryWorld:
         still = 0
         for _ in range(_MOST_TURNS):
             await asyncio.sleep(0)
-            still = 0 if self._upstream_moves() else still + 1
+            still = 0 if self._upstream_moves() or self.context.turns.waiting else still + 1
             if still > 6:
                 return
         raise AssertionError("the world does not come to rest")

@@ -120,6 +120,8 @@ def _decode(pieces: list[bytes]) -> tuple[bytes, bytes | None] | None:
             continue
         try:
             body += b"".join(decoder.feed(piece))
+            while decoder.unread and not decoder.is_complete:
+                body += b"".join(decoder.feed(decoder.unread, decoder.position))
         except ChunkSyntaxError:
             return None
     return body, decoder.rest + rest if decoder.is_complete else None

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from switch_proxy.core.config.models import ListenerLimitSettings
     from switch_proxy.core.http.request import RequestHead, RequestParser
 
+_CARRIAGE_RETURN: Final = 13
+
 _EMPTY_LINES: Final = re.compile(rb"(?:\r\n)+")
 
 
@@ -32,12 +34,15 @@ class ClientCodec:
     __slots__ = (
         "_body_left",
         "_decoder",
+        "_empty_lines",
         "_is_response_chunked",
         "_limits",
         "_minor",
         "_parser",
+        "_position",
         "_seen",
         "is_close_delimited",
+        "is_costly",
         "is_request_complete",
         "trailers",
         "unread",
@@ -47,15 +52,23 @@ class ClientCodec:
         self._parser = parser
         self._limits = limits
         self.unread = b""
-        """Bytes that have arrived and have not been read: part of a head, or requests that wait their turn."""
+        """
+        Bytes that have arrived, empty if all have been read: part of a head, requests that wait their turn, or what is put
+        off of a body. Those before `_position` have been read.
+        """
+        self._position = 0
         self._seen = 0
-        """Bytes of the buffer in which no end of a head has been found."""
+        """Bytes from there on in which no end of a head has been found."""
+        self._empty_lines = 0
+        """Bytes of empty lines since the request before."""
         self._decoder: ChunkedDecoder | None = None
         self._body_left = 0
         self._minor = 1
         self._is_response_chunked = False
         self.is_request_complete = True
         """Whether the request whose head was read last has been read to its end."""
+        self.is_costly = False
+        """Whether part of a body was much work, so that others should have their turn. Who has given it to them sets it back."""
         self.trailers = b""
         """The trailer lines of that request which may be forwarded, once it is complete."""
         self.is_close_delimited = False
@@ -63,36 +76,57 @@ class ClientCodec:
 
     # The client's bytes.
 
+    @property
+    def unread_size(self) -> int:
+        """Return how many bytes wait to be read."""
+        return len(self.unread) - self._position
+
+    @property
+    def is_at_head_request(self) -> bool:
+        """Say whether what waits begins as a HEAD request does."""
+        return self.unread.startswith(b"HEAD ", self._position)
+
+    def append(self, data: bytes) -> None:
+        """Add bytes to those that wait."""
+        self.unread = self.unread[self._position :] + data
+        self._position = 0
+
     def take_unread(self) -> bytes:
         """Return the bytes that wait, and forget them: they belong to no request."""
-        unread, self.unread = self.unread, b""
-        self._seen = 0
+        unread = self.unread[self._position :]
+        self.unread = b""
+        self._position = self._seen = 0
         return unread
 
     def read_head(self) -> RequestHead | None:
         """Return the next request's head, None while it has not arrived in full. Raises RequestError."""
         buffer = self.unread
-        if buffer.startswith(b"\r\n"):
-            buffer = self._skip_empty_lines()
+        if not buffer:
+            return None
+        start = self._position
+        if buffer[start] == _CARRIAGE_RETURN and buffer.startswith(b"\r\n", start):
+            start = self._skip_empty_lines(start)
+            buffer = self.unread
         seen = self._seen
-        limits = self._limits
-        head_end = buffer.find(b"\r\n\r\n", seen - END_BYTES if seen > END_BYTES else 0)
+        head_end = buffer.find(b"\r\n\r\n", start + seen - END_BYTES if seen > END_BYTES else start)
         if head_end < 0:
-            fault = find_head_fault(buffer, max_request_line=limits.request_line, max_head=limits.head, seen=seen)
-            if fault is not None:
-                raise fault
-            self._seen = len(buffer)
+            self._judge_partial_head(buffer, start)
             return None
         if seen:
             self._seen = 0
-        if head_end > limits.head:
-            fault = find_head_fault(buffer, max_request_line=limits.request_line, max_head=limits.head, seen=seen)
-            raise fault or head_too_large(limits.head)
+        if head_end - start > self._limits.head:
+            raise self._judge_long_head(buffer[start:], seen)
         try:
-            head = self._parser.parse(buffer[:head_end])
+            head = self._parser.parse(buffer[start:head_end])
         except RequestError as error:
-            raise find_other_protocol_of_client(buffer) or error from None
-        self.unread = buffer[head_end + 4 :]
+            raise find_other_protocol_of_client(buffer[start:]) or error from None
+        # An offset, because many requests that wait behind this one are not to be copied for each of them.
+        position = head_end + 4
+        if position == len(buffer):
+            self.unread = b""
+            position = 0
+        self._position = position
+        self._empty_lines = 0
         self._minor = head.minor
         meaning = head.meaning
         self.is_request_complete = True
@@ -106,38 +140,70 @@ class ClientCodec:
             self.is_request_complete = False
         return head
 
-    def _skip_empty_lines(self) -> bytes:
-        """Pass over empty lines before a request line (RFC 9112 §2.2)."""
-        empty_lines = _EMPTY_LINES.match(self.unread)
-        if empty_lines is not None:
-            self.unread = self.unread[empty_lines.end() :]
+    def _judge_partial_head(self, buffer: bytes, start: int) -> None:
+        """Keep what has come of a head, unless no further byte can mend it. Raises RequestError."""
+        if start:
+            self.unread = buffer = buffer[start:]
+            self._position = 0
+        limits = self._limits
+        fault = find_head_fault(buffer, max_request_line=limits.request_line, max_head=limits.head, seen=self._seen)
+        if fault is not None:
+            raise fault
+        self._seen = len(buffer)
+
+    def _judge_long_head(self, head: bytes, seen: int) -> RequestError:
+        limits = self._limits
+        fault = find_head_fault(head, max_request_line=limits.request_line, max_head=limits.head, seen=seen)
+        return fault or head_too_large(limits.head)
+
+    def _skip_empty_lines(self, start: int) -> int:
+        """Pass over empty lines before a request line (RFC 9112 §2.2); return where they end. Raises RequestError."""
+        empty_lines = _EMPTY_LINES.match(self.unread, start)
+        end = start if empty_lines is None else empty_lines.end()
+        self._empty_lines += end - start
+        if self._empty_lines > self._limits.head:
+            raise RequestError(400, f"more than {self._limits.head} bytes of empty lines stand before a request")
+        if end == len(self.unread):
+            self.unread = b""
+            end = 0
+        self._position = end
         self._seen = 0
-        return self.unread
+        return end
 
     def read_body(self) -> Sequence[bytes]:
         """Return what has arrived of the request's body, in order, without its framing. Raises RequestError."""
-        data = self.unread
-        self.unread = b""
         if self._decoder is not None:
-            return self._read_chunks(self._decoder, data)
+            return self._read_chunks(self._decoder)
+        data = self.unread
+        position = self._position
         left = self._body_left
-        if len(data) >= left:
+        end = position + left
+        if end < len(data):
+            self._position = end
+            data = data[position:end]
+        else:
+            self.unread = b""
+            if position:
+                self._position = 0
+                data = data[position:]
+        self._body_left = left = left - len(data)
+        if not left:
             self.is_request_complete = True
-            if len(data) > left:
-                self.unread = data[left:]
-                data = data[:left]
-        self._body_left = left - len(data)
         return (data,) if data else ()
 
-    def _read_chunks(self, decoder: ChunkedDecoder, data: bytes) -> Sequence[bytes]:
+    def _read_chunks(self, decoder: ChunkedDecoder) -> Sequence[bytes]:
         try:
-            pieces = decoder.feed(data)
+            pieces = decoder.feed(self.unread, self._position)
         except ChunkSyntaxError as error:
             raise RequestError(400, f"in the chunked body, {error} (RFC 9112 §7.1)") from None
+        self.unread = decoder.unread
+        self._position = decoder.position
+        if decoder.is_costly:
+            decoder.is_costly = False
+            self.is_costly = True
         if decoder.is_complete:
             self.is_request_complete = True
             self.trailers = decoder.trailers
-            self.unread = decoder.rest
         return pieces
 
     def abandon_request(self) -> None:

@@ -35,6 +35,15 @@ _LINGER_BYTES: Final = 16 * 1024 * 1024
 _PIPELINE_BYTES: Final = 65536
 """Bytes of further requests that are read while one is served; then the client waits."""
 
+_REQUESTS_PER_TURN: Final = 8
+"""Requests that are answered at once, one after the other, before the client waits for its next turn: a millisecond's work."""
+
+_ASKED: Final = 1
+"""Reading is paused because an exchange or a tunnel asked for it, or because enough requests wait."""
+
+_PUT_OFF: Final = 2
+"""Reading is paused until the connection has had its next turn."""
+
 _NO_HEAD: Final = (b"", b"\r")
 """What may wait to be read without being part of a head: an empty line before a request line (RFC 9112 §2.2)."""
 
@@ -53,11 +62,12 @@ class ClientConnection(asyncio.Protocol):
         "_has_client_ended",
         "_has_had_requests",
         "_is_closing",
-        "_is_reading_paused",
+        "_is_put_off",
         "_is_working",
         "_linger_bytes",
         "_linger_until",
         "_on_closed",
+        "_pauses",
         "_tunnel",
         "_waiting_since",
         "codec",
@@ -78,10 +88,14 @@ class ClientConnection(asyncio.Protocol):
         self._waiting_since = 0.0
         """By the context's clock, in seconds: since when a head is awaited."""
         self._is_working = False
+        """Whether requests are being begun, or will be when its turn comes."""
         self._is_closing = False
         self._has_client_ended = False
         self._has_had_requests = False
-        self._is_reading_paused = False
+        self._is_put_off = False
+        """Whether it waits for its next turn."""
+        self._pauses = 0
+        """Why reading is paused, one bit for each reason."""
         self._linger_until: float | None = None
         self._linger_bytes = 0
         self._buffer_size_seen = 0
@@ -90,7 +104,7 @@ class ClientConnection(asyncio.Protocol):
     @property
     def is_busy(self) -> bool:
         """Say whether an exchange or a tunnel is under way, or a response not yet sent."""
-        return self._exchange is not None or self._tunnel is not None
+        return self._exchange is not None or self._tunnel is not None or self._is_put_off
 
     # Events from the socket.
 
@@ -112,27 +126,73 @@ class ClientConnection(asyncio.Protocol):
                 self._linger_on(data)
                 return
             before = codec.unread
-            codec.unread = before + data if before else data
+            if before:
+                codec.append(data)
+            else:
+                codec.unread = data
             self._process_buffer()
             if self._exchange is None and before in _NO_HEAD and codec.unread not in _NO_HEAD:
                 # The time for a head begins with its first byte; empty lines before it are none.
                 self._waiting_since = self._context.now()
         else:
-            codec.unread += data
+            if codec.unread:
+                codec.append(data)
+            else:
+                codec.unread = data
             if not codec.is_request_complete:
-                try:
-                    pieces = codec.read_body()
-                except RequestError as error:
-                    exchange.refuse(error)
-                    return
-                exchange.on_client_body(pieces)
+                self._read_body(exchange)
         if codec.unread:
             self._stop_pipelining()
 
+    def _read_body(self, exchange: Exchange) -> None:
+        """Give the exchange what has come of its request's body; if that was much work, others are served before the rest."""
+        codec = self.codec
+        try:
+            pieces = codec.read_body()
+        except RequestError as error:
+            exchange.refuse(error)
+            return
+        if codec.is_costly:
+            codec.is_costly = False
+            self.put_off()
+        exchange.on_client_body(pieces)
+
     def _stop_pipelining(self) -> None:
         """Read no further requests if many wait already, for their turn or for the client to read its responses."""
-        if len(self.codec.unread) > _PIPELINE_BYTES and (self._exchange is not None or self.is_write_paused):
+        codec = self.codec
+        if (
+            codec.unread_size > _PIPELINE_BYTES
+            and codec.is_request_complete
+            and (self._exchange is not None or self.is_write_paused)
+        ):
             self.pause_reading()
+
+    # Work that is put off.
+
+    def put_off(self) -> None:
+        """Read nothing more until others have been served."""
+        if not self._is_put_off and not self._is_closing:
+            self._is_put_off = self._is_working = True
+            self._pause(_PUT_OFF)
+            self._context.turns.put_off(self)
+
+    def go_on(self) -> None:
+        """Read the next share of what was put off, and from the client again when nothing is left of it."""
+        self._is_put_off = self._is_working = False
+        if self._is_closing:
+            return
+        exchange = self._exchange
+        if exchange is None:
+            self._process_buffer()
+        elif self.codec.unread and not self.codec.is_request_complete:
+            if self._pauses & _ASKED:
+                # Put off again when the exchange can take more.
+                return
+            self._read_body(exchange)
+        if not self._is_put_off:
+            self._resume(_PUT_OFF)
+            if self._context.stopped_accepting and not self.codec.unread:
+                self.close_when_idle()
 
     def eof_received(self) -> bool:
         """Learn that the client sends no more; requests that have come in full are still served (RFC 9112 §9.6)."""
@@ -142,7 +202,7 @@ class ClientConnection(asyncio.Protocol):
         exchange = self._exchange
         if exchange is None or self._is_closing:
             # Requests that wait until the client has read the responses before them are still served.
-            return not self._is_closing and self.is_write_paused
+            return not self._is_closing and (self.is_write_paused or self._is_put_off)
         if not self.codec.is_request_complete or has_peer_closed(self.transport):
             exchange.on_client_lost()
             return False
@@ -192,10 +252,11 @@ class ClientConnection(asyncio.Protocol):
     def _process_buffer(self) -> None:
         """Begin the next exchange, as long as the one before is over when the call returns."""
         if self._is_working:
-            # An exchange ended within `start` below; the loop there goes on.
+            # An exchange ended within `start` below, and the loop there goes on; or its turn is still to come.
             return
         self._is_working = True
         codec = self.codec
+        answered = 0
         try:
             while codec.unread and self._exchange is None and not self._is_closing and not self.is_write_paused:
                 head = codec.read_head()
@@ -204,11 +265,16 @@ class ClientConnection(asyncio.Protocol):
                 self._has_had_requests = True
                 exchange = self._exchange = Exchange(self._context, self, head, self._context.now())
                 exchange.start()
+                if self._exchange is not exchange:
+                    answered += 1
+                    if answered == _REQUESTS_PER_TURN:
+                        self.put_off()
+                        break
         except RequestError as error:
             self._refuse(error)
         finally:
-            self._is_working = False
-        if self._exchange is None and not self._is_closing and self._has_client_ended and not self.is_write_paused:
+            self._is_working = self._is_put_off
+        if self._has_client_ended and not (self.is_busy or self._is_closing or self.is_write_paused):
             self._close()
 
     def _refuse(self, error: RequestError) -> None:
@@ -226,7 +292,7 @@ class ClientConnection(asyncio.Protocol):
             request_id=request_id.decode("ascii"),
             date=context.date(),
             status=status,
-            is_head=self.codec.unread.startswith(b"HEAD "),
+            is_head=self.codec.is_at_head_request,
             closes=True,
         )
         context.observe_refusal(problem, status or problem.value.status, request_id, detail)
@@ -253,15 +319,25 @@ class ClientConnection(asyncio.Protocol):
 
     def pause_reading(self) -> None:
         """Stop taking bytes from the client."""
-        if not self._is_reading_paused and not self._is_closing:
-            self._is_reading_paused = True
-            self.transport.pause_reading()
+        self._pause(_ASKED)
 
     def resume_reading(self) -> None:
-        """Take bytes from the client again."""
-        if self._is_reading_paused and not self._is_closing:
-            self._is_reading_paused = False
-            self.transport.resume_reading()
+        """Take bytes from the client again, those first whose turn had come meanwhile."""
+        self._resume(_ASKED)
+        if self._pauses & _PUT_OFF:
+            self.put_off()
+
+    def _pause(self, reason: int) -> None:
+        if not self._is_closing:
+            if not self._pauses:
+                self.transport.pause_reading()
+            self._pauses |= reason
+
+    def _resume(self, reason: int) -> None:
+        if self._pauses & reason and not self._is_closing:
+            self._pauses &= ~reason
+            if not self._pauses:
+                self.transport.resume_reading()
 
     def has_write_buffer_changed(self) -> bool:
         """Say whether the bytes that wait to be sent are more or fewer than at the last look: a slow reader does read."""
@@ -288,13 +364,13 @@ class ClientConnection(asyncio.Protocol):
         unread = self.codec.unread
         if not is_reusable or (self._context.stopped_accepting and not unread):
             is_read_up = self.codec.is_request_complete and not unread
-            if self._has_client_ended or (is_read_up and not self._is_reading_paused):
+            if self._has_client_ended or (is_read_up and not self._pauses):
                 self._close()
             else:
                 self._linger()
             return
         self._waiting_since = now
-        if self._is_reading_paused:
+        if self._pauses:
             self.resume_reading()
         if (unread and not self.is_write_paused) or self._has_client_ended:
             self._process_buffer()
@@ -338,8 +414,8 @@ class ClientConnection(asyncio.Protocol):
         self.codec.take_unread()
         self._linger_until = self._context.now() + _LINGER
         self._waiting_since = self._context.now()
-        if self._is_reading_paused:
-            self._is_reading_paused = False
+        if self._pauses:
+            self._pauses = 0
             self.transport.resume_reading()
         self.transport.write_eof()
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from switch_proxy.core.errors import RequestError, ResponseError, TokenUnavailableError, UpstreamConnectError
@@ -33,7 +34,7 @@ from switch_proxy.http1.response_buffer import ResponseBuffer
 from switch_proxy.http1.tunnel import Tunnel
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Sequence
+    from collections.abc import Callable, Coroutine, Sequence
 
     from switch_proxy.core.http.request import RequestHead
     from switch_proxy.core.http.response import ResponseHead
@@ -45,6 +46,15 @@ if TYPE_CHECKING:
 
 _LARGEST_HELD_RESPONSE: Final = 65536
 """Bytes of a 401 that are held back while another token is fetched; a larger one passes at once."""
+
+_MOST_INTERIM_RESPONSES: Final = 1000
+"""
+Interim responses to one request that pass: enough for one each second that tells of the progress of a long upload. Go's client
+allowed five.
+"""
+
+_INTERIM_RESPONSES_PER_TURN: Final = 25
+"""Interim responses that pass before others are served: a millisecond's work."""
 
 _SWITCHING_PROTOCOLS: Final = 101
 _CONTINUE: Final = 100
@@ -79,6 +89,7 @@ class Exchange:
         "_has_newer_token",
         "_head",
         "_held",
+        "_late_end",
         "_moved_at",
         "_phase",
         "_request_id",
@@ -93,6 +104,7 @@ class Exchange:
         "_token",
         "_upstream",
         "_upstream_duration",
+        "_waits_for_turn",
     )
 
     def __init__(self, context: ListenerContext, client: Client, head: RequestHead, now: float) -> None:
@@ -117,6 +129,9 @@ class Exchange:
         self._has_new_connection = False
 
         self._status = _NO_RESPONSE
+        self._waits_for_turn: bool
+        self._late_end: Callable[[], None] | None
+        """Takes note of the upstream's end, if that came since then. Both are set when something is put off."""
         self._held: ResponseBuffer | None = None
         self._response_bytes = 0
         self._upstream_duration: float | None = None
@@ -172,8 +187,9 @@ class Exchange:
 
     def _read_body(self) -> bool:
         """Take what has come of the body; return whether that was well formed, else refuse the request."""
+        codec = self._client.codec
         try:
-            pieces = self._client.codec.read_body()
+            pieces = codec.read_body()
         except RequestError as error:
             self.refuse(error)
             return False
@@ -181,6 +197,9 @@ class Exchange:
             self._body = RequestBody(pieces, limit=self._route.replay_buffer)
         else:
             self._body.take(pieces)
+        if codec.is_costly:
+            codec.is_costly = False
+            self._client.put_off()
         return True
 
     def _conclude(self, decision: Reject | Respond | Wait) -> None:
@@ -349,8 +368,12 @@ class Exchange:
         """Read the response again."""
         if self._phase is not _AWAITING:
             self._moved_at = self._context.now()
-        if self._upstream is not None:
-            self._upstream.transport.resume_reading()
+        upstream = self._upstream
+        if upstream is not None:
+            if upstream.is_put_off:
+                self._wait_for_turn()
+            else:
+                upstream.transport.resume_reading()
 
     def on_upstream_full(self) -> None:
         """Stop reading the request: the upstream does not keep up."""
@@ -383,8 +406,10 @@ class Exchange:
                 if head.status == _SWITCHING_PROTOCOLS:
                     self._switch_protocols(upstream, head)
                     return
-                if self._pass_interim(head):
+                if self._pass_interim(upstream, head):
                     waits_since = self._moved_at
+                if self._ends_share(upstream):
+                    break
             # Part of a head, or an interim response, is no reason to wait longer for the final one.
             self._moved_at = waits_since
         except ResponseError as error:
@@ -393,12 +418,15 @@ class Exchange:
                 self._begin_response(upstream, codec.head, codec.body_left, ())
             self._fail(Problem.UPSTREAM_MALFORMED, error.detail)
 
-    def _pass_interim(self, head: ResponseHead) -> bool:
+    def _pass_interim(self, upstream: UpstreamConnection, head: ResponseHead) -> bool:
         """
         Pass a 1xx response on, which an HTTP/1.0 client must not get (RFC 9110 §15.2).
 
-        Return whether it is the client's turn now: it may send the body that it has held back.
+        Return whether it is the client's turn now: it may send the body that it has held back. Raises ResponseError if there
+        were too many.
         """
+        if upstream.codec.interim_responses > _MOST_INTERIM_RESPONSES:
+            raise ResponseError(f"the upstream sent more than {_MOST_INTERIM_RESPONSES} interim responses")
         is_clients_turn = (
             head.status == _CONTINUE and not self._continued and not self._client.codec.is_request_complete
         )
@@ -407,6 +435,51 @@ class Exchange:
         if self._head.minor:
             self._client.write(head.passed + b"\r\n")
         return is_clients_turn
+
+    # A response of many small parts is passed on in shares.
+
+    def _ends_share(self, upstream: UpstreamConnection) -> bool:
+        """Say whether so many interim responses have passed that the next is put off."""
+        if upstream.codec.interim_responses % _INTERIM_RESPONSES_PER_TURN:
+            return False
+        self._put_off(upstream)
+        return True
+
+    def _put_off(self, upstream: UpstreamConnection) -> None:
+        """Read nothing more from the upstream until others have been served."""
+        if not upstream.is_put_off:
+            upstream.is_put_off = True
+            self._waits_for_turn = False
+            self._late_end = None
+        upstream.transport.pause_reading()
+        self._wait_for_turn()
+
+    def _wait_for_turn(self) -> None:
+        if not self._waits_for_turn:
+            self._waits_for_turn = True
+            self._context.turns.put_off(self)
+
+    def go_on(self) -> None:
+        """Pass on the next share of what was put off, unless the client does not keep up."""
+        self._waits_for_turn = False
+        upstream = self._upstream
+        if upstream is None or self._client.is_write_paused:
+            return
+        upstream.is_put_off = False
+        late_end = self._late_end
+        upstream.transport.resume_reading()
+        self.on_upstream_data(b"")
+        if late_end is not None and self._upstream is upstream:
+            if upstream.is_put_off:
+                self._late_end = late_end
+            else:
+                late_end()
+
+    def abort(self) -> None:
+        """Give up the upstream's connection, and with it the response: a share of it failed unexpectedly."""
+        if self._upstream is not None:
+            self._upstream.is_put_off = False
+            self._upstream.transport.abort()
 
     def _switch_protocols(self, upstream: UpstreamConnection, head: ResponseHead) -> None:
         """Turn the exchange into a tunnel, if a protocol that was asked for is behind it (RFC 9110 §7.8)."""
@@ -479,6 +552,9 @@ class Exchange:
             self._hold(self._held, data)
         if is_complete:
             self._complete(upstream)
+        elif upstream_codec.is_costly:
+            upstream_codec.is_costly = False
+            self._put_off(upstream)
 
     def _pass_body(self, upstream: UpstreamConnection) -> None:
         """Send the client what has arrived of the body, and end if it is whole."""
@@ -498,6 +574,9 @@ class Exchange:
                 self._hold(self._held, data)
         if codec.is_complete:
             self._complete(upstream)
+        elif codec.is_costly:
+            codec.is_costly = False
+            self._put_off(upstream)
 
     def _hold(self, held: ResponseBuffer, data: bytes) -> None:
         held.hold(data)
@@ -606,16 +685,24 @@ class Exchange:
     def on_upstream_eof(self) -> None:
         """End a body that lasts until the connection closes; anything else is cut short by it."""
         upstream = self._upstream
-        if upstream is not None and upstream.codec.receive_end():
-            self._pass_body(upstream)
-            return
+        if upstream is not None:
+            if upstream.is_put_off:
+                self._late_end = self.on_upstream_eof
+                return
+            if upstream.codec.receive_end():
+                self._pass_body(upstream)
+                return
         self.on_upstream_lost(None)
 
     def on_upstream_lost(self, error: Exception | None) -> None:
         """Send the request again if that is safe; else tell the client, or cut what it has begun to get."""
-        upstream, self._upstream = self._upstream, None
+        upstream = self._upstream
         if upstream is None or self._phase is _OVER:
             return
+        if upstream.is_put_off:
+            self._late_end = self._late_end or partial(self.on_upstream_lost, error)
+            return
+        self._upstream = None
         upstream.close()
         if self._phase is not _AWAITING:
             how = "reset" if isinstance(error, ConnectionError) else "closed"

@@ -16,6 +16,7 @@ from switch_proxy.core.policy.admission import Respond, judge_method, reject_mal
 from switch_proxy.core.policy.browsers import BrowserGuard
 from switch_proxy.core.policy.route_policy import match_of, reject_unknown
 from switch_proxy.core.policy.route_table import RouteTable
+from switch_proxy.http1.turns import Turns
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -54,6 +55,7 @@ class ListenerContext:
         "routes",
         "stopped_accepting",
         "timeouts",
+        "turns",
         "unrouted",
         "wall",
     )
@@ -87,6 +89,8 @@ class ListenerContext:
         self.unrouted = cast("Route", Unrouted(identity))
         """What stands for the route of a request that has none yet: it has an identity, and nothing is asked of it."""
         self._refusal_of_unknown = reject_unknown(model)
+        self.turns = Turns()
+        """Where connections wait that were much work, so that others are served in between."""
         self._request_id_prefix = os.urandom(6).hex().encode("ascii")
         self._requests = 0
         self._date_second = 0

@@ -46,6 +46,9 @@ class Client(Protocol):
     def resume_reading(self) -> None:
         """Take bytes from the client again."""
 
+    def put_off(self) -> None:
+        """Take no bytes from the client until others have been served."""
+
     def has_write_buffer_changed(self) -> bool:
         """Say whether the bytes that wait to be sent are more or fewer than at the last look: a slow reader does read."""
 
@@ -57,6 +60,16 @@ class Client(Protocol):
 
     def break_off(self, *, hard: bool) -> None:
         """Close in the middle of a message; `hard` resets the connection, if a plain end would look complete."""
+
+
+class Continued(Protocol):
+    """What does its work in shares, so that others are served in between."""
+
+    def go_on(self) -> None:
+        """Do the next share."""
+
+    def abort(self) -> None:
+        """Give up, because the last share failed unexpectedly."""
 
 
 class ClientUser(Protocol):

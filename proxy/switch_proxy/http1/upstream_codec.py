@@ -29,15 +29,17 @@ class UpstreamCodec:
 
     __slots__ = (
         "_decoder",
-        "_had_interim",
         "_known",
         "_max_head",
         "_parser",
+        "_position",
         "_request",
         "_seen",
         "body_left",
         "head",
+        "interim_responses",
         "is_complete",
+        "is_costly",
         "is_reusable",
         "trailers",
         "unread",
@@ -49,10 +51,12 @@ class UpstreamCodec:
         self._max_head = max_head
         self._request = _NO_REQUEST_YET
         self.unread = b""
-        """Bytes that have arrived and have not been read."""
+        """Bytes that have arrived and have not been read; of a chunked body, those from `_position` on."""
+        self._position = 0
         self._seen = 0
         """Bytes of the buffer in which no end of a head has been found."""
-        self._had_interim = False
+        self.interim_responses = 0
+        """How many have come since the request was sent."""
         self.head: ResponseHead | None = None
         """The final response's head, once it is there. What follows here is of use only then."""
         self._decoder: ChunkedDecoder | None = None
@@ -60,6 +64,8 @@ class UpstreamCodec:
         """Bytes of body still to come; -1 if it ends by its last chunk, or with the connection."""
         self.is_complete = False
         """Whether `read_body` has read the response to its end."""
+        self.is_costly = False
+        """Whether part of a body was much work, so that others should have their turn. Who has given it to them sets it back."""
         self.is_reusable = False
         """
         Whether the connection is good for another request once this response is complete (RFC 9112 §9.3): the upstream keeps
@@ -86,7 +92,7 @@ class UpstreamCodec:
         # The rest of the state is set when the response's head is read.
         self._request = head
         self.head = None
-        self._had_interim = False
+        self.interim_responses = 0
         if head.meaning.is_chunked:
             body = (self.encode_body(body, trailers=trailers),)
         return b"".join((head.method, b" ", target, b" HTTP/1.1\r\n", *lines, b"\r\n", *body))
@@ -103,7 +109,7 @@ class UpstreamCodec:
     @property
     def has_received(self) -> bool:
         """Say whether a head has come back since the request was sent, or part of one."""
-        return self.head is not None or self._had_interim or bool(self.unread)
+        return self.head is not None or self.interim_responses > 0 or bool(self.unread)
 
     @property
     def has_partial_head(self) -> bool:
@@ -132,7 +138,7 @@ class UpstreamCodec:
         if seen:
             self._seen = 0
         if head.status < _FINAL:
-            self._had_interim = True
+            self.interim_responses += 1
             return head
         self.head = head
         self.is_reusable = head.is_persistent
@@ -169,14 +175,21 @@ class UpstreamCodec:
         if decoder is None:
             return (data,) if data else ()
         try:
-            pieces = decoder.feed(data)
+            pieces = decoder.feed(data, self._position)
         except ChunkSyntaxError as error:
             raise ResponseError(f"in the chunked body of the upstream's response, {error} (RFC 9112 §7.1)") from None
+        self._position = decoder.position
+        if decoder.is_costly:
+            decoder.is_costly = False
+            self.is_costly = True
         if decoder.is_complete:
             self.is_complete = True
             self.trailers = decoder.trailers
-            if decoder.rest:
+            self._position = 0
+            if decoder.unread:
                 self.is_reusable = False
+        else:
+            self.unread = decoder.unread
         return pieces
 
     def receive_end(self) -> bool:

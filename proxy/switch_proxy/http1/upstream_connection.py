@@ -31,6 +31,7 @@ class UpstreamConnection(asyncio.Protocol):
         "error",
         "idle_until",
         "is_closed",
+        "is_put_off",
         "is_write_paused",
         "on_closed",
         "request_count",
@@ -50,6 +51,8 @@ class UpstreamConnection(asyncio.Protocol):
         self.request_count = 0
         self.is_closed = False
         self.is_write_paused = False
+        self.is_put_off = False
+        """Whether it is not read until its user has passed on what has come, a share in each turn."""
         self.unasked = b""
         """The bytes that it was closed for: no request had asked for them."""
 

@@ -9,7 +9,14 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from switch_proxy.core.http.chunked import LAST_CHUNK, ChunkedDecoder, ChunkSyntaxError, encode_chunk, last_chunk
+from switch_proxy.core.http.chunked import (
+    CHUNKS_PER_CALL,
+    LAST_CHUNK,
+    ChunkedDecoder,
+    ChunkSyntaxError,
+    encode_chunk,
+    last_chunk,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +39,8 @@ def decode(*pieces: bytes) -> Decoded:
             rest += piece
             continue
         body += b"".join(decoder.feed(piece))
+        while decoder.unread and not decoder.is_complete:
+            body += b"".join(decoder.feed(decoder.unread, decoder.position))
     return Decoded(body, decoder.is_complete, decoder.trailers, decoder.rest + rest)
 
 
@@ -280,3 +289,56 @@ def test_the_last_chunk_carries_the_trailers() -> None:
     """RFC 9112 §7.1.2."""
     assert last_chunk(b"") == b"0\r\n\r\n"
     assert last_chunk(b"A: b\r\n") == b"0\r\nA: b\r\n\r\n"
+
+
+def test_one_call_reads_a_share_of_many_chunks_and_says_that_it_was_much_work() -> None:
+    """Others are served before the next share."""
+    decoder = ChunkedDecoder()
+    wire = b"1\r\na\r\n" * (CHUNKS_PER_CALL + 1)
+    assert len(decoder.feed(wire)) == CHUNKS_PER_CALL
+    assert (decoder.is_costly, decoder.rest) == (True, b"1\r\na\r\n")
+    decoder.is_costly = False
+    assert decoder.feed(decoder.unread, decoder.position) == [b"a"]
+    assert (decoder.is_costly, decoder.rest) == (False, b"")
+
+
+def test_a_few_chunks_are_no_work_to_speak_of() -> None:
+    decoder = ChunkedDecoder()
+    assert decoder.feed(b"1\r\na\r\n" * 63 + LAST_CHUNK) == [b"a"] * 63
+    assert not decoder.is_costly
+
+
+def test_a_body_begins_where_it_is_said_to() -> None:
+    decoder = ChunkedDecoder()
+    assert decoder.feed(b"head1\r\na\r\n0\r\n\r\nnext", 4) == [b"a"]
+    assert (decoder.is_complete, decoder.rest) == (True, b"next")
+
+
+@pytest.mark.parametrize("pieces", [1, 2, 7, 100_000], ids=lambda count: f"{count} pieces")
+def test_extensions_may_be_longer_than_their_chunks_by_a_bound(pieces: int) -> None:
+    """A body of a few bytes is not to cost megabytes of extensions."""
+    line = b"1;" + b"x" * 1022 + b"\r\na\r\n"
+    good = line * 16 + LAST_CHUNK
+    size = -(-len(good) // pieces)
+    assert decode(*(good[start : start + size] for start in range(0, len(good), size))).body == b"a" * 16
+    bad = line * 17 + LAST_CHUNK
+    size = -(-len(bad) // pieces)
+    with pytest.raises(ChunkSyntaxError, match="extensions"):
+        decode(*(bad[start : start + size] for start in range(0, len(bad), size)))
+
+
+def test_extensions_no_longer_than_their_chunks_are_not_bounded() -> None:
+    """A signature with each chunk of a long upload."""
+    wire = b"400;signature=" + b"x" * 1000 + b"\r\n" + b"a" * 1024 + b"\r\n"
+    assert len(decode(wire * 300 + LAST_CHUNK).body) == 300 * 1024
+
+
+@pytest.mark.parametrize("is_split", [False, True], ids=["in one piece", "byte by byte"])
+def test_a_trailer_section_has_as_many_lines_as_a_head_may_have(is_split: bool) -> None:
+    def pieces(count: int) -> list[bytes]:
+        wire = b"0\r\n" + b"a: b\r\n" * count + b"\r\n"
+        return [wire[start : start + 1] for start in range(len(wire))] if is_split else [wire]
+
+    assert decode(*pieces(100)).trailers == b"a: b\r\n" * 100
+    with pytest.raises(ChunkSyntaxError, match="more than 100 lines"):
+        decode(*pieces(101))

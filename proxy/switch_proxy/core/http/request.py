@@ -160,12 +160,13 @@ class RequestParser:
         )
 
     def _judge(self, section: bytes, minor: int) -> RequestFields:
+        # Before the lines are looked at: a large head may have thousands.
+        if section.count(b"\r\n") >= self._max_field_lines:
+            raise RequestError(431, f"the request has more than {self._max_field_lines} header lines")
         try:
             split = self._lines.split(section)
         except FieldSyntaxError as error:
             raise RequestError(400, str(error)) from None
-        if len(split.lines) > self._max_field_lines:
-            raise RequestError(431, f"the request has more than {self._max_field_lines} header lines")
         meanings = self._meanings[minor]
         key = b"\r\n".join(split.significant)
         meaning = meanings.get(key)

@@ -109,12 +109,12 @@ class ResponseParser:
 
     def _judge(self, head: bytes) -> ResponseHead:
         line, _, section = head.partition(b"\r\n")
+        if section.count(b"\r\n") >= self._max_field_lines:
+            raise ResponseError(f"the upstream's response has more than {self._max_field_lines} header lines")
         try:
             split = self._lines.split(section)
         except FieldSyntaxError as error:
             raise ResponseError(f"in the upstream's response, {error}") from None
-        if len(split.lines) > self._max_field_lines:
-            raise ResponseError(f"the upstream's response has more than {self._max_field_lines} header lines")
         significant = b"\r\n".join(split.significant)
         key = line + b"\r\n" + significant
         meaning = self._meanings.get(key)
