@@ -212,15 +212,26 @@ MUTANTS: Final = (
     Mutant(
         name="errors in a row keep to the pace",
         file="core/lifecycle.py",
-        text="until = max(now + wait, may_begin_at(state.paid_until))",
-        replacement="until = now + wait",
+        text="max(now + wait, may_begin_at(state.paid_until)), now)",
+        replacement="now + wait, now)",
         tests="tests/core/test_pace.py",
     ),
     Mutant(
         name="short-lived tokens keep to the pace",
         file="core/lifecycle.py",
-        text="phase.since + SHORTEST_CYCLE, may_begin_at(state.paid_until))",
-        replacement="phase.since + SHORTEST_CYCLE)",
+        text="""phase.since + SHORTEST_CYCLE, may_begin_at(state.paid_until))
+    return replace(state, phase=Idle(wake_at=at)), (*published""",
+        replacement="""phase.since + SHORTEST_CYCLE)
+    return replace(state, phase=Idle(wake_at=at)), (*published""",
+        tests="tests/core/test_pace.py",
+    ),
+    Mutant(
+        name="a found token does not end the pace",
+        file="core/lifecycle.py",
+        text="""phase.since + SHORTEST_CYCLE, may_begin_at(state.paid_until))
+    return replace(state, phase=Idle(wake_at=at)), (Publish(""",
+        replacement="""phase.since + SHORTEST_CYCLE)
+    return replace(state, phase=Idle(wake_at=at)), (Publish(""",
         tests="tests/core/test_pace.py",
     ),
     Mutant(

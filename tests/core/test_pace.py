@@ -26,9 +26,15 @@ from switch_proxy.core.lifecycle import (
     Failed,
     Fetched,
     FetchFailure,
+    Fetching,
+    FetchReason,
+    Forcing,
+    Found,
+    NothingNewer,
     Rejected,
     StartFetch,
     Ticked,
+    TokenState,
     initial_state,
     step,
     wake_at,
@@ -186,6 +192,26 @@ def test_no_api_makes_a_process_ask_more_often_than_the_bound(
     process.run(8 * 3600.0, most=3000)
     for within in (60.0, 3600.0, 8 * 3600.0):
         assert most_within(process.began_at, within) <= most_requests(within, shortest_lifetime=process.shortest)
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        Found(
+            grant=TokenGrant(value=Secret("t"), lifetime=0.6, scope=None),
+            requested_at=1000.0,
+            allowance=0.0,
+            forcing=Forcing(),
+        ),
+        NothingNewer(),
+    ],
+    ids=["a newer token", "nothing newer"],
+)
+def test_a_look_into_the_store_does_not_let_the_next_request_begin_before_its_time(event: Event) -> None:
+    """A token of another process is free, but what this process has asked for before is still to be paid."""
+    state = TokenState(phase=Fetching(since=1000.0, reason=FetchReason.FORCED), paid_until=1001.5 + CREDIT)
+    state, _ = step(state, event, 1000.0, 0.5)
+    assert wake_at(state) == 1001.5
 
 
 def test_an_api_that_refuses_each_token_after_an_hour_costs_no_more_than_one_token_an_hour() -> None:

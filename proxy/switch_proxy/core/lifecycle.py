@@ -428,7 +428,7 @@ def _found(
         forced_at=found.forcing.at,
         forced_in_a_row=found.forcing.in_a_row,
     )
-    at = max(token.refresh_at, phase.since + SHORTEST_CYCLE)
+    at = max(token.refresh_at, phase.since + SHORTEST_CYCLE, may_begin_at(state.paid_until))
     return replace(state, phase=Idle(wake_at=at)), (Publish(token=token), WakeWaiters(), WakeAt(at=at))
 
 
@@ -463,7 +463,7 @@ def _nothing_newer(
     after = phase.resume
     if after is None:
         refresh_at = now if state.token is None else state.token.refresh_at
-        after = Idle(wake_at=max(refresh_at, phase.since + SHORTEST_CYCLE))
+        after = Idle(wake_at=max(refresh_at, phase.since + SHORTEST_CYCLE, may_begin_at(state.paid_until)))
     state = replace(state, phase=after)
     if phase.is_outdated and _ends_with_another_secret(after):
         return _begin(replace(state, refusals=0), now, FetchReason.NEW_SECRET)
