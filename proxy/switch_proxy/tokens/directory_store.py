@@ -49,10 +49,11 @@ _WRITABLE_BY_OTHERS: Final = stat.S_IWGRP | stat.S_IWOTH
 class DirectoryStore:
     """A directory that belongs to this user alone; it is made if it does not exist, but not the directories above it."""
 
-    def __init__(self, path: str) -> None:
-        """Take the path; nothing is opened yet."""
+    def __init__(self, path: str, *, read_clock: Callable[[int], float] | None = None) -> None:
+        """Take the path; nothing is opened yet. `read_clock` returns the store's time, given the directory's descriptor."""
         self.description = f"the directory {path.encode('utf-8', 'backslashreplace').decode('utf-8')}"
         self._path = path
+        self._now = read_clock or _now
         self._is_busy = False
         self._held: dict[str, int] = {}
 
@@ -147,7 +148,7 @@ class DirectoryStore:
             if kind == "entry" and name in names and number >= newest.get(name, (0, ""))[0]:
                 newest[name] = number, file
         entries = tuple(_content(directory, newest[name][1]) if name in newest else None for name in names)
-        return StoreReading(entries=entries, at=_now(directory))
+        return StoreReading(entries=entries, at=self._now(directory))
 
     def _lock(self, directory: int, name: str, lease: float) -> LockAttempt:
         self._let_go(name)
