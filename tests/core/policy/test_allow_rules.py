@@ -137,6 +137,19 @@ def test_a_refusal_of_an_unknown_path_says_that_nothing_is_allowed() -> None:
     assert decision.detail == "the rules (allow) of route 'a' allow nothing at this path"
 
 
+def test_what_was_found_allowed_is_so_for_its_method_and_path_alone() -> None:
+    """The memory is emptied when full, and takes no long paths."""
+    for path in [
+        b"/api/readings",
+        *(b"/api/readings/%d" % number for number in range(300)),
+        b"/api/readings/" + b"a" * 600,
+    ]:
+        assert [refusal(path) for _ in range(2)] == [None, None]
+        assert refusal(path, b"DELETE") is not None
+        assert refusal(path + b"/..") is not None
+        assert refusal(path, b"GET", b"X-HTTP-Method: DELETE") is not None
+
+
 def test_the_rule_that_takes_a_request_is_found() -> None:
     found = [
         RULES.find(*each) for each in ((b"HEAD", b"/api/readings/1?x"), (b"PUT", b"/api/files/%61"), (b"PUT", b"/"))

@@ -9,16 +9,21 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from switch_proxy.core.http.problems import Problem, Reject
-from switch_proxy.core.policy.paths import canonical_path, find_ambiguity, path_of
+from switch_proxy.core.policy.paths import canonical_path, find_ambiguity, is_plain, path_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from switch_proxy.core.http.request import RequestHead
     from switch_proxy.core.path_pattern import PathPattern
+
+
+_REMEMBERED: Final = 256
+_LONGEST_REMEMBERED: Final = 512
+"""As many requests, of as many bytes, are remembered as allowed; the memory is emptied when full."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,12 +44,14 @@ class AllowRule:
 class AllowRules:
     """The rules of one route, compiled: for each method one expression of all its paths."""
 
-    __slots__ = ("_by_method", "_owner", "_rules")
+    __slots__ = ("_allowed", "_by_method", "_owner", "_rules")
 
     def __init__(self, rules: Sequence[AllowRule], *, owner: str) -> None:
         """Compile; `owner` is whose rules these are, for messages."""
         self._rules = [(rule, _compile([rule])) for rule in rules]
         self._owner = owner
+        self._allowed: set[bytes] = set()
+        """Methods and paths, as received, that have been found allowed."""
         named = {method for rule in rules for method in rule.methods or ()} | {"HEAD"}
         self._by_method = {
             method.encode("ascii"): _compile([rule for rule in rules if rule.allows(method)]) for method in named
@@ -54,18 +61,28 @@ class AllowRules:
 
     def judge(self, head: RequestHead, target: bytes) -> Reject | None:
         """Return the refusal of a request, None if a rule allows it; `target` is the one below the route's upstream."""
-        if head.meaning.override is not None:
-            return self._refuse(
-                f"the header {head.meaning.override.decode('ascii')}, by which servers take another method or path"
-            )
+        override = head.meaning.override
+        if override is not None:
+            return self._refuse(f"the header {override.decode('ascii')}, by which servers take another method or path")
         path = path_of(target)
-        ambiguity = find_ambiguity(path)
-        if ambiguity is not None:
-            return self._refuse(f"{ambiguity} in its path, which servers read in more than one way")
-        path = canonical_path(path)
+        # Neither has a slash but the path, which begins with one.
+        key = head.method + path
+        if key in self._allowed:
+            return None
+        if not is_plain(path):
+            ambiguity = find_ambiguity(path)
+            if ambiguity is not None:
+                return self._refuse(f"{ambiguity} in its path, which servers read in more than one way")
+            path = canonical_path(path)
         by_method = self._by_method
         expression = by_method.get(head.method) or by_method[b""]
-        return None if expression.fullmatch(path) is not None else self._refuse_path(head.method, path)
+        if expression.fullmatch(path) is None:
+            return self._refuse_path(head.method, path)
+        if len(key) <= _LONGEST_REMEMBERED:
+            if len(self._allowed) >= _REMEMBERED:
+                self._allowed.clear()
+            self._allowed.add(key)
+        return None
 
     def find(self, method: bytes, target: bytes) -> AllowRule | None:
         """Return the first rule that allows a request, None if none does; `target` is read alike by all servers."""

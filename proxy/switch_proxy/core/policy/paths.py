@@ -20,8 +20,8 @@ from switch_proxy.core.path_prefix import canonical_segment
 _MORE_SEPARATORS: Final = re.compile(rb"\\|%2[fF]|%5[cC]")
 _PARAMETERS: Final = re.compile(rb";|%3[bB]")
 _SEPARATOR_IN_PARAMETERS: Final = re.compile(rb"(?:;|%3[bB])[^/]*(?:\\|%2[fF]|%5[cC])")
-_SUSPICIOUS: Final = re.compile(rb"[^A-Za-z0-9\-._~!$&'()*+,=:@/]|//|/\.")
-"""What only paths have that are looked at closely before they are held against rules; all others are in canonical form."""
+_PLAIN: Final = re.compile(rb"(?:/(?!\.)[A-Za-z0-9\-._~!$&'()*+,=:@]++)*+/?")
+"""Paths that all servers read alike, and that are in canonical form: most. The others are looked at closely."""
 _AMBIGUOUS: Final = tuple(
     (re.compile(expression), name)
     for expression, name in (
@@ -73,11 +73,14 @@ def resolved_segments(path: bytes) -> tuple[bytes, ...]:
     return tuple(segment for segment in segments if segment not in {b"", b"."})
 
 
+def is_plain(path: bytes) -> bool:
+    """Say whether a path has nothing in it that servers could read in more than one way, and is in canonical form."""
+    return _PLAIN.fullmatch(path) is not None
+
+
 def canonical_path(path: bytes) -> bytes:
     """Return a path whose segments are in canonical form, a slash at its end included."""
-    return (
-        path if _SUSPICIOUS.search(path) is None else b"/".join(canonical_segment(piece) for piece in path.split(b"/"))
-    )
+    return b"/".join(canonical_segment(piece) for piece in path.split(b"/"))
 
 
 def find_ambiguity(path: bytes) -> str | None:
@@ -87,8 +90,6 @@ def find_ambiguity(path: bytes) -> str | None:
     Stricter than the two readings above, because nothing may pass by a rule: whatever is known to be decoded twice, cut off,
     merged or mapped to another character by servers, frameworks or file systems is named.
     """
-    if _SUSPICIOUS.search(path) is None:
-        return None
     for expression, name in _AMBIGUOUS:
         if expression.search(path) is not None:
             return name
