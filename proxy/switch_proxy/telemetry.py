@@ -213,6 +213,12 @@ _ROUTE_METRICS: Final = (
         "Responses with 403 because of missing scope (insufficient_scope).",
         "scope_refusals",
     ),
+    (
+        "counter",
+        "upstream_reflected_tokens",
+        "Responses whose head had the access token in it, which was masked.",
+        "reflected_tokens",
+    ),
 )
 """Kind, name, description, and the attribute of a route's snapshot."""
 

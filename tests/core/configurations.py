@@ -87,6 +87,9 @@ _visitors = {
     "allowed_hosts": st.lists(st.sampled_from(["*", "a.example", "B.example.", "[::1]"]), max_size=2),
     "allowed_origins": st.lists(st.sampled_from(["*", "http://A.example:80", "chrome-extension://abc"]), max_size=2),
 }
+_header_edits = st.fixed_dictionaries(
+    {}, optional={"set": st.dictionaries(st.sampled_from(["X-A", "X-B"]), st.just("a b")), "remove": st.just(["X-C"])}
+)
 _methods = st.lists(st.sampled_from(["GET", "POST", "M-SEARCH"]), min_size=1, max_size=2)
 _paths = st.lists(st.sampled_from(["/", "/a/*/%c3%a9/", "/%61/**"]), min_size=1, max_size=2)
 _allow = st.fixed_dictionaries({"methods": _methods}, optional={"paths": _paths | st.none()})
@@ -100,6 +103,10 @@ _routes = st.fixed_dictionaries(
         "via": st.sampled_from(["p", None]),
         "tls": _tls,
         **_visitors,
+        "authorization": st.sampled_from(["keep", "replace"]),
+        "rewrite_location": st.booleans(),
+        "request_headers": _header_edits,
+        "response_headers": _header_edits,
         "allow": st.lists(_allow, min_size=1, max_size=2) | st.none(),
         "timeouts": st.dictionaries(
             st.sampled_from(["connect", "tls_handshake", "response_head", "idle", "request_head", "keep_alive"]),

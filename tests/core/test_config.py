@@ -83,7 +83,7 @@ def test_settings_of_what_is_required_alone_have_the_documented_defaults() -> No
     assert route.pool == PoolSettings(
         max_connections=256, max_waiting=1024, acquire_timeout=5.0, idle_timeout=60.0, lifetime=3600.0
     )
-    assert (route.wait_for_token, route.via) == (5.0, "switch-proxy")
+    assert (route.wait_for_token, route.via) == (5.0, None)
     assert (route.allow_plaintext, route.allow_remote_clients) == (False, False)
     assert settings.admin == AdminSettings(listen=Address(host="127.0.0.1", port=9901), allow_remote_clients=False)
     assert settings.log == LogSettings(level="info", format="json", access="all")

@@ -135,6 +135,34 @@ def test_a_rule_says_what_it_allows(allow: object, complaint: str) -> None:
     assert _complaint(route={"allow": allow}).startswith(f"routes[0].{complaint}")
 
 
+@pytest.mark.parametrize(
+    ("section", "values", "complaint"),
+    [
+        (
+            "request_headers",
+            {"set": {"authorization": "Bearer a"}},
+            "set: the value has authorization, which is the proxy's own",
+        ),
+        ("request_headers", {"remove": ["Host"]}, "remove: the value has Host, which is the proxy's own"),
+        (
+            "response_headers",
+            {"remove": ["Content-Length"]},
+            "remove: the value has Content-Length, which is the proxy's own",
+        ),
+        (
+            "response_headers",
+            {"set": {"X-A": "b"}, "remove": ["x-a"]},
+            "remove: the value has X-A, which is set beside it",
+        ),
+        ("response_headers", {"set": {"X A": "b"}}, "set.X…: the key is not the name of a header field"),
+    ],
+)
+def test_lines_that_are_the_proxys_own_affair_are_not_set_or_removed(
+    section: str, values: dict[str, object], complaint: str
+) -> None:
+    assert _complaint(route={section: values}).startswith(f"routes[0].{section}.{complaint}")
+
+
 def test_a_route_made_in_code_has_rules_or_none() -> None:
     """No rule at all would allow everything, and an empty list looks as if it allowed nothing."""
     with pytest.raises(InvalidValueError, match="allow is empty"):

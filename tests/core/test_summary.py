@@ -62,7 +62,7 @@ def _data() -> dict[str, Any]:
                 "allow_remote_clients": True,
                 "upstream": "http://127.0.0.1:2",
                 "credential": "switch",
-                "via": "off",
+                "via": "edge-7",
                 "allow": [
                     {"methods": ["GET", "POST"], "paths": ["/a", "/b/**"]},
                     {"methods": ["PUT"]},
@@ -94,7 +94,7 @@ route other
                     PUT at every path
                     every method at /c
   not by default    allow_remote_clients: true (default false)
-                    via: off (default switch-proxy)
+                    via: edge-7
                     tls.ca_file: /ca.pem
                     timeouts.connect: 250ms (default 5s)
                     limits.head: 16384 (default 65536)

@@ -36,6 +36,7 @@ ROUTE = RouteSnapshot(
     token_refusals=0,
     replays=0,
     scope_refusals=0,
+    reflected_tokens=0,
 )
 LISTENER = ListenerSnapshot(name="local", client_connections=0, routes=(ROUTE,))
 FAILED = ExchangeRecord(

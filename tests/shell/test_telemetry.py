@@ -35,6 +35,7 @@ ROUTE = RouteSnapshot(
     token_refusals=3,
     replays=2,
     scope_refusals=6,
+    reflected_tokens=7,
 )
 LISTENER = ListenerSnapshot(name="local", client_connections=5, routes=(ROUTE,))
 STATE = TelemetrySnapshot(health=READY, listeners=[LISTENER], log_lines_dropped=0)
@@ -180,6 +181,7 @@ async def test_upstream_connections_are_read_from_the_routes_snapshot() -> None:
         "switch_proxy_upstream_token_refusals_total": 3.0,
         "switch_proxy_upstream_replays_total": 2.0,
         "switch_proxy_upstream_scope_refusals_total": 6.0,
+        "switch_proxy_upstream_reflected_tokens_total": 7.0,
     }.items()
 
 

@@ -20,6 +20,7 @@ class RouteSnapshot:
     token_refusals: int
     replays: int
     scope_refusals: int
+    reflected_tokens: int
     tls_error: str | None = None
     """Why the TLS files cannot be used now; None if they can, or there are none."""
 

@@ -62,6 +62,11 @@ class Freshness(Enum):
     """No longer usable."""
 
 
+_SHORTEST_NEEDLE: Final = 8
+_NO_NEEDLE: Final = b"\0"
+"""It is in no head."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenGrant:
     """
@@ -94,6 +99,8 @@ class AccessToken:
     expires_at: float
     refresh_at: float
     authorization_line: bytes
+    needle: bytes
+    """The token alone, to be looked for in what an API sends back; one that is in many heads by chance is left out."""
     scope: str | None
 
     @property
@@ -125,13 +132,15 @@ def issue(grant: TokenGrant, *, generation: int, sent_at: float, jitter: float, 
         refresh_at = sent_at + grant.lifetime * (
             SCARCE_REFRESH_EARLIEST + (SCARCE_REFRESH_LATEST - SCARCE_REFRESH_EARLIEST) * jitter
         )
+    text = grant.value.reveal().encode("ascii")
     return AccessToken(
         value=grant.value,
         generation=generation,
         sent_at=sent_at,
         expires_at=sent_at + grant.lifetime - allowance,
         refresh_at=refresh_at,
-        authorization_line=b"Authorization: Bearer " + grant.value.reveal().encode("ascii") + b"\r\n",
+        authorization_line=b"Authorization: Bearer " + text + b"\r\n",
+        needle=text if len(text) >= _SHORTEST_NEEDLE else _NO_NEEDLE,
         scope=grant.scope,
     )
 

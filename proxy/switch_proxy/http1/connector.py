@@ -73,14 +73,15 @@ class Connector:
         route: RouteSettings,
         egress_proxy: EgressProxy | None,
         now: Callable[[], float],
+        response_parser: ResponseParser | None = None,
         resolver: Resolver | None = None,
     ) -> None:
-        """Take the route's settings; nothing is read or opened yet. `resolver` is the route's own."""
+        """Take the route's settings and parts; nothing is read or opened yet."""
         self._route = route
         self._egress_proxy = egress_proxy
         self._now = now
         self._resolver = resolver or Resolver(used_by=f"route {route.name!r}", now=now)
-        self._response_parser = ResponseParser(max_field_lines=route.limits.field_lines)
+        self._response_parser = response_parser or ResponseParser(max_field_lines=route.limits.field_lines)
         upstream = route.upstream
         self._place = f"{upstream.host}:{upstream.port}"
         self._server_name = (route.tls.server_name or upstream.server_name).removesuffix(".")

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final
 from switch_proxy.core.errors import RequestError, ResponseError, TokenUnavailableError, UpstreamConnectError
 from switch_proxy.core.exchange_record import ExchangeRecord
 from switch_proxy.core.http.deadlines import find_overdue_request, find_overdue_response
-from switch_proxy.core.http.header_rules import added_to_response, added_to_switch, count_down
+from switch_proxy.core.http.header_rules import added_to_response, added_to_switch, count_down, hide_token
 from switch_proxy.core.http.problems import Problem, Reject, render_problem
 from switch_proxy.core.http.resend import may_use_new_connection, may_use_newer_token
 from switch_proxy.core.http.response import field_values
@@ -293,8 +293,15 @@ class Exchange:
         if head.method == b"OPTIONS" and head.meaning.max_forwards is not None:
             # Other methods may ignore Max-Forwards, and it passes as it came (RFC 9110 §7.6.2).
             forwarded = count_down(forwarded, head.meaning.max_forwards)
-        lines = self._route.headers.of_request(
-            forwarded, head.minor, None if head.request_id else self._request_id, token.authorization_line
+        route = self._route
+        authorization_line = token.authorization_line
+        if route.keeps_authorization and head.meaning.authorization_line:
+            authorization_line = head.meaning.authorization_line
+        lines = route.headers.of_request(
+            forwarded,
+            head.minor,
+            None if head.request_id else self._request_id,
+            authorization_line,
         )
         body = self._body
         if body is None:
@@ -303,6 +310,11 @@ class Exchange:
             pieces, end = self._take_waiting(body)
             data = upstream.codec.encode_request(head, self._target, lines, pieces, end)
         upstream.transport.write(data)
+
+    @property
+    def _has_own_authorization(self) -> bool:
+        """Say whether the client's own Authorization passes in place of the token."""
+        return self._route.keeps_authorization and bool(self._head.meaning.authorization_line)
 
     def _take_waiting(self, body: RequestBody) -> tuple[list[bytes], bytes | None]:
         """Return what is to be sent of the body, and its trailer lines if it ends there, else None."""
@@ -433,7 +445,7 @@ class Exchange:
         if head.status == _CONTINUE:
             self._continued = True
         if self._head.minor:
-            self._client.write(head.passed + b"\r\n")
+            self._client.write(self._hide_token(head.passed) + b"\r\n")
         return is_clients_turn
 
     # A response of many small parts is passed on in shares.
@@ -492,7 +504,7 @@ class Exchange:
         self._phase = _TUNNEL
         self._status = head.status
         self._upstream_duration = self._moved_at - self._sent_at
-        self._client.write(head.passed + added_to_switch(switched_to) + b"\r\n")
+        self._client.write(self._hide_token(head.passed) + added_to_switch(switched_to) + b"\r\n")
         tunnel = Tunnel(
             client=self._client,
             upstream=upstream,
@@ -538,13 +550,15 @@ class Exchange:
             or (length < 0 and not self._head.minor)
         )
         is_complete = upstream_codec.is_complete
+        trailers = upstream_codec.trailers if is_complete else None
+        token = self._token
         data = codec.encode_response(
-            head.passed,
+            head.passed if token is not None and head.is_free_of is token.needle else self._look_through(head),
             length=length,
             date=None if head.has_date else self._context.date(),
             closes=closes,
             body=body,
-            trailers=upstream_codec.trailers if is_complete else None,
+            trailers=trailers and self._hide_token(trailers),
         )
         if self._held is None:
             client.transport.write(data)
@@ -566,7 +580,9 @@ class Exchange:
             return
         for piece in body:
             self._response_bytes += len(piece)
-        data = self._client.codec.encode_body(body, trailers=codec.trailers if codec.is_complete else None)
+        data = self._client.codec.encode_body(
+            body, trailers=self._hide_token(codec.trailers) if codec.is_complete else None
+        )
         if data:
             if self._held is None:
                 self._client.write(data)
@@ -577,6 +593,20 @@ class Exchange:
         elif codec.is_costly:
             codec.is_costly = False
             self._put_off(upstream)
+
+    def _look_through(self, head: ResponseHead) -> bytes:
+        """Return the lines of a final head with the token masked; remember it if the token is not in them."""
+        lines = self._hide_token(head.passed)
+        if lines is head.passed and self._token is not None:
+            head.is_free_of = self._token.needle
+        return lines
+
+    def _hide_token(self, lines: bytes) -> bytes:
+        """Return lines of the upstream with the token in them masked, which it has sent back."""
+        if self._token is None or self._token.needle not in lines:
+            return lines
+        self._route.reflected_tokens += 1
+        return hide_token(lines, self._token.needle)
 
     def _hold(self, held: ResponseBuffer, data: bytes) -> None:
         held.hold(data)
@@ -614,7 +644,7 @@ class Exchange:
         if head.status == _FORBIDDEN:
             route.scope_refusals += wants_more_scope(challenges)
             return
-        if self._has_newer_token or not is_about_token(challenges):
+        if self._has_newer_token or self._has_own_authorization or not is_about_token(challenges):
             return
         route.token_refusals += 1
         route.tokens.reject(self._generation)

@@ -7,7 +7,10 @@ from typing import TYPE_CHECKING
 
 from switch_proxy.core.errors import TokenUnavailableError
 from switch_proxy.core.http.header_rules import RouteHeaders
+from switch_proxy.core.http.line_edits import LineEdits
+from switch_proxy.core.http.locations import LocationRewriter
 from switch_proxy.core.http.problems import Identity
+from switch_proxy.core.http.response import ResponseParser
 from switch_proxy.core.policy.route_policy import admission_of
 from switch_proxy.core.route_snapshot import RouteSnapshot
 from switch_proxy.http1.connector import Connector
@@ -18,6 +21,7 @@ if TYPE_CHECKING:
 
     from switch_proxy.clock import Clock
     from switch_proxy.core.config.listeners import RouteModel
+    from switch_proxy.core.config.models import RequestHeaderSettings, ResponseHeaderSettings
     from switch_proxy.core.egress import EgressProxy
     from switch_proxy.core.events import RouteEvent
     from switch_proxy.core.tokens import AccessToken
@@ -45,10 +49,12 @@ class Route:
         "connector",
         "headers",
         "identity",
+        "keeps_authorization",
         "model",
         "name",
         "now",
         "pool",
+        "reflected_tokens",
         "replay_buffer",
         "replays",
         "retries",
@@ -78,10 +84,15 @@ class Route:
         self.now = clock.now
         self.tokens = tokens
         self.connector = connector or Connector(
-            route=settings, egress_proxy=egress_proxy, now=clock.now, resolver=resolver
+            route=settings,
+            egress_proxy=egress_proxy,
+            now=clock.now,
+            resolver=resolver,
+            response_parser=_response_parser(model),
         )
         self.pool = Pool(settings=settings.pool, opener=self.connector.open)
-        self.headers = RouteHeaders(host=upstream.host_header, via=settings.via)
+        self.headers = RouteHeaders(host=upstream.host_header, via=settings.via, edits=_edits(settings.request_headers))
+        self.keeps_authorization = settings.authorization == "keep"
         self.admission = admission_of(model)
         self.identity = Identity(
             name=settings.name, proxy_name=settings.via or _PROXY_NAME, next_hop=upstream.host_header
@@ -93,6 +104,7 @@ class Route:
         self.replays = 0
         self.token_refusals = 0
         self.scope_refusals = 0
+        self.reflected_tokens = 0
 
     def __repr__(self) -> str:
         return f"<Route {self.name} {self.pool!r}>"
@@ -151,5 +163,20 @@ class Route:
             token_refusals=self.token_refusals,
             replays=self.replays,
             scope_refusals=self.scope_refusals,
+            reflected_tokens=self.reflected_tokens,
             tls_error=self.connector.tls_error,
         )
+
+
+def _response_parser(model: RouteModel) -> ResponseParser:
+    settings = model.settings
+    prefix = "".join(f"/{segment}" for segment in model.match_segments) if model.strip_prefix else ""
+    return ResponseParser(
+        max_field_lines=settings.limits.field_lines,
+        edits=_edits(settings.response_headers),
+        locations=LocationRewriter(settings.upstream, prefix=prefix) if settings.rewrite_location else None,
+    )
+
+
+def _edits(settings: RequestHeaderSettings | ResponseHeaderSettings) -> LineEdits | None:
+    return LineEdits(replaced=settings.set, removed=settings.remove) if settings.set or settings.remove else None

@@ -12,6 +12,7 @@ from switch_proxy.core.http.header_rules import (
     count_down,
     dropped_from_request,
     dropped_from_response,
+    hide_token,
 )
 from switch_proxy.core.http.response import field_values
 
@@ -94,3 +95,8 @@ def test_values_of_a_field_are_found_in_order_in_any_case_of_its_name() -> None:
     lines = b"WWW-Authenticate: Bearer \r\nX: Basic\r\nwww-authenticate:\tBasic\r\n"
     assert field_values(lines, b"www-authenticate") == [b"Bearer", b"Basic"]
     assert field_values(b"", b"www-authenticate") == []
+
+
+def test_a_token_is_masked_wherever_it_is_in_lines() -> None:
+    lines = b"A: Bearer eyJ.abc\r\nB: eyJ.abceyJ.abc\r\n"
+    assert hide_token(lines, b"eyJ.abc") == b"A: Bearer [access token]\r\nB: [access token][access token]\r\n"

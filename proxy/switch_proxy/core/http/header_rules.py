@@ -2,13 +2,14 @@
 Which header lines pass, which are replaced and which are added, in both directions: the one place to look for a header.
 
     direction   dropped                             replaced               added
-    request     hop-by-hop, what Connection names   Host, Authorization    X-Request-Id if missing, Via,
+    request     hop-by-hop, what Connection names   Host, Authorization    X-Request-Id if missing, Via if configured,
                                                                            framing, TE and Upgrade for the next hop
-    response    hop-by-hop, what Connection names   the HTTP version       framing, Date if missing, Connection
+    response    hop-by-hop, what Connection names   the HTTP version,      framing, Date if missing, Connection
+                                                    our token, Location
     trailers    hop-by-hop, what Connection names,
                 what must not stand in trailers
 
-All other lines pass as they came: order, spelling and duplicates are kept (RFC 9110 §5.3, §7.6.1).
+A route's configuration may set and remove further lines (line_edits.py). All other lines pass as they came: order, spelling and duplicates are kept (RFC 9110 §5.3, §7.6.1).
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from switch_proxy.core.http.line_edits import LineEdits
 
 HOP_BY_HOP: Final = frozenset(
     {
@@ -79,11 +82,24 @@ OVERRIDES: Final = (
 """By these some servers take another method or path than the request line's; routes with rules refuse them."""
 
 SIGNIFICANT_IN_REQUESTS: Final = (
-    HOP_BY_HOP | _REPLACED | _OF_BROWSERS | frozenset(OVERRIDES) | {b"content-length", b"expect", b"max-forwards"}
+    HOP_BY_HOP
+    | _REPLACED
+    | _OF_BROWSERS
+    | frozenset(OVERRIDES)
+    | {b"via", b"content-length", b"expect", b"max-forwards"}
 )
 """The names that mean something to the proxy; all other lines pass as they are, unless Connection names them."""
 
-SIGNIFICANT_IN_RESPONSES: Final = HOP_BY_HOP | {b"content-length"}
+SIGNIFICANT_IN_RESPONSES: Final = HOP_BY_HOP | {b"content-length", b"location", b"content-location"}
+
+TOKEN_MASK: Final = b"[access token]"
+"""What stands for the access token in a head that an API has sent it back in."""
+
+
+def hide_token(lines: bytes, token: bytes) -> bytes:
+    """Return the lines of a response with the token of its request masked."""
+    return lines.replace(token, TOKEN_MASK)
+
 
 REQUEST_ID: Final = b"x-request-id"
 DATE: Final = b"date"
@@ -124,10 +140,16 @@ def added_to_request(*, is_chunked: bool, wants_trailers: bool, upgrade: bytes |
 class RouteHeaders:
     """The lines of a route's requests; those that are the same for all of them are made once."""
 
-    __slots__ = ("_host_line", "_via_lines")
+    __slots__ = ("_edits", "_host_line", "_via_lines")
 
-    def __init__(self, *, host: str, via: str | None) -> None:
-        """Prepare: `host` is the upstream's Host, `via` the proxy's name in Via, None for no such line."""
+    def __init__(self, *, host: str, via: str | None, edits: LineEdits | None = None) -> None:
+        """
+        Prepare.
+
+        `host` is the upstream's Host, `via` the proxy's name in Via, None for no such line; `edits` are what the
+        configuration sets and removes.
+        """
+        self._edits = edits
         self._host_line = b"Host: " + host.encode("ascii") + b"\r\n"
         name = None if via is None else via.encode("ascii")
         # The protocol in Via is the one received (RFC 9110 §7.6.3), so there is a line for each minor version.
@@ -141,6 +163,8 @@ class RouteHeaders:
 
         `forwarded`: the lines that pass. `minor`: the version received. `added_request_id`: None if there is one.
         """
+        if self._edits is not None:
+            forwarded = self._edits.apply(forwarded)
         return (
             self._host_line,
             forwarded,

@@ -29,6 +29,7 @@ _REASONS: Final = {
     502: "Bad Gateway",
     503: "Service Unavailable",
     504: "Gateway Timeout",
+    508: "Loop Detected",
     505: "HTTP Version Not Supported",
 }
 
@@ -88,6 +89,12 @@ class Problem(Enum):
         status=405,
         title="The proxy does not forward this method",
         error="http_request_denied",
+    )
+    LOOP = ProblemKind(
+        name="loop",
+        status=508,
+        title="The request has been here before",
+        error="proxy_loop_detected",
     )
     TOKEN_UNAVAILABLE = ProblemKind(
         name="token-unavailable",

@@ -68,6 +68,10 @@ class RequestMeaning:
     """The names of the lines that do not pass."""
     added: bytes
     """Lines that are written anew at the end, each with its CRLF: framing, and what is agreed for the next hop."""
+    authorization_line: bytes
+    """The client's own Authorization, with its CRLF; empty if it has none, or several."""
+    via: bytes
+    """The values of Via, in lower case; empty if there are none."""
     override: bytes | None
     """The name of a line by which some servers take another method or path; None if there is none."""
     refusal_on_loopback: Reject | None
@@ -293,6 +297,8 @@ def judge_request(
         max_forwards=None if b"max-forwards" in dropped else _max_forwards(values),
         dropped=dropped,
         added=added_to_request(is_chunked=is_chunked, wants_trailers=wants_trailers, upgrade=upgrade),
+        authorization_line=b"" if b"authorization" in connection else _authorization_line(values),
+        via=b",".join(values.get(b"via", ())).lower(),
         override=next((name for name in OVERRIDES if name in values), None),
         refusal_on_loopback=None
         if guard is None
@@ -337,6 +343,11 @@ def _is_ip_literal(text: bytes) -> bool:
         return match[1] is None or bool(IPv6Address(match[1].decode("ascii")))
     except ValueError:
         return False
+
+
+def _authorization_line(values: dict[bytes, list[bytes]]) -> bytes:
+    lines = values.get(b"authorization", ())
+    return b"Authorization: " + lines[0] + b"\r\n" if len(lines) == 1 else b""
 
 
 def _is_chunked(values: dict[bytes, list[bytes]], minor: int) -> bool:

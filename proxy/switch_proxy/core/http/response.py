@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from switch_proxy.core.http.fields import FieldLine
+    from switch_proxy.core.http.line_edits import LineEdits
+    from switch_proxy.core.http.locations import LocationRewriter
 
 _REMEMBERED: Final = 256
 _LONGEST_REMEMBERED: Final = 2048
@@ -65,11 +67,13 @@ class ResponseMeaning:
     """Seconds that the upstream says it keeps an idle connection, if it says so (Keep-Alive: timeout=…)."""
     dropped: frozenset[bytes]
     """The names of the lines that do not pass."""
+    has_location: bool
+    """Whether there is a Location or a Content-Location."""
 
 
 @dataclass(slots=True)
 class ResponseHead:
-    """One response head, ready to be sent on. Never changed once made, for it is remembered and shared."""
+    """One response head, ready to be sent on. But for `is_free_of` never changed once made: it is remembered and shared."""
 
     status: int
     meaning: ResponseMeaning
@@ -84,12 +88,19 @@ class ResponseHead:
     The version is ours (RFC 9110 §6.2). Content-Length is among them; Transfer-Encoding and Connection are not.
     """
     has_date: bool
+    is_free_of: bytes | None = None
+    """The access token that the head has been searched for in vain, so that it is searched once for each."""
 
 
 class ResponseParser:
     """Turns response heads into values; remembers the heads it has judged. One for each listener."""
 
-    def __init__(self, *, max_field_lines: int) -> None:
+    def __init__(
+        self, *, max_field_lines: int, edits: LineEdits | None = None, locations: LocationRewriter | None = None
+    ) -> None:
+        """Take what the configuration changes in final responses: `edits` sets and removes lines, `locations` leads back."""
+        self._edits = edits
+        self._locations = locations
         self._max_field_lines = max_field_lines
         self._lines = LineMemory(significant=SIGNIFICANT_IN_RESPONSES, noted=DATE)
         self.known: dict[bytes, ResponseHead] = {}
@@ -129,9 +140,16 @@ class ResponseParser:
             meaning,
             meaning.framing,
             meaning.is_persistent,
-            meaning.status_line + self._lines.without(split, meaning.dropped),
+            meaning.status_line + self._edit(self._lines.without(split, meaning.dropped), meaning),
             split.noted is not None and DATE not in meaning.dropped,
         )
+
+    def _edit(self, lines: bytes, meaning: ResponseMeaning) -> bytes:
+        if meaning.status < _FINAL:
+            return lines
+        if meaning.has_location and self._locations is not None:
+            lines = self._locations.apply(lines)
+        return lines if self._edits is None else self._edits.apply(lines)
 
 
 def _framing(status: int, minor: int, *, has_transfer_encoding: bool, content_length: int) -> ResponseFraming:
@@ -204,6 +222,7 @@ def judge_response(status_line: bytes, lines: Sequence[FieldLine]) -> ResponseMe
         upgrade=upgrade or None,
         keep_alive_timeout=_keep_alive_timeout(values),
         dropped=dropped_from_response(connection, status=status),
+        has_location=b"location" in values or b"content-location" in values,
     )
 
 

@@ -9,19 +9,15 @@ What becomes of a request, decided once, before a token and a connection are acq
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from switch_proxy.core.errors import RequestError
 from switch_proxy.core.http.problems import Problem, Reject
+from switch_proxy.core.http.request import RequestHead
 from switch_proxy.core.http.target import upstream_target
 from switch_proxy.core.policy.paths import without_segments
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from switch_proxy.core.http.request import RequestHead
-
 
 Forward = bytes
 """Send the request to the upstream, with this target. No object of its own, because that would cost each request."""
@@ -42,6 +38,8 @@ class Wait:
 
 
 Decision = Forward | Reject | Respond | Wait
+
+Policy = Callable[[RequestHead, bytes, float], Reject | Wait | None]
 
 _LOCAL_METHODS: Final = frozenset({b"CONNECT", b"TRACE", b"TRACK", b"OPTIONS"})
 """Methods that may be refused or answered here; the others need not be looked at twice."""
@@ -66,7 +64,7 @@ class Admission:
         *,
         base_path: bytes = b"",
         stripped_segments: int = 0,
-        policy: Callable[[RequestHead, bytes, float], Reject | Wait | None] | None = None,
+        policy: Policy | None = None,
     ) -> None:
         self._base_path = base_path
         self._stripped_segments = stripped_segments

@@ -12,6 +12,8 @@ from switch_proxy.core.policy.route_table import RouteMatch
 
 if TYPE_CHECKING:
     from switch_proxy.core.config.listeners import ListenerModel, RouteModel
+    from switch_proxy.core.http.request import RequestHead
+    from switch_proxy.core.policy.admission import Policy
 
 Route = TypeVar("Route")
 
@@ -51,9 +53,32 @@ def rules_of(model: RouteModel) -> AllowRules | None:
 
 def admission_of(model: RouteModel) -> Admission:
     """Return what decides about the requests of a route."""
-    rules = rules_of(model)
     return Admission(
         base_path=model.settings.upstream.base_path.encode("ascii").rstrip(b"/"),
         stripped_segments=len(model.match_segments) if model.strip_prefix else 0,
-        policy=None if rules is None else lambda head, target, _: rules.judge(head, target),
+        policy=_policy(model),
     )
+
+
+def _policy(model: RouteModel) -> Policy | None:
+    """Return what judges each request of a route, None if nothing does."""
+    rules, name = rules_of(model), model.settings.via
+    if name is None:
+        return None if rules is None else lambda head, target, _: rules.judge(head, target)
+    own = name.lower().encode("ascii")
+
+    def judge(head: RequestHead, target: bytes, _: float) -> Reject | None:
+        if head.meaning.via and _names(head.meaning.via, own):
+            return Reject(
+                problem=Problem.LOOP,
+                detail=f"its Via has {name}, the name of route '{model.name}' (via): it goes in a circle, or two proxies on its "
+                "way have the same name",
+            )
+        return None if rules is None else rules.judge(head, target)
+
+    return judge
+
+
+def _names(via: bytes, own: bytes) -> bool:
+    """Say whether a value of Via, in lower case, has a proxy of this name (RFC 9110 §7.6.3)."""
+    return any(own in member.split()[1:2] for member in via.split(b","))

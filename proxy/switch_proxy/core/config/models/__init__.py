@@ -13,6 +13,7 @@ from switch_proxy.core.authentication.private_key_jwt import PrivateKeySettings
 from switch_proxy.core.config.models.admin import ADMIN_LISTENER, AdminSettings
 from switch_proxy.core.config.models.allow import AllowSettings
 from switch_proxy.core.config.models.credential import CredentialSettings
+from switch_proxy.core.config.models.fields import RequestHeaderSettings, ResponseHeaderSettings
 from switch_proxy.core.config.models.limits import LimitSettings, ListenerLimitSettings
 from switch_proxy.core.config.models.listener import ListenerSettings
 from switch_proxy.core.config.models.log import LogSettings
@@ -44,6 +45,8 @@ __all__ = [
     "PoolSettings",
     "PrivateKeySettings",
     "RedisSettings",
+    "RequestHeaderSettings",
+    "ResponseHeaderSettings",
     "RouteSettings",
     "SecretSource",
     "Settings",

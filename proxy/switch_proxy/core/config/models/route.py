@@ -16,6 +16,7 @@ from switch_proxy.core.config.models.exposure import (
     find_open_listener,
     find_plaintext,
 )
+from switch_proxy.core.config.models.fields import RequestHeaderSettings, ResponseHeaderSettings
 from switch_proxy.core.config.models.limits import LimitSettings
 from switch_proxy.core.config.models.match import MatchSettings
 from switch_proxy.core.config.models.pool import PoolSettings
@@ -23,7 +24,16 @@ from switch_proxy.core.config.models.timeouts import TimeoutSettings
 from switch_proxy.core.config.models.tls import TlsSettings
 from switch_proxy.core.schema.keys import Key, validate
 from switch_proxy.core.schema.problem import About, Problem
-from switch_proxy.core.schema.rules import NAME, OPTIONAL_ADDRESS, OPTIONAL_NAME, ORIGIN, PSEUDONYM, SWITCH, WAIT
+from switch_proxy.core.schema.rules import (
+    NAME,
+    OPTIONAL_ADDRESS,
+    OPTIONAL_NAME,
+    ORIGIN,
+    PSEUDONYM,
+    SWITCH,
+    WAIT,
+    one_of,
+)
 
 LISTENER_KEYS: Final = (
     (None, "allow_remote_clients"),
@@ -119,9 +129,33 @@ class RouteSettings:
         Key(
             rule=PSEUDONYM,
             text="The name of the proxy in `Via` lines; `off` for no such line.",
-            why="RFC 9110 §7.6.3 asks for the line; the word says nothing about the pod.",
+            why="With the line, nginx stops compressing its responses, and a sidecar's hop is nobody's business. With it, a request "
+            "that has been here before is seen: it gets 508.",
         ),
-    ] = "switch-proxy"
+    ] = None
+    authorization: Annotated[
+        str,
+        Key(
+            rule=one_of("replace", "keep"),
+            text="What becomes of an app's own `Authorization`: `replace` puts the access token in its place, `keep` passes it, and "
+            "adds the token only to requests without one.",
+            why="An app needs no credentials of its own, and what it sends by habit must not reach the API.",
+        ),
+    ] = "replace"
+    rewrite_location: Annotated[
+        bool,
+        Key(
+            rule=SWITCH,
+            text="Whether a `Location` or `Content-Location` that points at the upstream's origin is led back through the proxy, as a path.",
+            why="Otherwise it leads the app past the proxy, where it has no token; nginx's default too (`proxy_redirect`).",
+        ),
+    ] = True
+    request_headers: Annotated[RequestHeaderSettings, Key(text="Header lines of requests to set or remove.")] = field(
+        default_factory=RequestHeaderSettings
+    )
+    response_headers: Annotated[ResponseHeaderSettings, Key(text="Header lines of responses to set or remove.")] = (
+        field(default_factory=ResponseHeaderSettings)
+    )
     tls: Annotated[TlsSettings, Key(text="TLS towards the upstream.")] = field(default_factory=TlsSettings)
     timeouts: Annotated[TimeoutSettings, Key(text="How long each step of an exchange may take.")] = field(
         default_factory=TimeoutSettings
