@@ -77,7 +77,7 @@ class Application:
         self._readiness = ReadinessWatch(snapshot=self.snapshot_health, clock=clock, observe=log.write)
         self._token_clients: list[TokenClient] = []
         self._shared_tokens: SharedTokens | None = None
-        if settings.token_store is not None:
+        if settings.token_store is not None and settings.token_store.is_on:
             self._shared_tokens = SharedTokens(
                 settings.token_store, environ=environ, clock=clock, mask=log.redactor.learn
             )

@@ -140,6 +140,7 @@ _hosts = st.sampled_from([None, "a.example", "A.example", "[::1]", "10.0.0.1"])
 
 _token_stores = st.one_of(
     st.fixed_dictionaries({"directory": _texts}),
+    st.fixed_dictionaries({"directory": st.sampled_from(["", None])}),
     st.fixed_dictionaries(
         {
             "redis": st.fixed_dictionaries(

@@ -15,11 +15,9 @@ from switch_proxy.core.schema.problem import Mark, Problem
 from switch_proxy.core.schema.rules import ALLOWED_HOST, ALLOWED_ORIGIN, one_of
 
 
-def _complaint(
-    *, credential: dict[str, Any] | None = None, route: dict[str, Any] | None = None, **sections: Any
-) -> str:
-    """Return the one problem of a valid configuration in which some keys are changed."""
-    data = {
+def _valid(*, credential: dict[str, Any] | None = None, route: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Return a valid configuration in which some keys are changed."""
+    return {
         "credentials": {
             "switch": {
                 "token_url": "https://login.example.com/oauth/token",
@@ -37,8 +35,14 @@ def _complaint(
                 **(route or {}),
             }
         ],
-        **sections,
     }
+
+
+def _complaint(
+    *, credential: dict[str, Any] | None = None, route: dict[str, Any] | None = None, **sections: Any
+) -> str:
+    """Return the one problem of a configuration that is valid but for these keys."""
+    data = {**_valid(credential=credential, route=route), **sections}
     with pytest.raises(ConfigurationError) as caught:
         read_settings(data, {})
     (problem,) = caught.value.problems
@@ -199,7 +203,6 @@ def test_a_problem_tells_its_place_in_the_file() -> None:
 @pytest.mark.parametrize(
     ("store", "complaint"),
     [
-        pytest.param({}, "token_store: the value has neither directory nor redis; write directory: ", id="no store"),
         pytest.param(
             {"directory": "/tokens", "redis": {"url": "rediss://cache.example.com"}},
             "token_store: the value has both directory and redis; keep one of them",
@@ -264,6 +267,30 @@ def test_tokens_without_a_secret_of_their_own_need_a_key_to_be_encrypted_with(cr
         f"token_store.encryption_key: is missing, and the credential switch (auth_method {credential['auth_method']}) has no "
         "secret to encrypt its tokens with; write encryption_key: {file: /path/to/the/file}"
     )
+
+
+@pytest.mark.parametrize(
+    ("store", "is_on"),
+    [
+        pytest.param({}, False, id="an empty section"),
+        pytest.param({"directory": ""}, False, id="an empty variable"),
+        pytest.param({"directory": None, "redis": None}, False, id="nothing after both keys"),
+        pytest.param({"encryption_key": {"file": "/key"}}, False, id="a key alone"),
+        pytest.param({"directory": "/tokens"}, True, id="a directory"),
+        pytest.param({"redis": {"url": "rediss://cache.example.com"}}, True, id="a server"),
+    ],
+)
+def test_a_token_store_is_on_if_it_says_where_the_tokens_are_kept(store: dict[str, Any], is_on: bool) -> None:
+    """Otherwise it is as good as none, so that a variable can decide."""
+    settings = read_settings({**_valid(), "token_store": store}, {})
+    assert settings.token_store is not None
+    assert settings.token_store.is_on is is_on
+
+
+def test_tokens_that_are_not_kept_need_no_key() -> None:
+    credential = {"auth_method": "client_assertion", "client_secret": None, "client_assertion": {"file": "/token"}}
+    settings = read_settings({**_valid(credential=credential), "token_store": {"directory": ""}}, {})
+    assert settings.credentials["switch"].auth_method == "client_assertion"
 
 
 @pytest.mark.parametrize("kind", ["encryption key", "Redis password"])

@@ -335,3 +335,9 @@ def test_summary_tells_where_tokens_are_kept(store: dict[str, Any], lines: list[
     told = list(summarize(read_settings({**_data(), "token_store": store}, {})))
     at = told.index("token store")
     assert told[at + 1 : told.index("", at)] == [f"  {line}" for line in lines]
+
+
+@pytest.mark.parametrize("store", [{}, {"directory": ""}, {"directory": "", "encryption_key": {"env": "KEY"}}])
+def test_summary_is_silent_about_a_store_that_is_none(store: dict[str, Any]) -> None:
+    told = list(summarize(read_settings({**_data(), "token_store": store}, {})))
+    assert told == list(summarize(read_settings(_data(), {})))

@@ -81,6 +81,15 @@ def test_what_is_not_set_is_at_its_default() -> None:
         plain.log,
         plain.shutdown,
     )
+    assert settings.token_store is not None
+    assert not settings.token_store.is_on
+
+
+def test_tokens_are_kept_in_a_directory_that_a_variable_names() -> None:
+    store = carried(SWITCH_CLIENT_SECRET="made-up", SWITCH_PROXY_TOKEN_STORE_DIRECTORY="/tokens").token_store
+
+    assert store is not None
+    assert (store.is_on, store.directory) == (True, "/tokens")
 
 
 def test_every_value_is_a_variable() -> None:

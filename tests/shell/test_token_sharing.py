@@ -127,6 +127,33 @@ async def test_pods_that_start_one_after_the_other_need_one_token(fleet: Fleet) 
     assert fleet.issued == 1
 
 
+async def test_a_container_that_restarts_finds_its_token_in_a_volume_that_all_may_write(
+    fleet: Fleet, tmp_path: Path
+) -> None:
+    """Kubernetes makes an emptyDir so; the proxy makes a directory of its own in it (k8s/component)."""
+    volume = tmp_path / "volume"
+    volume.mkdir()
+    volume.chmod(0o777)
+    fleet.store = {"directory": str(volume / "tokens")}
+    for _ in range(3):
+        async with fleet.proxy() as application:
+            assert await get(application) == 200
+            store = status(application).store
+            assert store is not None
+            assert store.error is None
+    assert fleet.issued == 1
+    assert (volume / "tokens").stat().st_mode & 0o777 == 0o700
+
+
+async def test_a_store_without_a_place_is_as_good_as_none(fleet: Fleet) -> None:
+    fleet.store = {"directory": ""}
+    for _ in range(2):
+        async with fleet.proxy() as application:
+            assert await get(application) == 200
+            assert status(application).store is None
+    assert fleet.issued == 2
+
+
 async def test_pods_that_start_at_once_need_one_token_and_serve_at_once(fleet: Fleet) -> None:
     async with AsyncExitStack() as stack:
         pods = [await stack.enter_async_context(fleet.proxy()) for _ in range(40)]

@@ -86,7 +86,7 @@ def summarize(settings: Settings) -> Iterator[str]:
         yield f"credential {name}"
         yield from _credential(credential)
         yield ""
-    if settings.token_store is not None:
+    if settings.token_store is not None and settings.token_store.is_on:
         yield "token store"
         yield from _token_store(settings.token_store)
         yield ""

@@ -60,7 +60,7 @@ class Settings:
     def find_problems(values: Mapping[str, Any]) -> Iterator[Problem]:
         """Find credentials whose tokens cannot be encrypted for the store, because they have no secret to derive a key from."""
         store = values.get("token_store")
-        if store is None or store.encryption_key is not None:
+        if store is None or not store.is_on or store.encryption_key is not None:
             return
         for name, credential in values.get("credentials", {}).items():
             method = method_of(credential)

@@ -12,7 +12,7 @@ from switch_proxy.core.authentication.method import SourcePlan
 from switch_proxy.core.config.models.tls import TlsSettings
 from switch_proxy.core.errors import InvalidValueError
 from switch_proxy.core.schema.keys import Key, validate
-from switch_proxy.core.schema.problem import About, Problem
+from switch_proxy.core.schema.problem import Problem
 from switch_proxy.core.schema.rules import (
     OPTIONAL_FILE,
     OPTIONAL_TEXT,
@@ -182,14 +182,13 @@ class TokenStoreSettings:
     def __post_init__(self) -> None:
         validate(self)
 
+    @property
+    def is_on(self) -> bool:
+        """Return whether there is a store: a section with neither is as good as none, so that an empty variable may decide."""
+        return self.directory is not None or self.redis is not None
+
     @staticmethod
     def find_problems(values: Mapping[str, Any]) -> Iterator[Problem]:
-        """Find both stores given, or none."""
-        given = [name for name in ("directory", "redis") if values.get(name, "") is not None]
-        if len(given) > 1:
+        """Find both stores given."""
+        if all(values.get(name, "") is not None for name in ("directory", "redis")):
             yield Problem(text="has both directory and redis; keep one of them")
-        elif not given:
-            text = (
-                "has neither directory nor redis; write directory: /var/lib/switch-proxy/tokens, or redis: with its url"
-            )
-            yield Problem(text=text, about=About.VALUE)
