@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import stat
+import subprocess
 import sys
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Final
@@ -389,3 +390,31 @@ async def test_a_server_is_verified_by_its_certificate(tmp_path: Path) -> None:
             with pytest.raises(TokenStoreError, match="certificate"):
                 await store.read((NAME,))
             await store.close()
+
+
+@pytest.mark.parametrize(
+    ("before", "told"),
+    [
+        pytest.param("", "True", id="installed"),
+        pytest.param("sys.modules['redis'] = None", "install switch-proxy[redis]", id="not installed"),
+    ],
+)
+def test_the_redis_client_is_loaded_before_the_time_of_a_call_counts(before: str, told: str) -> None:
+    """A CPU that is short makes its import take longer than a call may, and then each pod of a rollout would fetch a token."""
+    script = f"""
+import asyncio, sys
+{before}
+from switch_proxy.clock import SystemClock
+from switch_proxy.core.addresses import parse_redis_address
+from switch_proxy.core.config.models import RedisSettings
+from switch_proxy.tokens.redis_store import RedisStore
+store = RedisStore(RedisSettings(url=parse_redis_address("redis://127.0.0.1:1/0")), password=None, clock=SystemClock())
+print(sys.modules.get("redis.asyncio") is not None)
+try:
+    asyncio.run(store.read(("a",)))
+except Exception as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=50, check=False)
+    assert done.stderr == ""
+    assert told in done.stdout

@@ -11,6 +11,7 @@ Connections are not kept between fetches, which are hours apart: what lies betwe
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ssl
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -97,6 +98,11 @@ class RedisStore:
         self, settings: RedisSettings, *, password: Callable[[], Awaitable[Secret]] | None, clock: Clock
     ) -> None:
         """Take the settings; `password` returns the present password, and raises SecretUnavailableError."""
+        # Before anything is served. In the first call it would use up the call's time where the CPU is short, as in a rollout, and each
+        # pod would fetch a token by itself. If the package is missing, the first call says so.
+        with contextlib.suppress(ImportError):
+            import redis.asyncio  # noqa: F401, PLC0415 - a large import that only this store needs
+
         self.description = f"the Redis server {settings.url}"
         self._settings = settings
         self._password = password
@@ -162,7 +168,6 @@ class RedisStore:
             if self._client is not None and now > self._used_at + _KEPT_FOR:
                 await self.close()
             if self._client is None:
-                await asyncio.to_thread(_import_client)
                 context = await self._tls.renew_context() if self._settings.url.is_tls else None
                 self._client = await self._connect(context)
             self._used_at = now
@@ -203,11 +208,6 @@ class RedisStore:
 
     def __repr__(self) -> str:
         return f"<RedisStore {self._settings.url}>"
-
-
-def _import_client() -> None:
-    """Import the client. Blocks: for a thread."""
-    import redis.asyncio  # noqa: F401, PLC0415 - a large import that only this store needs
 
 
 def _reason_of(error: Exception) -> str:
