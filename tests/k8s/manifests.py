@@ -61,3 +61,12 @@ def pod_of(document: dict[str, Any]) -> Any:
     if document["kind"] == "CronJob":
         spec = spec["jobTemplate"]["spec"]
     return spec.get("template", {}).get("spec")
+
+
+def containers_with(pod: dict[str, Any], volume: str) -> list[Any]:
+    """Return the containers of a pod specification that mount a volume."""
+    return [
+        container
+        for container in [*pod.get("initContainers", []), *pod["containers"]]
+        if volume in {mount["name"] for mount in container.get("volumeMounts", [])}
+    ]

@@ -8,7 +8,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from tests.k8s.manifests import K8S, SUPPORTED, build, pod_of, read
+from tests.k8s.manifests import K8S, SUPPORTED, build, containers_with, pod_of, read
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -71,7 +71,9 @@ def test_a_workload_gets_the_sidecar_first_and_keeps_its_own(kind: str, tmp_path
         "data",
         "switch-client-secret",
         "switch-proxy-config",
+        "switch-proxy-tokens",
     ]
+    assert [container["name"] for container in containers_with(pod, "switch-proxy-tokens")] == ["switch-proxy"]
     for version in SUPPORTED:
         kubernetes_validate.validate(workload, version, strict=True)
 

@@ -12,7 +12,7 @@ import yaml
 from switch_proxy import __version__
 from switch_proxy.settings import parse
 from tests.docs.pages import ROOT
-from tests.k8s.manifests import EXAMPLES, K8S, SUPPORTED, build, pod_of, read
+from tests.k8s.manifests import EXAMPLES, K8S, SUPPORTED, build, containers_with, pod_of, read
 
 if TYPE_CHECKING:
     from switch_proxy.core.config.models import Settings
@@ -62,6 +62,12 @@ def mounted(container: Any, path: str) -> str | None:
     return None
 
 
+def labels_of(document: dict[str, Any]) -> Any:
+    """Return the labels of the pods of a document."""
+    spec = document["spec"]["jobTemplate"]["spec"] if document["kind"] == "CronJob" else document["spec"]
+    return document["metadata"]["labels"] if document["kind"] == "Pod" else spec["template"]["metadata"]["labels"]
+
+
 @examples
 def test_it_is_what_the_api_server_takes(example: Path) -> None:
     for document in build(example):
@@ -94,15 +100,34 @@ def test_secrets_are_mounted_where_they_are_read_and_into_the_proxy_alone(exampl
             each["client_secret"]["file"] if "client_secret" in each else each["client_assertion"]["file"]
             for each in yaml.safe_load(proxy.config)["credentials"].values()
         ]
-        volumes = [mounted(proxy.container, path) for path in paths]
-        assert None not in volumes
-        others = [
-            each
-            for each in [*proxy.pod.get("initContainers", []), *proxy.pod["containers"]]
-            if each is not proxy.container
-        ]
-        for other in others:
-            assert not {mount["name"] for mount in other.get("volumeMounts", [])} & set(volumes)
+        store = proxy.settings.token_store
+        if store is not None and store.redis is not None:
+            assert store.redis.password is not None
+            paths += [store.redis.password.file, store.redis.tls.ca_file]
+        for path in paths:
+            volume = mounted(proxy.container, path)
+            assert volume is not None
+            assert containers_with(proxy.pod, volume) == [proxy.container]
+
+
+@examples
+def test_a_container_that_restarts_costs_no_token(example: Path) -> None:
+    """An emptyDir lives as long as its pod, but all may write to it: the store refuses it, and makes a directory in it."""
+    for proxy in proxies(example):
+        store = proxy.settings.token_store
+        if example.name == "workload-identity":
+            assert store is None, "it has no secret to encrypt with"
+            continue
+        assert store is not None
+        assert store.is_on
+        if store.directory is None:
+            continue
+        (mount,) = [each for each in proxy.container["volumeMounts"] if each["name"] == "switch-proxy-tokens"]
+        assert str(PurePosixPath(store.directory).parent) == mount["mountPath"]
+        assert not mount.get("readOnly", False)
+        (volume,) = [each for each in proxy.pod["volumes"] if each["name"] == mount["name"]]
+        assert volume["emptyDir"] == {"medium": "Memory", "sizeLimit": "1Mi"}
+        assert containers_with(proxy.pod, mount["name"]) == [proxy.container]
 
 
 @examples
@@ -196,6 +221,29 @@ def test_workload_identity_has_no_secret_anywhere() -> None:
     assert credential["client_assertion"]["file"].endswith(f"/{source['serviceAccountToken']['path']}")
 
 
+def test_pods_and_jobs_of_a_fleet_share_their_tokens() -> None:
+    """The same identity and the same place, and secrets of one name."""
+    fleet, jobs, gateway = (proxies(K8S / "examples" / name)[0] for name in ("fleet", "cronjob-fleet", "gateway"))
+    assert fleet.config == jobs.config
+    assert fleet.settings.credentials == gateway.settings.credentials
+    assert fleet.settings.token_store == gateway.settings.token_store
+    for proxy in (fleet, jobs, gateway):
+        assert {"name": "token-store-secret", "secret": {"secretName": "token-store"}} in proxy.pod["volumes"]
+    told = (K8S / "examples" / "fleet" / "kustomization.yaml").read_text(encoding="utf-8")
+    store = fleet.settings.token_store
+    assert store is not None
+    assert store.redis is not None
+    assert store.redis.password is not None
+    for path in (store.redis.password.file, store.redis.tls.ca_file):
+        assert path is not None
+        assert f"--from-file={PurePosixPath(path).name}=FILE" in told
+
+
+def test_jobs_of_a_fleet_run_every_15_minutes() -> None:
+    (cronjob,) = [each for each in build(K8S / "examples" / "cronjob-fleet") if each["kind"] == "CronJob"]
+    assert cronjob["spec"]["schedule"] == "*/15 * * * *"
+
+
 class TestGateway:
     """The only example in which the proxy is not a sidecar."""
 
@@ -235,19 +283,28 @@ class TestGateway:
         assert proxy.settings.shutdown.drain_delay >= 5
 
 
-@pytest.mark.parametrize("name", ["network-policy", "gateway"])
-def test_network_policy_lets_out_dns_and_https_beyond_the_cluster_and_nothing_else(name: str) -> None:
+@pytest.mark.parametrize("name", ["network-policy", "gateway", "fleet", "cronjob-fleet"])
+def test_network_policy_lets_out_dns_https_beyond_the_cluster_the_token_store_and_nothing_else(name: str) -> None:
     documents = build(K8S / "examples" / name)
     (policy,) = [
         each["spec"]
         for each in documents
-        if each["kind"] == "NetworkPolicy" and each["metadata"]["name"] in {"app", "switch-gateway"}
+        if each["kind"] == "NetworkPolicy" and each["metadata"]["name"] in {"app", "import", "switch-gateway"}
     ]
     assert policy["policyTypes"] == ["Ingress", "Egress"]
     (pod,) = [each for each in documents if pod_of(each)]
-    labels = pod["metadata"]["labels"] if pod["kind"] == "Pod" else pod["spec"]["template"]["metadata"]["labels"]
-    assert policy["podSelector"]["matchLabels"] == labels
-    dns, https = policy["egress"]
+    assert policy["podSelector"]["matchLabels"] == labels_of(pod)
+    dns, https, *server = policy["egress"]
+    (proxy,) = proxies(K8S / "examples" / name)
+    store = proxy.settings.token_store
+    assert store is not None
+    assert len(server) == (store.redis is not None)
+    if store.redis is not None:
+        assert [port["port"] for port in server[0]["ports"]] == [store.redis.url.port]
+        ((peer),) = server[0]["to"]
+        namespace = peer["namespaceSelector"]["matchLabels"]["kubernetes.io/metadata.name"]
+        assert f"//valkey.{namespace}.svc:" in proxy.config
+        assert peer["podSelector"]["matchLabels"] == {"app.kubernetes.io/name": "valkey"}
     assert {(port["port"], port["protocol"]) for port in dns["ports"]} == {(53, "UDP"), (53, "TCP")}
     (block,) = https["to"]
     assert {"10.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.168.0.0/16"} <= set(block["ipBlock"]["except"])

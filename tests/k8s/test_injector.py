@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import PurePosixPath
 from typing import Any
 
 import kubernetes_validate
@@ -10,7 +11,7 @@ import pytest
 from switch_proxy.settings import parse
 from tests.docs.pages import ROOT
 from tests.k8s.admission import Policy
-from tests.k8s.manifests import K8S, WITH_POLICIES, build, read
+from tests.k8s.manifests import K8S, WITH_POLICIES, build, containers_with, read
 
 _INJECT = {"switch-proxy/inject": "true"}
 
@@ -94,7 +95,7 @@ def test_the_sidecar_comes_first_and_all_else_stays_as_it_was(
 
     kubernetes_validate.validate(admitted, kubernetes, strict=True)
     assert admitted["spec"]["initContainers"][1:] == spec.get("initContainers", [])
-    assert admitted["spec"]["volumes"][:-1] == spec.get("volumes", [])
+    assert admitted["spec"]["volumes"][:-2] == spec.get("volumes", [])
     assert admitted["spec"]["containers"] == pod["spec"]["containers"]
     assert admitted["metadata"] == pod["metadata"]
 
@@ -118,7 +119,7 @@ def test_it_is_the_components_sidecar_configured_by_variables(policy: Policy) ->
     assert {key: value for key, value in sidecar.items() if key not in differ} == {
         key: value for key, value in expected.items() if key not in differ
     }
-    assert sidecar["volumeMounts"] == [mount for mount in expected["volumeMounts"] if "secret" in mount["name"]]
+    assert sidecar["volumeMounts"] == [mount for mount in expected["volumeMounts"] if "config" not in mount["name"]]
     assert sidecar["envFrom"] == [{"configMapRef": {"name": "switch-proxy"}}]
 
 
@@ -129,6 +130,7 @@ def test_without_options_the_image_decides_what_the_cluster_and_the_namespace_do
         "SWITCH_CLIENT_SECRET_FILE": "/var/run/secrets/switch/client_secret",
         "SWITCH_PROXY_ADMIN_LISTEN": "0.0.0.0:9901",
         "SWITCH_PROXY_ADMIN_ALLOW_REMOTE_CLIENTS": "true",
+        "SWITCH_PROXY_TOKEN_STORE_DIRECTORY": "/var/run/switch-proxy/tokens",
     }
 
 
@@ -141,8 +143,20 @@ def test_id_and_secret_come_from_one_secret_that_the_sidecar_alone_mounts(
     admitted = policy.admit(a_pod({**_INJECT, **annotations}))
     (client_id,) = [each for each in sidecar_of(admitted)["env"] if each["name"] == "SWITCH_CLIENT_ID"]
     assert client_id["valueFrom"] == {"secretKeyRef": {"name": secret, "key": "client_id"}}
-    assert admitted["spec"]["volumes"] == [{"name": "switch-client-secret", "secret": {"secretName": secret}}]
+    assert admitted["spec"]["volumes"][0] == {"name": "switch-client-secret", "secret": {"secretName": secret}}
     assert not any("volumeMounts" in container for container in admitted["spec"]["containers"])
+
+
+def test_tokens_are_kept_in_a_volume_of_the_sidecar_alone_so_that_a_restart_costs_none(policy: Policy) -> None:
+    """The same volume as the component's, and a directory in it: an emptyDir may be written by all, which the store refuses."""
+    admitted = policy.admit(a_pod(_INJECT))
+    (volume,) = [each for each in admitted["spec"]["volumes"] if each["name"] == "switch-proxy-tokens"]
+    assert volume in read("component", "pod.yaml")["spec"]["volumes"]
+    (container,) = containers_with(admitted["spec"], "switch-proxy-tokens")
+    assert container["name"] == "switch-proxy"
+    (mount,) = [each for each in container["volumeMounts"] if each["name"] == "switch-proxy-tokens"]
+    directory = variables_of(admitted)["SWITCH_PROXY_TOKEN_STORE_DIRECTORY"]
+    assert str(PurePosixPath(directory).parent) == mount["mountPath"]
 
 
 @pytest.mark.parametrize(
@@ -180,6 +194,8 @@ def test_image_can_be_configured_by_what_an_injected_sidecar_has(policy: Policy)
         "the file /var/run/secrets/switch/client_secret",
     )
     assert str(settings.admin.listen) == "0.0.0.0:9901"
+    assert settings.token_store is not None
+    assert settings.token_store.is_on
 
 
 def test_an_annotation_names_another_image(policy: Policy) -> None:

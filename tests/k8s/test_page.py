@@ -50,6 +50,9 @@ def test_the_two_files_that_it_tells_to_write_give_an_app_its_sidecar(tmp_path: 
     settings = parse(built["ConfigMap"]["data"]["config.yaml"].encode(), source="config.yaml", environ={})
     (mount,) = [each for each in sidecar["volumeMounts"] if each["name"] == "switch-client-secret"]
     assert str(settings.credentials["switch"].client_secret) == f"the file {mount['mountPath']}/client_secret"
+    (mount,) = [each for each in sidecar["volumeMounts"] if each["name"] == "switch-proxy-tokens"]
+    assert settings.token_store is not None
+    assert settings.token_store.directory == f"{mount['mountPath']}/tokens"
     assert f"`http://{settings.routes[0].listen}`" in _TEXT
 
 
