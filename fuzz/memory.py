@@ -46,7 +46,7 @@ class MemoryTransport(asyncio.Transport):
 
     def __init__(self, protocol: asyncio.Protocol) -> None:
         super().__init__()
-        self._protocol = protocol
+        self._protocol: asyncio.Protocol | asyncio.BufferedProtocol = protocol
         self.written = bytearray()
         self.has_written_eof = False
         self.is_paused = False
@@ -115,12 +115,23 @@ class MemoryTransport(asyncio.Transport):
         self.is_lost = True
         self._protocol.connection_lost(error)
 
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        """Have another protocol told of what happens from now on."""
+        self._protocol = cast("asyncio.Protocol | asyncio.BufferedProtocol", protocol)
+
     # What the other side does.
 
     def receive(self, data: bytes) -> None:
         """Hand over bytes that have arrived."""
-        if not self._is_closing:
-            self._protocol.data_received(data)
+        while data and not self._is_closing:
+            if isinstance(self._protocol, asyncio.Protocol):
+                self._protocol.data_received(data)
+                return
+            with memoryview(self._protocol.get_buffer(len(data))) as buffer:
+                size = min(len(data), len(buffer))
+                buffer[:size] = data[:size]
+            self._protocol.buffer_updated(size)
+            data = data[size:]
 
     def receive_eof(self) -> None:
         """Tell of the other side's end."""
@@ -201,9 +212,14 @@ class MemoryWorld:
         )
         self.context = ListenerContext(model, routes=[self.route], observer=self, clock=clock)
         self.clients: set[ClientConnection] = set()
+        self.context.budget.on_changed = self._budget_changed
         self.client = ClientConnection(self.context, clients=self.clients, on_closed=self._client_closed)
         self.client_transport = MemoryTransport(self.client)
         self.client.connection_made(self.client_transport)
+
+    def _budget_changed(self) -> None:
+        for client in list(self.clients):
+            client.budget_changed()
 
     def _client_closed(self) -> None:
         self.closed_clients += 1

@@ -118,6 +118,7 @@ _routes = st.fixed_dictionaries(
                 "head": st.integers(8192, 2**20),
                 "field_lines": st.integers(1, 10_000),
                 "replay_buffer": st.integers(0, 2**20),
+                "request_buffers": st.integers(2**20, 2**30),
             },
         ),
         "pool": st.fixed_dictionaries(
@@ -159,7 +160,7 @@ _token_stores = st.one_of(
 
 def _shared(route: dict[str, Any], listener: str, path: str, host: str | None) -> dict[str, Any]:
     """Return a route that shares a listener: without the keys that the listener has."""
-    client_side = {"timeouts": {"request_head", "keep_alive"}, "limits": {"head", "field_lines"}}
+    client_side = {"timeouts": {"request_head", "keep_alive"}, "limits": {"head", "field_lines", "request_buffers"}}
     sections = {
         section: {key: value for key, value in route.get(section, {}).items() if key not in keys}
         for section, keys in client_side.items()

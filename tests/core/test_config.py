@@ -122,6 +122,11 @@ def test_every_default_obeys_its_own_rule(model: type[Any]) -> None:
         pytest.param(lambda: TimeoutSettings(connect=0), "of connect is out of range", id="value out of range"),
         pytest.param(lambda: PoolSettings(max_connections=0), "of max_connections is out of range", id="no connection"),
         pytest.param(
+            lambda: LimitSettings(head=2**20, request_buffers=2**19),
+            "of request_buffers is less than head",
+            id="no room for the largest head",
+        ),
+        pytest.param(
             lambda: LimitSettings(head=4096), "of head is less than request_line", id="head below its first line"
         ),
         pytest.param(SecretSource, "has neither file nor env", id="no source"),

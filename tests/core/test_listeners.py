@@ -217,7 +217,7 @@ def test_route_with_an_address_of_its_own_is_a_listener_with_that_one_route() ->
         "listen": "127.0.0.1:1",
         "via": "edge",
         "timeouts": {"idle": 1, "request_head": 2, "keep_alive": 3},
-        "limits": {"request_line": 1000, "head": 2000, "field_lines": 30},
+        "limits": {"request_line": 1000, "head": 2000, "field_lines": 30, "request_buffers": "1MiB"},
     }
     data = _data(route)
     del data["listeners"]
@@ -225,6 +225,7 @@ def test_route_with_an_address_of_its_own_is_a_listener_with_that_one_route() ->
     assert (listener.name, listener.listen) == ("r0", Address(host="127.0.0.1", port=1))
     assert (listener.timeouts.idle, listener.timeouts.request_head, listener.timeouts.keep_alive) == (1.0, 2.0, 3.0)
     assert (listener.limits.request_line, listener.limits.head, listener.limits.field_lines) == (1000, 2000, 30)
+    assert listener.limits.request_buffers == 1024 * 1024
     assert listener.proxy_name == "edge"
     (only,) = listener.routes
     assert (only.name, only.match_segments, only.match_host, only.strip_prefix) == ("r0", (), None, False)

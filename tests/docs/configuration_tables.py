@@ -28,6 +28,7 @@ _INLINE: Final = frozenset({"client_secret", "previous_client_secret", "private_
 """Sections whose keys are in the table of the section above them."""
 
 _KIB: Final = 1024
+_MIB: Final = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,6 +101,8 @@ def _default(field: Field) -> str:
     match field.key.rule.kind, default:
         case "duration", float():
             return f"`{format_duration(default)}`"
+        case "size", int() if default and default % _MIB == 0:
+            return f"`{default // _MIB}MiB`"
         case "size", int() if default % _KIB == 0:
             return f"`{default // _KIB}KiB`"
         case _, bool():

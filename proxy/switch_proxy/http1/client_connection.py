@@ -17,7 +17,8 @@ from switch_proxy.core.errors import RequestError
 from switch_proxy.core.http.problems import Problem, render_problem
 from switch_proxy.http1.client_codec import ClientCodec
 from switch_proxy.http1.exchange import Exchange
-from switch_proxy.http1.peer_liveness import has_peer_closed
+from switch_proxy.http1.peer_liveness import has_hung_up, has_peer_closed
+from switch_proxy.http1.request_budget import UNCOUNTED
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,6 +45,9 @@ _ASKED: Final = 1
 _PUT_OFF: Final = 2
 """Reading is paused until the connection has had its next turn."""
 
+_BUDGET: Final = 4
+"""Reading is paused because the listener holds too many bytes of requests, some of them for this client."""
+
 _NO_HEAD: Final = (b"", b"\r")
 """What may wait to be read without being part of a head: an empty line before a request line (RFC 9112 §2.2)."""
 
@@ -61,6 +65,7 @@ class ClientConnection(asyncio.Protocol):
         "_exchange",
         "_has_client_ended",
         "_has_had_requests",
+        "_held",
         "_is_closing",
         "_is_put_off",
         "_is_working",
@@ -68,6 +73,7 @@ class ClientConnection(asyncio.Protocol):
         "_linger_until",
         "_on_closed",
         "_pauses",
+        "_reads_little",
         "_tunnel",
         "_waiting_since",
         "codec",
@@ -96,6 +102,9 @@ class ClientConnection(asyncio.Protocol):
         """Whether it waits for its next turn."""
         self._pauses = 0
         """Why reading is paused, one bit for each reason."""
+        self._held = 0
+        """Bytes of requests that are counted in the listener's budget."""
+        self._reads_little = False
         self._linger_until: float | None = None
         self._linger_bytes = 0
         self._buffer_size_seen = 0
@@ -113,6 +122,8 @@ class ClientConnection(asyncio.Protocol):
         self.transport = cast("asyncio.Transport", transport)
         self._waiting_since = self._context.now()
         self._clients.add(self)
+        if self._context.budget.is_used_up:
+            self.budget_changed()
 
     def data_received(self, data: bytes) -> None:
         """Give the exchange under way what is its request's body; look for requests in the rest."""
@@ -143,6 +154,7 @@ class ClientConnection(asyncio.Protocol):
                 self._read_body(exchange)
         if codec.unread:
             self._stop_pipelining()
+            self.account()
 
     def _read_body(self, exchange: Exchange) -> None:
         """Give the exchange what has come of its request's body; if that was much work, others are served before the rest."""
@@ -156,6 +168,7 @@ class ClientConnection(asyncio.Protocol):
             codec.is_costly = False
             self.put_off()
         exchange.on_client_body(pieces)
+        self.account()
 
     def _stop_pipelining(self) -> None:
         """Read no further requests if many wait already, for their turn or for the client to read its responses."""
@@ -189,10 +202,43 @@ class ClientConnection(asyncio.Protocol):
                 # Put off again when the exchange can take more.
                 return
             self._read_body(exchange)
+        if self._held:
+            self.account()
         if not self._is_put_off:
             self._resume(_PUT_OFF)
             if self._context.stopped_accepting and not self.codec.unread:
                 self.close_when_idle()
+
+    # Bytes that are held.
+
+    def account(self) -> None:
+        """Count the bytes of requests that are held for the client; read no more while the listener holds too many."""
+        budget = self._context.budget
+        exchange = self._exchange
+        if exchange is not None and budget.is_used_up:
+            exchange.spare_memory()
+        held = len(self.codec.unread)
+        if exchange is not None:
+            held += exchange.held_bytes
+        if held <= UNCOUNTED:
+            held = 0
+        if held != self._held:
+            change, self._held = held - self._held, held
+            budget.change(change)
+        if held and budget.is_used_up:
+            self._pause(_BUDGET)
+        elif self._pauses & _BUDGET:
+            # The time for a head that was not read begins anew.
+            self._waiting_since = self._context.now()
+            self._resume(_BUDGET)
+
+    def budget_changed(self) -> None:
+        """Read as the listener's budget now allows."""
+        is_used_up = self._context.budget.is_used_up
+        if is_used_up != self._reads_little and not self.transport.is_closing():
+            self._reads_little = is_used_up
+            self.transport.set_protocol(self._context.budget.small_reads(self) if is_used_up else self)
+        self.account()
 
     def eof_received(self) -> bool:
         """Learn that the client sends no more; requests that have come in full are still served (RFC 9112 §9.6)."""
@@ -218,6 +264,9 @@ class ClientConnection(asyncio.Protocol):
         if tunnel is not None:
             tunnel.on_client_lost()
         self._clients.discard(self)
+        self.codec.take_unread()
+        if self._held:
+            self.account()
         self._on_closed()
 
     def pause_writing(self) -> None:
@@ -274,6 +323,8 @@ class ClientConnection(asyncio.Protocol):
             self._refuse(error)
         finally:
             self._is_working = self._is_put_off
+        if self._held:
+            self.account()
         if self._has_client_ended and not (self.is_busy or self._is_closing or self.is_write_paused):
             self._close()
 
@@ -349,6 +400,8 @@ class ClientConnection(asyncio.Protocol):
         self._exchange = None
         self._tunnel = tunnel
         early = self.codec.take_unread()
+        if self._held:
+            self.account()
         self.resume_reading()
         if early:
             tunnel.on_client_data(early)
@@ -359,6 +412,8 @@ class ClientConnection(asyncio.Protocol):
         """Go on to the next request, or close in order; `now` by the context's clock, in seconds."""
         self._exchange = None
         self._tunnel = None
+        if self._held:
+            self.account()
         if self._is_closing:
             return
         unread = self.codec.unread
@@ -379,6 +434,8 @@ class ClientConnection(asyncio.Protocol):
         """Close in the middle of a message; `hard` resets the connection, if a plain end would look complete."""
         self._exchange = None
         self.codec.take_unread()
+        if self._held:
+            self.account()
         if self._is_closing:
             return
         self._is_closing = True
@@ -393,6 +450,8 @@ class ClientConnection(asyncio.Protocol):
         """Close once all is sent."""
         self._is_closing = True
         self.codec.take_unread()
+        if self._held:
+            self.account()
         self.transport.close()
 
     def _reset(self) -> None:
@@ -412,6 +471,8 @@ class ClientConnection(asyncio.Protocol):
             return
         self._is_closing = True
         self.codec.take_unread()
+        if self._held:
+            self.account()
         self._linger_until = self._context.now() + _LINGER
         self._waiting_since = self._context.now()
         if self._pauses:
@@ -443,6 +504,9 @@ class ClientConnection(asyncio.Protocol):
 
     def check_time(self, now: float) -> None:
         """End what has stood still for longer than it may; `now` by the context's clock, in seconds."""
+        if self._pauses & _BUDGET and has_hung_up(self.transport):
+            self.abort()
+            return
         user = self._user()
         if user is not None:
             user.check_time(now)
@@ -453,7 +517,13 @@ class ClientConnection(asyncio.Protocol):
         timeouts = self._context.timeouts
         waited = now - self._waiting_since
         if self.codec.unread:
-            if waited > timeouts.request_head:
+            if waited > timeouts.request_head and self._pauses & _BUDGET:
+                self._respond_without_exchange(
+                    Problem.REQUEST_BUFFERS_FULL,
+                    "the listener holds as many bytes of requests as limits.request_buffers allows, and so has not read the "
+                    f"request's head within {timeouts.request_head:g} seconds",
+                )
+            elif waited > timeouts.request_head:
                 self._respond_without_exchange(
                     Problem.REQUEST_TIMEOUT,
                     f"the request's head did not arrive within {timeouts.request_head:g} seconds",

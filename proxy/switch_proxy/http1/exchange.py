@@ -30,6 +30,7 @@ from switch_proxy.http1.connector import describe_tls_error
 from switch_proxy.http1.phase import RESPONSE_HAS_BEGUN, Phase
 from switch_proxy.http1.pool import PoolExhaustedError
 from switch_proxy.http1.request_body import RequestBody
+from switch_proxy.http1.request_budget import UNCOUNTED
 from switch_proxy.http1.response_buffer import ResponseBuffer
 from switch_proxy.http1.tunnel import Tunnel
 
@@ -200,6 +201,8 @@ class Exchange:
         if codec.is_costly:
             codec.is_costly = False
             self._client.put_off()
+        if self._body.size > UNCOUNTED:
+            self._client.account()
         return True
 
     def _conclude(self, decision: Reject | Respond | Wait) -> None:
@@ -309,6 +312,8 @@ class Exchange:
         else:
             pieces, end = self._take_waiting(body)
             data = upstream.codec.encode_request(head, self._target, lines, pieces, end)
+            if body.size > UNCOUNTED:
+                self._client.account()
         upstream.transport.write(data)
 
     @property
@@ -363,13 +368,28 @@ class Exchange:
         if upstream is not None and body is not None and body.is_delayed:
             body.is_delayed = False
             self._send_body(body, upstream)
+            self._client.account()
             if not upstream.is_write_paused:
                 self._client.resume_reading()
 
     def _is_body_at_hand(self) -> bool:
         """Say whether the request has come in full and can be sent again."""
-        is_kept = self._body is None or self._body.kept is not None
+        is_kept = self._body is None or self._body.is_kept
         return self._client.codec.is_request_complete and is_kept
+
+    @property
+    def held_bytes(self) -> int:
+        """Return how many bytes of the request are held here: those that the upstream does not take too."""
+        body, upstream = self._body, self._upstream
+        held = 0 if body is None else body.held
+        if upstream is not None and upstream.is_write_paused:
+            held += upstream.transport.get_write_buffer_size()
+        return held
+
+    def spare_memory(self) -> None:
+        """Keep the request's body no longer than it takes to send it: the request is then not sent a second time."""
+        if self._body is not None:
+            self._body.spare()
 
     def on_client_full(self) -> None:
         """Stop reading the response: the client does not keep up."""
@@ -391,11 +411,13 @@ class Exchange:
         """Stop reading the request: the upstream does not keep up."""
         if not self._client.codec.is_request_complete:
             self._client.pause_reading()
+        self._client.account()
 
     def on_upstream_drained(self) -> None:
         """Read the request again."""
         self._moved_at = self._context.now()
         self._client.resume_reading()
+        self._client.account()
 
     def on_upstream_data(self, data: bytes) -> None:
         """Take bytes of the response."""

@@ -49,6 +49,7 @@ class Listener:
         self._resolver = resolver or Resolver(used_by="the listeners", now=clock.now)
         self._context = ListenerContext(model, routes=routes, observer=observer, clock=clock)
         self._clients: set[ClientConnection] = set()
+        self._context.budget.on_changed = self._budget_changed
         self._servers: list[asyncio.Server] = []
         self._tick_handle: asyncio.TimerHandle | None = None
         self._drained: asyncio.Event | None = None
@@ -94,6 +95,10 @@ class Listener:
     def _client_closed(self) -> None:
         if self._drained is not None and not self._clients:
             self._drained.set()
+
+    def _budget_changed(self) -> None:
+        for client in list(self._clients):
+            client.budget_changed()
 
     def _look_at_the_clock(self) -> None:
         # First, because the time limits must go on even if one look fails.

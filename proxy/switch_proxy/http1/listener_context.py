@@ -16,6 +16,7 @@ from switch_proxy.core.policy.admission import Respond, judge_method, reject_mal
 from switch_proxy.core.policy.browsers import BrowserGuard
 from switch_proxy.core.policy.route_policy import match_of, reject_unknown
 from switch_proxy.core.policy.route_table import RouteTable
+from switch_proxy.http1.request_budget import RequestBudget
 from switch_proxy.http1.turns import Turns
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ class ListenerContext:
         "_requests",
         "_table",
         "announces_close",
+        "budget",
         "clock",
         "limits",
         "now",
@@ -89,6 +91,8 @@ class ListenerContext:
         self.unrouted = cast("Route", Unrouted(identity))
         """What stands for the route of a request that has none yet: it has an identity, and nothing is asked of it."""
         self._refusal_of_unknown = reject_unknown(model)
+        self.budget = RequestBudget(limit=model.limits.request_buffers)
+        """The bytes of requests that are held for all clients."""
         self.turns = Turns()
         """Where connections wait that were much work, so that others are served in between."""
         self._request_id_prefix = os.urandom(6).hex().encode("ascii")

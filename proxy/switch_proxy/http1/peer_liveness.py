@@ -9,6 +9,7 @@ socket at the other end. If it cannot be asked (another machine, another system)
 
 from __future__ import annotations
 
+import select
 import socket
 import struct
 from typing import TYPE_CHECKING, Final
@@ -44,6 +45,16 @@ def has_peer_closed(transport: asyncio.BaseTransport) -> bool:
             return _has_no_owner(netlink.recv(1024))
     except OSError:
         return False
+
+
+def has_hung_up(transport: asyncio.BaseTransport) -> bool:
+    """Return whether the other end has been closed, of a connection that is not read and so would not learn of it."""
+    raw_socket = transport.get_extra_info("socket")
+    if raw_socket is None or raw_socket.fileno() < 0:
+        return False
+    poller = select.poll()
+    poller.register(raw_socket.fileno(), getattr(select, "POLLRDHUP", 0))
+    return bool(poller.poll(0)) and has_peer_closed(transport)
 
 
 def _question(local: tuple[str, int], remote: tuple[str, int]) -> bytes:

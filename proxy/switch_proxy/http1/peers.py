@@ -46,6 +46,9 @@ class Client(Protocol):
     def resume_reading(self) -> None:
         """Take bytes from the client again."""
 
+    def account(self) -> None:
+        """Count the bytes of requests that are held for the client; take no more while the listener holds too many."""
+
     def put_off(self) -> None:
         """Take no bytes from the client until others have been served."""
 

@@ -78,7 +78,10 @@ def own_listener(route: RouteSettings, listen: Address) -> ListenerModel:
             idle=timeouts.idle, request_head=timeouts.request_head, keep_alive=timeouts.keep_alive
         ),
         limits=ListenerLimitSettings(
-            request_line=limits.request_line, head=limits.head, field_lines=limits.field_lines
+            request_line=limits.request_line,
+            head=limits.head,
+            field_lines=limits.field_lines,
+            request_buffers=limits.request_buffers,
         ),
         upgrades=route.upgrades,
         own_hosts=_own_hosts(route.allowed_hosts, [route]),

@@ -63,6 +63,13 @@ class Problem(Enum):
     REQUEST_TIMEOUT = ProblemKind(
         name="request-timeout", status=408, title="The request did not arrive in time", error="http_request_error"
     )
+    REQUEST_BUFFERS_FULL = ProblemKind(
+        name="request-buffers-full",
+        status=503,
+        title="The proxy holds as many bytes of requests as it may",
+        error="proxy_internal_error",
+        retry_after=1,
+    )
     HOST_NOT_ALLOWED = ProblemKind(
         name="host-not-allowed",
         status=421,

@@ -34,6 +34,16 @@ _FieldLinesLimit = Annotated[
         why="Envoy allows 100; some more for what proxies on the way add.",
     ),
 ]
+_RequestBuffersLimit = Annotated[
+    int,
+    Key(
+        rule=size(65536, 1024 * 1024 * 1024),
+        text="Bytes of requests that are held for all clients together: unfinished heads, requests that wait their turn, bodies "
+        "that wait or are kept to be sent once more. Beyond it, clients that hold more than 4 KiB are not read, and a head that "
+        "is not whole in time gets 503.",
+        why="512 clients with the largest head: far more than an app has, and a quarter of the sidecar's memory limit.",
+    ),
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,14 +53,15 @@ class ListenerLimitSettings:
     request_line: _RequestLineLimit = 8192
     head: _HeadLimit = 65536
     field_lines: _FieldLinesLimit = 128
+    request_buffers: _RequestBuffersLimit = 32 * 1024 * 1024
 
     def __post_init__(self) -> None:
         validate(self)
 
     @staticmethod
     def find_problems(values: Mapping[str, Any]) -> Iterator[Problem]:
-        """Find a head that has no room for its first line."""
-        yield from _find_small_head(values)
+        """Find a limit that is smaller than what it must have room for."""
+        yield from _find_small_limits(values)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,18 +81,23 @@ class LimitSettings:
             former_name="kept_body",
         ),
     ] = 65536
+    request_buffers: _RequestBuffersLimit = 32 * 1024 * 1024
 
     def __post_init__(self) -> None:
         validate(self)
 
     @staticmethod
     def find_problems(values: Mapping[str, Any]) -> Iterator[Problem]:
-        """Find a head that has no room for its first line."""
-        yield from _find_small_head(values)
+        """Find a limit that is smaller than what it must have room for."""
+        yield from _find_small_limits(values)
 
 
-def _find_small_head(values: Mapping[str, Any]) -> Iterator[Problem]:
+def _find_small_limits(values: Mapping[str, Any]) -> Iterator[Problem]:
     request_line = values.get("request_line", 0)
     if values.get("head", request_line) < request_line:
         text = f"is less than request_line, which is part of it; write {request_line} or more"
         yield Problem(path=("head",), text=text, is_safe_to_echo=True)
+    head = values.get("head", 0)
+    if values.get("request_buffers", head) < head:
+        text = f"is less than head, the largest of which must have room; write {head} or more"
+        yield Problem(path=("request_buffers",), text=text, is_safe_to_echo=True)
