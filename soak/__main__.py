@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import sys
 
-from soak.run import main
+from soak import run, shared
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    is_shared = "--shared" in sys.argv
+    arguments = [argument for argument in sys.argv[1:] if argument != "--shared"]
+    sys.exit(shared.main(arguments) if is_shared else run.main(arguments))

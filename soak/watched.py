@@ -42,6 +42,14 @@ class WatchedProxy:
         """Return whether the process still runs."""
         return self._process.returncode is None
 
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal to the process."""
+        self._process.send_signal(number)
+
+    async def wait(self) -> None:
+        """Wait until the process has ended."""
+        await self._process.wait()
+
     def events(self, name: str) -> list[dict[str, object]]:
         """Return the lines of this event in the log so far."""
         with self._log.open(encoding="utf-8") as lines:

@@ -30,7 +30,7 @@ from switch_proxy.watched_files import FileReading
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from switch_proxy.core.config.models import CredentialSettings, Settings, TlsSettings
+    from switch_proxy.core.config.models import CredentialSettings, Settings, TlsSettings, TokenStoreSettings
     from switch_proxy.core.secret import Secret
 
 
@@ -101,6 +101,18 @@ async def _find_trust_fault(environ: Mapping[str, str]) -> str | None:
         return await read()
     except SecretUnavailableError as error:
         return str(error)
+
+
+async def try_store(store: TokenStoreSettings, environ: Mapping[str, str]) -> str | None:
+    """Use the store of shared tokens as the proxy would, without writing to it; return why it cannot be used."""
+    # Imported here: as below.
+    from switch_proxy.tokens.stores import SharedTokens  # noqa: PLC0415
+
+    shared = SharedTokens(store, environ=environ, clock=SystemClock(), mask=Redactor().learn)
+    try:
+        return await shared.find_fault()
+    finally:
+        await shared.close()
 
 
 async def try_credential(name: str, credential: CredentialSettings, environ: Mapping[str, str]) -> Attempt:

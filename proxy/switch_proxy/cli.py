@@ -118,7 +118,10 @@ def _check(options: argparse.Namespace) -> int:
 
     for line in explain(settings, source=str(path), environ=os.environ):
         print(line)
-    return _try_credentials(settings) if options.online else ExitCode.OK
+    if not options.online:
+        return ExitCode.OK
+    has_store = _try_store(settings)
+    return _try_credentials(settings) if has_store else max(_try_credentials(settings), ExitCode.FAILED)
 
 
 def _try_request(settings: Settings, request: str) -> int:
@@ -128,6 +131,20 @@ def _try_request(settings: Settings, request: str) -> int:
     trial = try_request(effective_listeners(settings), request)
     print(*trial.lines, sep="\n")
     return ExitCode.OK if trial.is_forwarded else ExitCode.FAILED
+
+
+def _try_store(settings: Settings) -> bool:
+    import asyncio
+
+    from switch_proxy.check import try_store
+
+    if settings.token_store is None:
+        return True
+    fault = asyncio.run(try_store(settings.token_store, os.environ))
+    print(
+        "\nthe token store can be used" if fault is None else f"\nthe token store cannot be used\n  {fault}", flush=True
+    )
+    return fault is None
 
 
 def _try_credentials(settings: Settings) -> int:
@@ -267,7 +284,7 @@ def make_parser() -> argparse.ArgumentParser:
     check.add_argument(
         "--online",
         action="store_true",
-        help="also fetch one token with each credential and describe it (never the token itself)",
+        help="also reach the token store, fetch one token with each credential and describe it (never the token itself)",
     )
     _add_demo_arguments(demo)
     health.add_argument(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 from contextlib import asynccontextmanager
@@ -13,7 +14,9 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from joserfc.jwk import ECKey
 
-from switch_proxy.check import explain, find_warnings, try_credential
+from switch_proxy.check import explain, find_warnings, try_credential, try_store
+from switch_proxy.core.addresses import parse_redis_address
+from switch_proxy.core.config.models import RedisSettings, TokenStoreSettings
 from switch_proxy.core.config.validation import read_settings
 from switch_proxy.demo import faults
 from switch_proxy.demo.auth_server import SWITCH_AUDIENCE, FakeAuthorizationServer
@@ -393,3 +396,25 @@ async def test_egress_proxy_that_cannot_be_used_is_told_of_the_credential_it_is_
     attempt = await try_credential("switch", settings, {"SECRET": _SECRET, "HTTPS_PROXY": "socks5://a:1"})
     assert not attempt.has_token
     assert "HTTPS_PROXY is not the address of an HTTP proxy" in attempt.lines[-1]
+
+
+@pytest.mark.parametrize(
+    ("folder", "fault"),
+    [("tokens", None), ("missing/tokens", "cannot be used: No such file or directory")],
+    ids=["a directory that is made", "none above it"],
+)
+async def test_a_token_store_is_tried_before_anything_depends_on_it(
+    tmp_path: Path, folder: str, fault: str | None
+) -> None:
+    path = tmp_path / folder
+    told = await try_store(TokenStoreSettings(directory=str(path)), {})
+    assert told == (None if fault is None else f"the directory {path} {fault}")
+
+
+async def test_a_redis_server_that_is_not_there_is_told(tmp_path: Path) -> None:
+    async with await asyncio.start_server(lambda *_: None, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+    settings = TokenStoreSettings(redis=RedisSettings(url=parse_redis_address(f"redis://127.0.0.1:{port}")))
+    assert await try_store(settings, {}) == (
+        f"the Redis server redis://127.0.0.1:{port}/0 cannot be used: Connection refused"
+    )

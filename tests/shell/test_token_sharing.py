@@ -378,3 +378,38 @@ async def test_without_a_ration_the_store_being_away_causes_no_request_that_is_i
         await asyncio.sleep(0.1)
         assert status(pod).is_exhausted
     assert len(fleet.auth.requests) == 1
+
+
+@pytest.mark.parametrize("how", ["full", "read-only"])
+async def test_a_store_that_cannot_be_written_to_fails_nothing(fleet: Fleet, how: str) -> None:
+    async with AsyncExitStack() as stack:
+        if fleet.redis is None:
+            await _mount(stack, fleet.folder / "tokens", "size=4k" if how == "full" else "ro")
+        elif how == "full":
+            await fleet.redis.command("CONFIG", "SET", "maxmemory", "100kb")
+        else:
+            await fleet.redis.command("REPLICAOF", "127.0.0.1", "1")
+        pod = await stack.enter_async_context(fleet.proxy())
+        assert await get(pod) == 200
+        assert await get(pod) == 200
+        told = await until(pod, lambda each: each.store is not None and each.store.error)
+        assert told.store is not None
+        reasons = ("No space left on device", "Read-only file system", "its memory is full", "it is a replica")
+        assert any(reason in (told.store.error or "") for reason in reasons)
+    assert fleet.issued == 1
+
+
+async def _mount(stack: AsyncExitStack, folder: Path, options: str) -> None:
+    """Mount a small file system that is full, or may not be written to. Skips the test if this process may not."""
+    folder.mkdir(mode=0o700)  # noqa: ASYNC240 - before anything runs
+    command = ("mount", "-t", "tmpfs", "-o", f"mode=700,{options}", "tmpfs", str(folder))
+    mounted = await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.DEVNULL)
+    if await mounted.wait() != 0:
+        pytest.skip("this process may not mount a file system")
+    stack.push_async_callback(_unmount, folder)
+    if options != "ro":
+        (folder / "filler").write_bytes(bytes(4096))
+
+
+async def _unmount(folder: Path) -> None:
+    await (await asyncio.create_subprocess_exec("umount", "--lazy", str(folder))).wait()

@@ -44,3 +44,12 @@ def test_a_soak_tells_what_was_broken() -> None:
 
     assert ran.returncode == 1
     assert "BROKEN: 3 requests failed without an excuse (3 × 500)" in ran.stdout
+
+
+def test_processes_that_share_tokens_keep_their_promises() -> None:
+    """Long enough for one that is killed and started again."""
+    ran = soak("-m", "soak", "--shared", "--seconds", "7", "--rate", "30")
+
+    assert (ran.returncode, ran.stderr) == (0, ""), ran.stdout + ran.stderr
+    assert "disturbances killed" in ran.stdout
+    assert "every promise was kept" in ran.stdout

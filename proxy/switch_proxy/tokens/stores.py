@@ -7,6 +7,7 @@ import contextlib
 from typing import TYPE_CHECKING, Final
 
 from switch_proxy.core.config.models.token_store import SHORTEST_ENCRYPTION_KEY, plan_store_secret
+from switch_proxy.core.errors import TokenStoreError
 from switch_proxy.tokens.sharing import TokenSharing
 from switch_proxy.tokens.sources import secret_source
 
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from switch_proxy.core.events import CredentialEvent
     from switch_proxy.core.secret import Mask, Secret
     from switch_proxy.tokens.sharing import TokenStore
+
+_PROBED_WITHIN: Final = 5.0
+"""Seconds for a person who asks whether the store can be used."""
 
 _READ_WITHIN: Final = 1.0
 """Seconds that a secret of the store is waited for; the last good one is used if a volume hangs."""
@@ -54,6 +58,22 @@ class SharedTokens:
             mask=mask,
             observe=observe,
         )
+
+    async def find_fault(self) -> str | None:
+        """Return why the store cannot be used, as a sentence; None if it can."""
+        try:
+            async with asyncio.timeout(_PROBED_WITHIN):
+                await self._store.read(())
+        except TokenStoreError as error:
+            return str(error)
+        except TimeoutError:
+            return f"{self._store.description} did not respond within {_PROBED_WITHIN:g} seconds"
+        return None
+
+    @property
+    def description(self) -> str:
+        """Return the store's name in messages."""
+        return self._store.description
 
     async def close(self) -> None:
         """Close the store."""
