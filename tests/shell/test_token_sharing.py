@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import re
 import signal
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
@@ -413,3 +414,19 @@ async def _mount(stack: AsyncExitStack, folder: Path, options: str) -> None:
 
 async def _unmount(folder: Path) -> None:
     await (await asyncio.create_subprocess_exec("umount", "--lazy", str(folder))).wait()
+
+
+async def test_a_job_that_ends_as_soon_as_it_is_served_leaves_its_token_and_no_lock(fleet: Fleet) -> None:
+    """Its shutdown waits until the token is stored: otherwise each run of the job would fetch one."""
+    for _ in range(5):
+        async with fleet.proxy() as job:
+            await until(job, lambda each: each.is_usable)
+    assert fleet.issued == 1
+    assert re.search(rb"[.:]lock", await fleet.stored()) is None
+
+
+async def test_a_process_that_ends_during_its_fetch_holds_up_nobody(fleet: Fleet) -> None:
+    fleet.auth.faults.add(Hang())
+    async with fleet.proxy():
+        await fleet.auth.wait_for_requests(1, within=WITHIN)
+    assert re.search(rb"[.:]lock", await fleet.stored()) is None

@@ -75,7 +75,7 @@ from switch_proxy.core.tokens import freshness, hold_until
 from switch_proxy.tokens.sharing import Turn
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Coroutine
 
     from switch_proxy.clock import Clock
     from switch_proxy.core.config.models import CredentialSettings
@@ -88,6 +88,9 @@ _REREAD_WITHIN: Final = 1.0
 
 _WATCH_AGAIN_AFTER: Final = 60.0
 """Seconds until the secret's source is watched again after an unexpected error."""
+
+_RECORDED_WITHIN: Final = 3.0
+"""Seconds at a shutdown in which the result of the last fetch may be recorded in the store."""
 
 _TIMEOUT_GRACE: Final = 5.0
 """
@@ -162,6 +165,7 @@ class TokenManager:
         self._sharing = sharing
         self._is_renewed_by_others = method_of(settings).is_assertion
         self._found = 0
+        self._recordings: set[asyncio.Task[None]] = set()
         self._state = initial_state(
             clock.now(),
             min_forced_refresh_interval=settings.min_forced_refresh_interval,
@@ -220,6 +224,14 @@ class TokenManager:
 
     async def run(self) -> None:
         """Keep the token fresh until cancelled. To be run once."""
+        try:
+            await self._run()
+        finally:
+            # What is being recorded would be fetched, and paid, again.
+            if self._recordings:
+                await asyncio.wait(self._recordings, timeout=_RECORDED_WITHIN)
+
+    async def _run(self) -> None:
         async with asyncio.TaskGroup() as tasks:
             try:
                 await self._handle_reading(self._credential_source.load())
@@ -330,11 +342,22 @@ class TokenManager:
     async def _fetch(self, reason: FetchReason) -> None:
         """Feed the outcome of a fetch: what the store says, or that of a token request, which is then recorded in the store."""
         outcome = None if self._sharing is None else await self._consult(self._sharing, reason)
-        turn = outcome if isinstance(outcome, Turn) else None
-        event = await self._request() if outcome is None or isinstance(outcome, Turn) else outcome
-        self._feed(event)
-        if self._sharing is not None and turn is not None:
-            await self._sharing.conclude(turn, self._state, has_token=isinstance(event, Fetched))
+        if self._sharing is not None and isinstance(outcome, Turn):
+            try:
+                event = await self._request()
+            except asyncio.CancelledError:
+                self._record(self._sharing.release(outcome))
+                raise
+            self._feed(event)
+            self._record(self._sharing.conclude(outcome, self._state, has_token=isinstance(event, Fetched)))
+        else:
+            self._feed(await self._request() if outcome is None or isinstance(outcome, Turn) else outcome)
+
+    def _record(self, recording: Coroutine[None, None, None]) -> None:
+        """Use the store in a task that is not cancelled with the others."""
+        task = asyncio.get_running_loop().create_task(recording, name=f"token store of credential {self._name}")
+        self._recordings.add(task)
+        task.add_done_callback(self._recordings.discard)
 
     async def _consult(self, sharing: TokenSharing, reason: FetchReason) -> Judgement | Turn | None:
         """Return what the store says; None if a token is to be requested without it."""

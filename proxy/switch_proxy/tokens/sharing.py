@@ -49,8 +49,11 @@ if TYPE_CHECKING:
 
     Result = TypeVar("Result")
 
-_EACH_CALL_WITHIN: Final = 1.0
-"""Seconds that one call of the store may take. A healthy one takes milliseconds, its first with TLS some hundred."""
+_EACH_CALL_WITHIN: Final = 2.0
+"""
+Seconds that one call of the store may take. A healthy one takes milliseconds, its first with TLS some hundred; more than twice this
+is the time that a request waits for a token.
+"""
 
 _SHORTEST_PAUSE: Final = 0.05
 _LONGEST_PAUSE: Final = 0.25
@@ -213,6 +216,11 @@ class TokenSharing:
         except TokenStoreError as error:
             self._note_failure(error)
         await self._release(turn.lock)
+
+    async def release(self, turn: Turn) -> None:
+        """Release the lock without a result."""
+        if turn.lock is not None:
+            await self._release(turn.lock)
 
     # --- steps -----------------------------------------------------------------------------------------------------
 
