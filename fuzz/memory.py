@@ -213,7 +213,9 @@ class MemoryWorld:
         self.context = ListenerContext(model, routes=[self.route], observer=self, clock=clock)
         self.clients: set[ClientConnection] = set()
         self.context.budget.on_changed = self._budget_changed
-        self.client = ClientConnection(self.context, clients=self.clients, on_closed=self._client_closed)
+        self.client = ClientConnection(
+            self.context, clients=self.clients, on_opened=lambda: None, on_closed=self._client_closed
+        )
         self.client_transport = MemoryTransport(self.client)
         self.client.connection_made(self.client_transport)
 

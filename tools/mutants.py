@@ -381,6 +381,20 @@ MUTANTS: Final = (
         replacement="if False:\n            try:",
         tests="tests/shell/http1/test_tls_rotation.py",
     ),
+    Mutant(
+        name="clients beyond the bound wait",
+        file="http1/listener.py",
+        text="if len(self._clients) >= self._most_clients and not self._context.is_full:",
+        replacement="if False:",
+        tests="tests/shell/http1/test_bounds.py",
+    ),
+    Mutant(
+        name="an idle upstream connection makes room for another route's",
+        file="http1/pool.py",
+        text="            self._make_room()\n",
+        replacement="",
+        tests="tests/shell/http1/test_bounds.py",
+    ),
 )
 
 

@@ -25,6 +25,7 @@ import os
 import platform
 import random
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 from switch_proxy import __version__
@@ -33,12 +34,15 @@ from switch_proxy.clock import SystemClock
 from switch_proxy.core.addresses import Address
 from switch_proxy.core.config.listeners import effective_listeners
 from switch_proxy.core.config.models import ADMIN_LISTENER
+from switch_proxy.core.descriptors import share_descriptors
 from switch_proxy.core.egress import find_egress_proxy
 from switch_proxy.core.events import ListenerStarted, ProxyDraining, ProxyStarted, ProxyStopped, RequestsCut
 from switch_proxy.core.health import HealthSnapshot, ListenerHealth, judge_readiness
 from switch_proxy.core.policy.browsers import BrowserGuard
+from switch_proxy.descriptor_watch import DescriptorWatch, find_descriptor_limit
 from switch_proxy.http1.listener import Listener
 from switch_proxy.http1.route import Route, prepare_tls
+from switch_proxy.http1.upstream_budget import UpstreamBudget
 from switch_proxy.logs.log import Log
 from switch_proxy.readiness import ReadinessWatch
 from switch_proxy.record_batcher import ExchangeJournal
@@ -64,8 +68,20 @@ if TYPE_CHECKING:
 class Application:
     """One proxy."""
 
-    def __init__(self, settings: Settings, *, log: Log, environ: Mapping[str, str], clock: Clock) -> None:
-        """Build the parts, within a running loop; nothing is opened or started yet."""
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        log: Log,
+        environ: Mapping[str, str],
+        clock: Clock,
+        descriptors: DescriptorWatch | None = None,
+    ) -> None:
+        """
+        Build the parts, within a running loop; nothing is opened or started yet.
+
+        `descriptors` is told when the process runs out of file descriptors.
+        """
         self._settings = settings
         self._log = log
         self._clock = clock
@@ -87,9 +103,21 @@ class Application:
         )
         self._journal = ExchangeJournal(self._telemetry.count, log.log_exchanges)
         self._routes: list[Route] = []
+        self._descriptors = descriptors or DescriptorWatch(now=clock.now, observe=log.write)
+        models = effective_listeners(settings)
+        shares = share_descriptors(
+            find_descriptor_limit(),
+            wanted=[model.limits.client_connections for model in models],
+            credentials=len(settings.credentials),
+            routes=len(settings.routes),
+        )
+        self._budget = UpstreamBudget(shares.upstreams)
         # Listeners are bound one after the other, at the start alone: one resolver is enough for them.
         self._listeners_resolver = self._resolver("the listeners")
-        self._listeners = {listener.name: self._listen(listener, environ) for listener in effective_listeners(settings)}
+        self._listeners = {
+            model.name: self._listen(model, environ, most_clients=share)
+            for model, share in zip(models, shares.clients, strict=True)
+        }
         self._admin: AdminServer | None = None
         if settings.admin.listen is not None:
             self._admin = AdminServer(
@@ -104,7 +132,7 @@ class Application:
                 ),
             )
 
-    def _listen(self, listener: ListenerModel, environ: Mapping[str, str]) -> Listener:
+    def _listen(self, listener: ListenerModel, environ: Mapping[str, str], *, most_clients: int) -> Listener:
         routes = [
             Route(
                 route,
@@ -112,6 +140,8 @@ class Application:
                 clock=self._clock,
                 egress_proxy=self._find_egress_proxy(route.settings, environ),
                 resolver=self._resolver(f"route {route.settings.name}"),
+                budget=self._budget,
+                on_exhausted=self._descriptors.note_exhaustion,
             )
             for route in listener.routes
         ]
@@ -122,6 +152,8 @@ class Application:
             observer=self._journal,
             clock=self._clock,
             resolver=self._listeners_resolver,
+            most_clients=most_clients,
+            on_full=partial(self._descriptors.note_full, listener.name, most_clients),
         )
 
     def _resolver(self, used_by: str) -> Resolver:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Final
 
 from switch_proxy.app import Application
 from switch_proxy.clock import SystemClock
+from switch_proxy.core.descriptors import has_run_out
 from switch_proxy.core.errors import SwitchProxyError
 from switch_proxy.core.events import (
     LoopErrorCaught,
@@ -29,6 +30,7 @@ from switch_proxy.core.events import (
     SignalReceived,
     TaskDied,
 )
+from switch_proxy.descriptor_watch import DescriptorWatch, raise_descriptor_limit
 from switch_proxy.logs.events import LibraryHandler
 from switch_proxy.logs.log import Log
 
@@ -60,6 +62,7 @@ _HARMLESS: Final = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 def run(settings: Settings) -> int:
     """Run a proxy as this process until a signal or a failure ends it; return the exit code."""
     ignore_harmless_signals()
+    raise_descriptor_limit()
     clock = SystemClock()
     # The log is opened first and closed last; logs/log.py gives the reason.
     with Log(settings.log, environ=os.environ, wall=clock.wall) as log:
@@ -95,10 +98,11 @@ def _end_within(seconds: float, exit_code: int) -> None:
 
 async def _run(settings: Settings, *, log: Log, clock: Clock) -> int:
     loop = asyncio.get_running_loop()
-    loop.set_exception_handler(lambda _, context: _note_error(log, context))
+    descriptors = DescriptorWatch(now=clock.now, observe=log.write)
+    loop.set_exception_handler(lambda _, context: _note_error(log, descriptors, context))
     signalled = _receive_signals(loop, log)
     try:
-        return await _run_until(signalled, settings, log=log, clock=clock)
+        return await _run_until(signalled, settings, log=log, clock=clock, descriptors=descriptors)
     finally:
         # A loop that closes gives each signal back its default.
         for number in _HARMLESS:
@@ -106,10 +110,12 @@ async def _run(settings: Settings, *, log: Log, clock: Clock) -> int:
         ignore_harmless_signals()
 
 
-async def _run_until(signalled: asyncio.Future[None], settings: Settings, *, log: Log, clock: Clock) -> int:
+async def _run_until(
+    signalled: asyncio.Future[None], settings: Settings, *, log: Log, clock: Clock, descriptors: DescriptorWatch
+) -> int:
     loop = asyncio.get_running_loop()
     try:
-        application = Application(settings, log=log, environ=os.environ, clock=clock)
+        application = Application(settings, log=log, environ=os.environ, clock=clock, descriptors=descriptors)
         if not await _start(application, signalled):
             log.write(ProxyStopped())
             return EXIT_OK
@@ -172,6 +178,14 @@ def _abort(number: signal.Signals, log: Log) -> NoReturn:
     os._exit(EXIT_SIGNAL + number)
 
 
-def _note_error(log: Log, context: dict[str, Any]) -> None:
-    """Log an error in a callback or a forgotten task. It is a defect of the proxy that may have failed one request."""
-    log.write(LoopErrorCaught(message=context["message"], exc_info=context.get("exception")))
+def _note_error(log: Log, descriptors: DescriptorWatch, context: dict[str, Any]) -> None:
+    """
+    Log an error in a callback or a forgotten task. It is a defect of the proxy that may have failed one request.
+
+    Except if there was no file descriptor for a connection to be accepted: asyncio's own loop then tries again every second.
+    """
+    error = context.get("exception")
+    if error is not None and has_run_out(error):
+        descriptors.note_exhaustion()
+        return
+    log.write(LoopErrorCaught(message=context["message"], exc_info=error))

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
+from switch_proxy.core.descriptors import RAN_OUT, has_run_out
 from switch_proxy.core.errors import TlsFilesError, TlsFilesHangError
 from switch_proxy.core.secret import MAX_SECRET, Secret, find_text_fault
 from switch_proxy.watched_files import (
@@ -266,6 +267,8 @@ def reason_of(error: OSError) -> str:
         case ssl.SSLError():
             reason = error.reason.replace("_", " ").lower() if error.reason else str(error)
             return reason + protocol_hint(error)
+        case OSError() if has_run_out(error):
+            return RAN_OUT
         case OSError(errno=int(number)) if number > 0:
             return os.strerror(number)
         case _:

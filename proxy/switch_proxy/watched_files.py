@@ -13,6 +13,7 @@ import os
 import stat
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
+from switch_proxy.core.descriptors import RAN_OUT, has_run_out
 from switch_proxy.core.errors import SecretUnavailableError, TlsFilesError
 from switch_proxy.core.secret import Outcome, Secret, SourceState, Unchanged, take_reading
 from switch_proxy.shared_call import CallHangsError, SharedCall
@@ -151,7 +152,8 @@ def read_file(path: str, *, longest: int) -> bytes:
     except PermissionError:
         problem = f"may not be read by this process (user {os.geteuid()}, group {os.getegid()})"
     except OSError as error:
-        problem = f"cannot be read: {error.strerror or type(error).__name__}"
+        reason = RAN_OUT if has_run_out(error) else error.strerror or type(error).__name__
+        problem = f"cannot be read: {reason}"
     except ValueError:
         problem = "is no path: it has a NUL in it"
     raise FileUnreadableError(problem)

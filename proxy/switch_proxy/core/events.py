@@ -269,6 +269,25 @@ class ListenerStarted:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ListenerFull:
+    """A listener has all the client connections that it may have; further clients wait until one is closed."""
+
+    name: ClassVar[str] = "listener.full"
+    level: ClassVar[Level] = "warning"
+    listener: str
+    limit: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DescriptorsExhausted:
+    """The process has run out of file descriptors: something could not be opened. `limit` is RLIMIT_NOFILE, None if unlimited."""
+
+    name: ClassVar[str] = "descriptors.exhausted"
+    level: ClassVar[Level] = "error"
+    limit: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AdminRequestMalformed:
     """The admin listener received something that is not HTTP: a port scanner, a TLS client."""
 
@@ -381,6 +400,8 @@ class LoopErrorCaught:
 
 ProcessEvent: TypeAlias = (
     ListenerStarted
+    | ListenerFull
+    | DescriptorsExhausted
     | AdminRequestMalformed
     | ProxyStarted
     | ProxyStartFailed

@@ -72,6 +72,7 @@ class ClientConnection(asyncio.Protocol):
         "_linger_bytes",
         "_linger_until",
         "_on_closed",
+        "_on_opened",
         "_pauses",
         "_reads_little",
         "_tunnel",
@@ -82,10 +83,16 @@ class ClientConnection(asyncio.Protocol):
     )
 
     def __init__(
-        self, context: ListenerContext, *, clients: set[ClientConnection], on_closed: Callable[[], None]
+        self,
+        context: ListenerContext,
+        *,
+        clients: set[ClientConnection],
+        on_opened: Callable[[], None],
+        on_closed: Callable[[], None],
     ) -> None:
         self._context = context
         self._clients = clients
+        self._on_opened = on_opened
         self._on_closed = on_closed
         self.transport: asyncio.Transport = cast("asyncio.Transport", None)
         self._exchange: Exchange | None = None
@@ -124,6 +131,7 @@ class ClientConnection(asyncio.Protocol):
         self._clients.add(self)
         if self._context.budget.is_used_up:
             self.budget_changed()
+        self._on_opened()
 
     def data_received(self, data: bytes) -> None:
         """Give the exchange under way what is its request's body; look for requests in the rest."""
@@ -528,7 +536,7 @@ class ClientConnection(asyncio.Protocol):
                     Problem.REQUEST_TIMEOUT,
                     f"the request's head did not arrive within {timeouts.request_head:g} seconds",
                 )
-        elif waited > (timeouts.keep_alive if self._has_had_requests else timeouts.request_head):
+        elif waited > self._context.keep_alive if self._has_had_requests else waited > timeouts.request_head:
             self._close()
 
     def _check_last_bytes(self, now: float) -> None:

@@ -9,6 +9,7 @@ import ssl
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from switch_proxy.core.descriptors import RAN_OUT, has_run_out
 from switch_proxy.core.errors import TlsFilesError, TlsFilesHangError, UpstreamConnectError
 from switch_proxy.core.events import TlsBroken, TlsReloaded, TlsRestored
 from switch_proxy.core.http.other_protocols import find_other_protocol_of_upstream
@@ -45,6 +46,10 @@ _HAPPY_EYEBALLS_DELAY: Final = 0.25
 """Seconds before the next address is tried beside the first (RFC 8305 §5 recommends 250 ms)."""
 
 
+class _RanOutError(Exception):
+    """There is no file descriptor left for a connection."""
+
+
 class ResumingContext(ssl.SSLContext):
     """A TLS context that offers the last session of its one upstream again, which spares a full handshake."""
 
@@ -75,11 +80,17 @@ class Connector:
         now: Callable[[], float],
         response_parser: ResponseParser | None = None,
         resolver: Resolver | None = None,
+        on_exhausted: Callable[[], None] = lambda: None,
     ) -> None:
-        """Take the route's settings and parts; nothing is read or opened yet."""
+        """
+        Take the route's settings and parts; nothing is read or opened yet.
+
+        `resolver` is the route's own. `on_exhausted` is called if there is no file descriptor left for a connection.
+        """
         self._route = route
         self._egress_proxy = egress_proxy
         self._now = now
+        self._on_exhausted = on_exhausted
         self._resolver = resolver or Resolver(used_by=f"route {route.name!r}", now=now)
         self._response_parser = response_parser or ResponseParser(max_field_lines=route.limits.field_lines)
         upstream = route.upstream
@@ -167,6 +178,8 @@ class Connector:
         try:
             async with asyncio.timeout_at(deadline):
                 connected = await self._connect(addresses)
+        except _RanOutError:
+            raise self._ran_out() from None
         except TimeoutError:
             within = f"within {timeouts.connect:g} seconds"
             if self._egress_proxy is not None:
@@ -219,10 +232,18 @@ class Connector:
             limit = self._route.timeouts.connect
             detail = f"the name {target.host} was not resolved within {limit:g} seconds: DNS does not respond"
         except OSError as error:
+            if has_run_out(error):
+                raise self._ran_out() from None
             detail = f"the name {target.host} cannot be resolved: {reason_of(error)}"
         if egress_proxy is not None:
             raise UpstreamConnectError(Problem.EGRESS_PROXY, f"the egress proxy: {detail}")
         raise UpstreamConnectError(Problem.UPSTREAM_NAME_UNKNOWN, detail)
+
+    def _ran_out(self) -> UpstreamConnectError:
+        self._on_exhausted()
+        return UpstreamConnectError(
+            Problem.DESCRIPTORS_EXHAUSTED, f"{RAN_OUT}; no connection to {self._place} could be opened"
+        )
 
     async def _connect(self, addresses: list[AddressInfo]) -> socket.socket:
         upstream, egress_proxy = self._route.upstream, self._egress_proxy
@@ -299,7 +320,7 @@ class Connector:
 
 
 async def _connect_to(addresses: list[AddressInfo], place: str) -> socket.socket:
-    """Connect to the first of the addresses that accepts; `place` is for errors. Raises UpstreamConnectError."""
+    """Connect to the first of the addresses that accepts; `place` is for errors. Raises UpstreamConnectError, _RanOutError."""
     # Imported here: the first connection is opened after start-up.
     from aiohappyeyeballs import start_connection  # noqa: PLC0415
 
@@ -313,6 +334,8 @@ async def _connect_to(addresses: list[AddressInfo], place: str) -> socket.socket
             Problem.UPSTREAM_REFUSED, f"{place} refused the connection; is it running and is the port right?"
         ) from None
     except OSError as error:
+        if has_run_out(error):
+            raise _RanOutError from None
         raise UpstreamConnectError(
             Problem.UPSTREAM_UNREACHABLE, f"{place} cannot be reached: {reason_of(error)}"
         ) from None

@@ -15,7 +15,8 @@ from switch_proxy.listening_sockets import bind
 from switch_proxy.resolver import Resolver
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    import socket
+    from collections.abc import Callable, Sequence
 
     from switch_proxy.clock import Clock
     from switch_proxy.core.config.listeners import ListenerModel
@@ -31,6 +32,12 @@ timers off the hot path; a time limit is kept to within one tick.
 _BACKLOG: Final = 1024
 """Connections that the kernel holds until they are accepted: room for the burst of an app that starts its pool."""
 
+_ACCEPTED_AT_ONCE: Final = 1
+"""
+Connections that asyncio's own loop accepts, above one, before anything else happens, so that the bound on clients is kept.
+uvloop accepts one in any case.
+"""
+
 
 class Listener:
     """A listening socket, and the connections that clients have opened to it."""
@@ -43,14 +50,25 @@ class Listener:
         observer: ExchangeObserver,
         clock: Clock,
         resolver: Resolver | None = None,
+        most_clients: int = 1_000_000,
+        on_full: Callable[[], None] = lambda: None,
     ) -> None:
-        """Prepare to serve the routes; nothing is bound yet. `resolver` is for the name of the address, if it is one."""
+        """
+        Prepare to serve the routes; nothing is bound yet.
+
+        `resolver` is for the name of the address, if it is one. At most `most_clients` connections are open at the same time;
+        `on_full` is called when there are so many.
+        """
         self._model = model
+        self._most_clients = most_clients
+        self._on_full = on_full
         self._resolver = resolver or Resolver(used_by="the listeners", now=clock.now)
         self._context = ListenerContext(model, routes=routes, observer=observer, clock=clock)
         self._clients: set[ClientConnection] = set()
         self._context.budget.on_changed = self._budget_changed
+        self._sockets: list[socket.socket] = []
         self._servers: list[asyncio.Server] = []
+        self._resuming: asyncio.Task[None] | None = None
         self._tick_handle: asyncio.TimerHandle | None = None
         self._drained: asyncio.Event | None = None
         shortest = min(
@@ -67,17 +85,41 @@ class Listener:
     async def start(self) -> None:
         """Bind and accept. Raises ListenError, TlsFilesError."""
         await prepare_tls(self._context.routes)
-        sockets = await bind(self._model.listen, backlog=_BACKLOG, described=self._described, resolver=self._resolver)
+        self._sockets = await bind(
+            self._model.listen, backlog=_BACKLOG, described=self._described, resolver=self._resolver
+        )
+        await self._accept()
         loop = asyncio.get_running_loop()
-        for bound in sockets:
-            self._servers.append(
-                await loop.create_server(
-                    lambda: ClientConnection(self._context, clients=self._clients, on_closed=self._client_closed),
-                    sock=bound,
-                    backlog=_BACKLOG,
-                )
-            )
         self._tick_handle = loop.call_later(self._tick, self._look_at_the_clock)
+
+    async def _accept(self) -> None:
+        """Accept connections, on duplicates of the sockets: those go on to listen while none is accepted."""
+        loop = asyncio.get_running_loop()
+        for bound in self._sockets:
+            server = await loop.create_server(self._new_client, sock=bound.dup(), backlog=_ACCEPTED_AT_ONCE)
+            if self._context.is_full:
+                server.close()
+                return
+            self._servers.append(server)
+            # The event loop has made its number the kernel's backlog too.
+            bound.listen(_BACKLOG)
+
+    def _new_client(self) -> ClientConnection:
+        return ClientConnection(
+            self._context, clients=self._clients, on_opened=self._client_opened, on_closed=self._client_closed
+        )
+
+    def _client_opened(self) -> None:
+        if len(self._clients) >= self._most_clients and not self._context.is_full:
+            # The kernel keeps who connects now, until one of these is closed.
+            self._context.is_full = True
+            self._stop_servers()
+            self._on_full()
+
+    def _stop_servers(self) -> None:
+        for server in self._servers:
+            server.close()
+        self._servers.clear()
 
     @property
     def _described(self) -> str:
@@ -87,12 +129,15 @@ class Listener:
     @property
     def address(self) -> tuple[str, int]:
         """Return host and port as bound; the port is the system's choice if the configuration says 0."""
-        if not self._servers or not self._servers[0].sockets:
+        if not self._sockets:
             raise RuntimeError("the listener has not been started or has stopped accepting")
-        host, port = self._servers[0].sockets[0].getsockname()[:2]
+        host, port = self._sockets[0].getsockname()[:2]
         return str(host), int(port)
 
     def _client_closed(self) -> None:
+        if self._context.is_full and len(self._clients) < self._most_clients and self._sockets:
+            self._context.is_full = False
+            self._resuming = asyncio.get_running_loop().create_task(self._accept())
         if self._drained is not None and not self._clients:
             self._drained.set()
 
@@ -132,8 +177,12 @@ class Listener:
         """Close the listening socket and idle clients; busy ones are told to close with their response."""
         self.announce_end()
         self._context.stopped_accepting = True
-        for server in self._servers:
-            server.close()
+        if self._resuming is not None:
+            self._resuming.cancel()
+        self._stop_servers()
+        for bound in self._sockets:
+            bound.close()
+        self._sockets.clear()
         for client in list(self._clients):
             client.close_when_idle()
 

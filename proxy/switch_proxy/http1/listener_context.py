@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, replace
 from email.utils import formatdate
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Final, cast
 
 from switch_proxy.core.errors import RequestError
 from switch_proxy.core.exchange_record import NO_ROUTE, ExchangeRecord
@@ -36,6 +36,10 @@ class Unrouted:
     identity: Identity
 
 
+_KEEP_ALIVE_WHEN_FULL: Final = 5.0
+"""Seconds that an idle client's connection is kept while others wait for one; the default of Node and of Apache."""
+
+
 class ListenerContext:
     """The client's side of every exchange of a listener."""
 
@@ -49,6 +53,7 @@ class ListenerContext:
         "announces_close",
         "budget",
         "clock",
+        "is_full",
         "limits",
         "now",
         "observer",
@@ -82,6 +87,8 @@ class ListenerContext:
         """Whether every response tells its client to close: the proxy is about to stop."""
         self.stopped_accepting = False
         """Whether no new request is begun on a connection that is idle."""
+        self.is_full = False
+        """Whether there are as many clients as there may be, and further ones wait."""
         self._table = RouteTable([match_of(route.model, route) for route in self.routes])
         self.only_route = self.routes[0] if len(self.routes) == 1 and _matches_all(self.routes[0].model) else None
         """The route of every request, if there is one that is for all of them."""
@@ -99,6 +106,11 @@ class ListenerContext:
         self._requests = 0
         self._date_second = 0
         self._date = b""
+
+    @property
+    def keep_alive(self) -> float:
+        """Return how long a client's connection may be idle between two requests, in seconds: not long while others wait."""
+        return min(self.timeouts.keep_alive, _KEEP_ALIVE_WHEN_FULL) if self.is_full else self.timeouts.keep_alive
 
     def find_route(self, head: RequestHead) -> Route | Reject | Respond:
         """Return the route for a request, or what becomes of one that has none."""

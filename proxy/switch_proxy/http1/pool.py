@@ -30,6 +30,7 @@ class Pool:
 
     __slots__ = (
         "_idle",
+        "_make_room",
         "_open",
         "_retired_at",
         "_settings",
@@ -39,8 +40,10 @@ class Pool:
         "reuses",
     )
 
-    def __init__(self, *, settings: PoolSettings, opener: Opener) -> None:
+    def __init__(self, *, settings: PoolSettings, opener: Opener, make_room: Callable[[], None] = lambda: None) -> None:
+        """`make_room` is called before a connection is opened."""
         self._settings = settings
+        self._make_room = make_room
         self._open = opener
         self._idle: list[UpstreamConnection] = []
         self._retired_at = -inf
@@ -52,6 +55,16 @@ class Pool:
 
     def __repr__(self) -> str:
         return f"<Pool idle={self.idle} busy={self.busy} waiting={self.waiting}>"
+
+    @property
+    def total(self) -> int:
+        """Return how many connections exist or are being opened."""
+        return self._total
+
+    @property
+    def oldest_idle(self) -> UpstreamConnection | None:
+        """Return the connection that has been idle for longest, None if none is."""
+        return self._idle[0] if self._idle else None
 
     @property
     def idle(self) -> int:
@@ -100,6 +113,7 @@ class Pool:
             self._total += 1
         # From here on this request holds a place: it is the connection's, or given up.
         try:
+            self._make_room()
             connection = await self._open()
         except BaseException:
             self._release_slot()

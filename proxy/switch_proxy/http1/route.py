@@ -15,6 +15,7 @@ from switch_proxy.core.policy.route_policy import admission_of
 from switch_proxy.core.route_snapshot import RouteSnapshot
 from switch_proxy.http1.connector import Connector
 from switch_proxy.http1.pool import Pool
+from switch_proxy.http1.upstream_budget import UpstreamBudget
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -73,9 +74,16 @@ class Route:
         clock: Clock,
         egress_proxy: EgressProxy | None = None,
         resolver: Resolver | None = None,
+        budget: UpstreamBudget | None = None,
+        on_exhausted: Callable[[], None] = lambda: None,
         connector: Connector | None = None,
     ) -> None:
-        """Prepare; nothing is read or opened yet. `connector` is for tests that open no connections."""
+        """
+        Prepare; nothing is read or opened yet.
+
+        `budget` bounds the connections of all routes together. `on_exhausted` is called if none can be opened for want of
+        file descriptors. `connector` is for tests that open no connections.
+        """
         settings = model.settings
         upstream = settings.upstream
         self._clock = clock
@@ -89,8 +97,11 @@ class Route:
             now=clock.now,
             resolver=resolver,
             response_parser=_response_parser(model),
+            on_exhausted=on_exhausted,
         )
-        self.pool = Pool(settings=settings.pool, opener=self.connector.open)
+        budget = budget or UpstreamBudget(settings.pool.max_connections)
+        self.pool = Pool(settings=settings.pool, opener=self.connector.open, make_room=budget.make_room)
+        budget.join(self.pool)
         self.headers = RouteHeaders(host=upstream.host_header, via=settings.via, edits=_edits(settings.request_headers))
         self.keeps_authorization = settings.authorization == "keep"
         self.admission = admission_of(model)

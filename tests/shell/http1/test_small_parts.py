@@ -54,7 +54,7 @@ async def parts_in_each_turn(transport: MemoryTransport, part: bytes) -> list[in
 
 
 def another_client(world: MemoryWorld) -> MemoryTransport:
-    client = ClientConnection(world.context, clients=world.clients, on_closed=lambda: None)
+    client = ClientConnection(world.context, clients=world.clients, on_opened=lambda: None, on_closed=lambda: None)
     transport = MemoryTransport(client)
     client.connection_made(transport)
     return transport

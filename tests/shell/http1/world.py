@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from switch_proxy.core.egress import EgressProxy
     from switch_proxy.core.exchange_record import ExchangeRecord
     from switch_proxy.core.tokens import AccessToken
+    from switch_proxy.http1.upstream_budget import UpstreamBudget
     from switch_proxy.resolver import Resolver
     from tests.shell.http1.messages import Head
 
@@ -236,6 +237,8 @@ async def running_world(
     egress_proxy: EgressProxy | None = None,
     resolver: Resolver | None = None,
     allowed_hosts: tuple[str, ...] = ("*",),
+    budget: UpstreamBudget | None = None,
+    most_clients: int = 1000,
     **settings: Any,
 ) -> AsyncIterator[World]:
     """
@@ -264,9 +267,10 @@ async def running_world(
     tokens, records, clock = StaticTokens(token), Records(), SkippingClock()
     model = own_listener(route, Address(host=listen, port=0))
     routes = [
-        Route(each, tokens=tokens, clock=clock, egress_proxy=egress_proxy, resolver=resolver) for each in model.routes
+        Route(each, tokens=tokens, clock=clock, egress_proxy=egress_proxy, resolver=resolver, budget=budget)
+        for each in model.routes
     ]
-    listener = Listener(model, routes=routes, observer=records, clock=clock)
+    listener = Listener(model, routes=routes, observer=records, clock=clock, most_clients=most_clients)
     await listener.start()
     world = World(upstream, listener, routes[0], tokens, records, clock, unexpected)
     try:

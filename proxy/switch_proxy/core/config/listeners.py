@@ -78,6 +78,7 @@ def own_listener(route: RouteSettings, listen: Address) -> ListenerModel:
             idle=timeouts.idle, request_head=timeouts.request_head, keep_alive=timeouts.keep_alive
         ),
         limits=ListenerLimitSettings(
+            client_connections=limits.client_connections,
             request_line=limits.request_line,
             head=limits.head,
             field_lines=limits.field_lines,

@@ -195,6 +195,13 @@ class Problem(Enum):
     CLIENT_STALLED = ProblemKind(
         name="client-stalled", status=408, title="The client stopped reading the response", error="http_request_error"
     )
+    DESCRIPTORS_EXHAUSTED = ProblemKind(
+        name="descriptors-exhausted",
+        status=502,
+        title="The proxy has run out of file descriptors",
+        error="proxy_internal_error",
+        retry_after=1,
+    )
     SHUTTING_DOWN = ProblemKind(
         name="shutting-down",
         status=503,

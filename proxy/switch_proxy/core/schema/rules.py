@@ -294,6 +294,18 @@ def count(lowest: int, highest: int) -> Rule:
     return _rule(_between(lowest, highest, parse_count), "number", number, {"type": "string", "pattern": "^[0-9]+$"})
 
 
+def optional_count(lowest: int, highest: int) -> Rule:
+    """Return the rule of a whole number within these bounds, or none."""
+    parse_number = _between(lowest, highest, parse_count)
+
+    def parse(value: object) -> int | None:
+        # `${NAME:-}` is empty if the variable is not set.
+        return None if value is None or value == "" else parse_number(value)
+
+    number = {"type": "integer", "minimum": lowest, "maximum": highest}
+    return _rule(parse, "number", number, {"type": "string", "pattern": "^[0-9]*$"}, _NULL)
+
+
 def size(lowest: int, highest: int = _MIB) -> Rule:
     """Return the rule of a number of bytes within these bounds."""
     pattern = r"^([0-9]+(\.[0-9]+)?|\.[0-9]+) ?(B|kB|KiB|MB|MiB)?$"

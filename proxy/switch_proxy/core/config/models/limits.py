@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from switch_proxy.core.schema.keys import Key, validate
 from switch_proxy.core.schema.problem import Problem
-from switch_proxy.core.schema.rules import count, size
+from switch_proxy.core.schema.rules import count, optional_count, size
 
 _RequestLineLimit = Annotated[
     int,
@@ -44,12 +44,23 @@ _RequestBuffersLimit = Annotated[
         why="512 clients with the largest head: far more than an app has, and a quarter of the sidecar's memory limit.",
     ),
 ]
+_ClientConnectionsLimit = Annotated[
+    int | None,
+    Key(
+        rule=optional_count(1, 1_000_000),
+        text="Connections of clients open at the same time; further ones wait until one is closed.",
+        without="an equal part of what RLIMIT_NOFILE leaves",
+        why="The proxy's own files and connections must always be possible.",
+        example="100",
+    ),
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListenerLimitSettings:
-    """How large the head of a request may be, and that of a response of the listener's routes."""
+    """How large the head of a request may be, and that of a response of the listener's routes; how many clients there may be."""
 
+    client_connections: _ClientConnectionsLimit = None
     request_line: _RequestLineLimit = 8192
     head: _HeadLimit = 65536
     field_lines: _FieldLinesLimit = 128
@@ -66,8 +77,9 @@ class ListenerLimitSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LimitSettings:
-    """How large the head of a request or a response may be, and how much of a body is kept."""
+    """How large the head of a request or a response may be, how much of a body is kept, how many clients there may be."""
 
+    client_connections: _ClientConnectionsLimit = None
     request_line: _RequestLineLimit = 8192
     head: _HeadLimit = 65536
     field_lines: _FieldLinesLimit = 128

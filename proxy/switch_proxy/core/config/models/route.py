@@ -42,6 +42,7 @@ LISTENER_KEYS: Final = (
     (None, "allowed_origins"),
     ("timeouts", "request_head"),
     ("timeouts", "keep_alive"),
+    ("limits", "client_connections"),
     ("limits", "request_line"),
     ("limits", "head"),
     ("limits", "field_lines"),
