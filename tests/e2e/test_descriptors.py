@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tests.e2e.conftest import Configure
     from tests.e2e.proxy_process import ProxyProcess
 
-REQUEST: Final = b"GET /api/meter?organizationId=1 HTTP/1.1\r\nHost: a\r\n\r\n"
+REQUEST: Final = b"GET /api/meter?organizationId=1 HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 USED_UP: Final = """
 import os, threading, time
@@ -27,19 +27,15 @@ def use_up():
     while not os.path.exists(TRIGGER):
         time.sleep(0.01)
     taken = []
-    try:
-        while True:
-            taken.append(os.dup(1))
-    except OSError:
-        pass
-    open_again = TRIGGER + '.over'
-    while True:
+    has_ended = False
+    # What others close meanwhile is taken too.
+    while not has_ended:
         try:
-            os.stat(open_again)
+            while True:
+                taken.append(os.dup(1))
         except OSError:
-            time.sleep(0.01)
-        else:
-            break
+            time.sleep(0.001)
+        has_ended = os.path.exists(TRIGGER + '.over')
     for each in taken:
         os.close(each)
 threading.Thread(target=use_up, daemon=True).start()
