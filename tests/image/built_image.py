@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shlex
 import shutil
 import subprocess
 from contextlib import asynccontextmanager
@@ -71,11 +72,14 @@ class BuiltImage:
                 self._buildah("config", "--env", f"{name}=/root/authorities.pem", container)
         self._buildah("commit", "--quiet", "--rm", container, "base")
 
-    def command(self, *arguments: str) -> list[str]:
-        """Return the command that starts the image's program as its user, with a read-only root."""
+    def command(self, *arguments: str, volume: Path | None = None) -> list[str]:
+        """Return the command that starts the image's program as its user, with a read-only root; /tmp may be a volume."""
         root = str(self.root)
         user = ("--userspec", self.config["User"], "--groups", "")
-        mounts = 'mount --bind "$1" "$1" && mount -o remount,bind,ro "$1" && shift && exec chroot "$@"'
+        mounts = 'mount --bind "$1" "$1" && mount -o remount,bind,ro "$1" && '
+        if volume is not None:
+            mounts += f'mount --bind {shlex.quote(str(volume))} "$1/tmp" && '
+        mounts += 'shift && exec chroot "$@"'
         program = (*self.config["Entrypoint"], *(arguments or self.config["Cmd"]))
         return ["unshare", "--mount", "sh", "-c", mounts, "sh", root, *user, root, *program]
 
@@ -91,10 +95,10 @@ class BuiltImage:
         return subprocess.run(command, env=environ, capture_output=True, text=True, timeout=60, check=False)
 
     @asynccontextmanager
-    async def running(self, **variables: str) -> AsyncIterator[ProxyProcess]:
+    async def running(self, *, volume: Path | None = None, **variables: str) -> AsyncIterator[ProxyProcess]:
         """Run the image's own command with these variables, as `docker run --read-only --env …` does."""
         process = await asyncio.create_subprocess_exec(
-            *self.command(),
+            *self.command(volume=volume),
             env=self.environ(variables),
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,

@@ -126,3 +126,35 @@ async def test_variables_alone_make_it_forward_requests_on_a_read_only_root_unti
         proxy.send(signal.SIGTERM)
         assert await proxy.exit_code() == 0
     assert proxy.errors == ""
+
+
+async def test_a_container_that_restarts_finds_its_token_in_a_volume_that_kubernetes_makes(
+    image: BuiltImage, tmp_path: Path
+) -> None:
+    """An emptyDir belongs to root, and all may write to it; the directory in it is the proxy's own."""
+    volume = tmp_path / "volume"
+    volume.mkdir()
+    volume.chmod(0o777)
+    async with FakeAuthorizationServer(client_id="app", client_secret=_SECRET) as auth:
+        for _ in range(3):
+            async with image.running(
+                volume=volume,
+                SWITCH_TOKEN_URL=auth.token_url,
+                SWITCH_CLIENT_ID="app",
+                SWITCH_CLIENT_SECRET=_SECRET,
+                SWITCH_AUDIENCE=SWITCH_AUDIENCE,
+                SWITCH_PROXY_LISTEN="127.0.0.1:0",
+                SWITCH_PROXY_ADMIN_LISTEN="127.0.0.1:0",
+                SWITCH_PROXY_TOKEN_STORE_DIRECTORY="/tmp/tokens",
+            ) as proxy:
+                await proxy.event("proxy.became_ready")
+                proxy.send(signal.SIGTERM)
+                assert await proxy.exit_code() == 0
+            assert proxy.errors == ""
+        assert len(auth.issued) == 1
+    made = (volume / "tokens").stat()
+    assert (made.st_uid, stat.S_IMODE(made.st_mode)) == (65532, 0o700)
+
+
+def test_it_has_the_client_of_the_redis_store(image: BuiltImage) -> None:
+    assert list(image.root.glob("opt/switch-proxy/lib/python3*/site-packages/redis/asyncio/__init__.py"))
