@@ -7,10 +7,13 @@ import shlex
 import shutil
 import subprocess
 import sysconfig
+from importlib.metadata import requires
 from typing import TYPE_CHECKING, Final
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from switch_proxy.cli import make_parser
 from switch_proxy.core.errors import ConfigurationError
@@ -157,3 +160,33 @@ def test_what_the_image_is_made_of_is_let_through_to_the_builder() -> None:
     copied = {word for command in instructions("COPY") if "--from" not in command for word in shlex.split(command)[:-1]}
     assert copied == let_through
     assert all((ROOT / name).exists() for name in copied)
+
+
+_PYTHONS: Final = ("3.11.0", "3.11.2", "3.12.0", "3.13.0")
+"""The oldest that is supported, that of Debian's stable release when this was written, and later ones."""
+
+
+@pytest.mark.parametrize("lock", ["requirements.lock", "requirements-image.lock", "requirements-dev.lock"])
+def test_lock_has_all_that_its_packages_need_on_every_supported_python(lock: str) -> None:
+    """It is made with one Python, and pip refuses with hashes what is not in it."""
+    text = (ROOT / lock).read_text(encoding="utf-8")
+    locked = {canonicalize_name(name) for name in re.findall(r"^([\w.-]+)==", text, flags=re.MULTILINE)}
+    missing = {
+        f"{name} needs {requirement} with Python {python}"
+        for name in locked
+        for requirement in map(Requirement, requires(name) or ())
+        for python in _PYTHONS
+        if requirement.marker is None or requirement.marker.evaluate(_environment(python))
+        if canonicalize_name(requirement.name) not in locked
+    }
+    assert missing == set()
+
+
+def _environment(python: str) -> dict[str, str]:
+    """Return how a marker sees this Python on Linux, without extras."""
+    return {
+        "python_version": python.rpartition(".")[0],
+        "python_full_version": python,
+        "implementation_version": python,
+        "extra": "",
+    }
