@@ -88,7 +88,7 @@ schema: $(VENV)/run.stamp ## Write config.schema.json from the code
 	@mv config.schema.json.new config.schema.json
 
 tables: $(VENV)/dev.stamp ## Write the generated tables of the pages from the code
-	@for tables in tests.core.lifecycle_tables tests.shell.fault_matrix tests.docs.configuration_tables; do \
+	@for tables in tests.core.lifecycle_tables tests.shell.fault_matrix tests.docs.configuration_tables tests.docs.token_costs; do \
 	  $(BIN)/python -m $$tables || exit 1; done
 
 dist: $(TOOLS)/stamp ## Build wheel and sdist into dist/, and check that they are reproducible, install and run
