@@ -16,7 +16,7 @@ PYTHONS = $(or $(PYTHON),python3 python3.13 python3.12 python3.11)
 CONFIG ?= config.yaml
 SECONDS ?= 60
 
-.PHONY: help setup demo run test peers coverage mutants check fmt fuzz soak bench bench-quick image image-test test-image-python schema tables lock dist sbom audit clean
+.PHONY: help setup demo run test peers coverage mutants check fmt fuzz soak fleet bench bench-quick image image-test test-image-python schema tables lock dist sbom audit clean
 
 help: ## List the tasks
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -60,6 +60,9 @@ fuzz: $(VENV)/dev.stamp ## Fuzz both parsers and whole exchanges (SECONDS=60; SE
 
 soak: $(VENV)/dev.stamp ## Load the proxy while its token requests fail in every way; no request may fail (SECONDS=300 for five minutes)
 	@$(BIN)/python -m soak --seconds $(SECONDS) $(ARGS)
+
+fleet: $(VENV)/dev.stamp ## Simulate fleets of up to 100,000 processes, and write docs/fleet.md and docs/fleet.svg (ARGS=--quick: print)
+	@$(BIN)/python -m benchmarks.fleet $(ARGS)
 
 bench: $(BENCH)/stamp ## Compare with Envoy, nginx and a tutorial's proxy, and write benchmarks/RESULTS.md
 	@$(BENCH)/bin/python benchmarks/run.py --write $(ARGS)
