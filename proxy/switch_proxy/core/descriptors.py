@@ -2,7 +2,7 @@
 How the process's file descriptors are shared out, so that clients cannot take those that the proxy itself needs.
 
 Of RLIMIT_NOFILE, some are kept for the proxy: its log and loop, and for each credential and route a token request, look-ups of
-names, files. The admin listener gets an eighth, at most 64. Clients and upstreams get half each of the rest, because each
+names, files. An eighth, at most 64, is kept for the admin listener, which does not bound its connections. Clients and upstreams get half each of the rest, because each
 request needs one of both.
 """
 
