@@ -77,6 +77,20 @@ MUTANTS: Final = (
         tests="tests/shell/http1/test_web_pages.py",
     ),
     Mutant(
+        name="a client that leaves loses its place",
+        file="http1/pacer.py",
+        text="            turns.leave(place, clock.now())\n            raise\n",
+        replacement="            raise\n",
+        tests="tests/shell/http1/test_pacing.py",
+    ),
+    Mutant(
+        name="a token in a response's head is masked",
+        file="http1/exchange.py",
+        text="head.passed if token is not None and head.is_free_of is token.needle else self._look_through(head),",
+        replacement="head.passed,",
+        tests="tests/shell/http1/test_route_headers.py",
+    ),
+    Mutant(
         name="a dot segment in any spelling is refused if rules exist",
         file="core/policy/paths.py",
         text="        if text and _is_dots(text):",

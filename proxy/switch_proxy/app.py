@@ -58,11 +58,12 @@ if TYPE_CHECKING:
 
     from switch_proxy.clock import Clock
     from switch_proxy.core.config.listeners import ListenerModel
-    from switch_proxy.core.config.models import RouteSettings, Settings
+    from switch_proxy.core.config.models import RateLimitSettings, RouteSettings, Settings
     from switch_proxy.core.egress import EgressProxy
     from switch_proxy.core.events import CredentialEvent, RouteEvent
     from switch_proxy.core.health import Verdict
     from switch_proxy.core.secret import Secret
+    from switch_proxy.http1.pacer import Pacer
 
 
 class Application:
@@ -112,6 +113,7 @@ class Application:
             routes=len(settings.routes),
         )
         self._budget = UpstreamBudget(shares.upstreams)
+        self._pacers: dict[tuple[str, RateLimitSettings], Pacer] = {}
         # Listeners are bound one after the other, at the start alone: one resolver is enough for them.
         self._listeners_resolver = self._resolver("the listeners")
         self._listeners = {
@@ -142,6 +144,7 @@ class Application:
                 resolver=self._resolver(f"route {route.settings.name}"),
                 budget=self._budget,
                 on_exhausted=self._descriptors.note_exhaustion,
+                pacers=self._pacers,
             )
             for route in listener.routes
         ]

@@ -87,6 +87,10 @@ _visitors = {
     "allowed_hosts": st.lists(st.sampled_from(["*", "a.example", "B.example.", "[::1]"]), max_size=2),
     "allowed_origins": st.lists(st.sampled_from(["*", "http://A.example:80", "chrome-extension://abc"]), max_size=2),
 }
+_rate_limits = st.fixed_dictionaries(
+    {"limits": st.lists(st.sampled_from(["5/s", "20/min"]), min_size=1, max_size=2)},
+    optional={"mode": st.sampled_from(["pace", "reject"]), "max_wait": _waits, "max_waiting": st.integers(0, 9)},
+)
 _header_edits = st.fixed_dictionaries(
     {}, optional={"set": st.dictionaries(st.sampled_from(["X-A", "X-B"]), st.just("a b")), "remove": st.just(["X-C"])}
 )
@@ -105,6 +109,7 @@ _routes = st.fixed_dictionaries(
         **_visitors,
         "authorization": st.sampled_from(["keep", "replace"]),
         "rewrite_location": st.booleans(),
+        "rate_limits": st.lists(_rate_limits, max_size=2),
         "request_headers": _header_edits,
         "response_headers": _header_edits,
         "allow": st.lists(_allow, min_size=1, max_size=2) | st.none(),

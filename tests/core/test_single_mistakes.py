@@ -140,6 +140,19 @@ def test_a_rule_says_what_it_allows(allow: object, complaint: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("limit", "complaint"),
+    [
+        ({}, ".limits: is missing; write limits: [5/s, 20/min]"),
+        ({"limits": []}, ".limits: is empty; write at least one"),
+        ({"limits": ["5"]}, '.limits[0]: "5" is not a rate; write a number of requests and a time'),
+        ({"limits": ["5/s"], "mode": "drop"}, '.mode: "drop" is not one of the values allowed here'),
+    ],
+)
+def test_a_rate_limit_has_rates(limit: dict[str, object], complaint: str) -> None:
+    assert _complaint(route={"rate_limits": [limit]}).startswith(f"routes[0].rate_limits[0]{complaint}")
+
+
+@pytest.mark.parametrize(
     ("section", "values", "complaint"),
     [
         (

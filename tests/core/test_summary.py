@@ -68,6 +68,10 @@ def _data() -> dict[str, Any]:
                     {"methods": ["PUT"]},
                     {"paths": ["/c"]},
                 ],
+                "rate_limits": [
+                    {"methods": ["POST"], "limits": ["5/s", "20/min"], "max_wait": "2m"},
+                    {"paths": ["/a"], "limits": ["9/s"], "mode": "reject"},
+                ],
                 "tls": {"ca_file": "/ca.pem"},
                 "timeouts": {"connect": "250ms"},
                 "limits": {"head": 16384},
@@ -93,6 +97,8 @@ route other
   only              GET, POST at /a, /b/**
                     PUT at every path
                     every method at /c
+  at most           5/s, 20/min of POST at every path; others wait up to 2m
+                    9/s of every method at /a; others get 429
   not by default    allow_remote_clients: true (default false)
                     via: edge-7
                     tls.ca_file: /ca.pem

@@ -24,6 +24,7 @@ from switch_proxy.core.http.problems import Problem, Reject, render_problem
 from switch_proxy.core.http.resend import may_use_new_connection, may_use_newer_token
 from switch_proxy.core.http.response import field_values
 from switch_proxy.core.http.www_authenticate import is_about_token, wants_more_scope
+from switch_proxy.core.oauth.response import parse_retry_after
 from switch_proxy.core.policy.admission import Forward, Respond, Wait
 from switch_proxy.core.upgrade_protocols import is_switch_to_an_offer
 from switch_proxy.http1.connector import describe_tls_error
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from switch_proxy.core.http.response import ResponseHead
     from switch_proxy.core.tokens import AccessToken
     from switch_proxy.http1.listener_context import ListenerContext
+    from switch_proxy.http1.pacer import Pacer
     from switch_proxy.http1.peers import Client
     from switch_proxy.http1.route import Route
     from switch_proxy.http1.upstream_connection import UpstreamConnection
@@ -62,7 +64,12 @@ _CONTINUE: Final = 100
 _FINAL: Final = 200
 _UNAUTHORIZED: Final = 401
 _FORBIDDEN: Final = 403
-_REFUSALS: Final = frozenset({_UNAUTHORIZED, _FORBIDDEN})
+_TOO_MANY_REQUESTS: Final = 429
+_REFUSALS: Final = frozenset({_UNAUTHORIZED, _FORBIDDEN, _TOO_MANY_REQUESTS})
+_DEFAULT_HOLD: Final = 1.0
+"""Seconds that a paced route waits after a 429 without Retry-After."""
+_LONGEST_HOLD: Final = 3600.0
+"""Seconds that it waits at most, so that a mistake of the API's ends."""
 _NO_RESPONSE: Final = 0
 
 
@@ -165,12 +172,22 @@ class Exchange:
             route = found
         self._route = route
         now = self._moved_at
-        codec = self._client.codec
         decision = route.admission.decide(head, now)
         if not isinstance(decision, Forward):
             self._conclude(decision)
             return
         self._target = decision
+        if route.pacing is not None:
+            turns = route.pacing.admit(head.method, decision, now)
+            if turns is not None:
+                self._await_turns(turns)
+                return
+        self._begin(route, now)
+
+    def _begin(self, route: Route, now: float) -> None:
+        """Begin to forward, with what has come of the body."""
+        head = self._head
+        codec = self._client.codec
         if not codec.is_request_complete and not self._read_body():
             return
         if self._body is not None and head.meaning.upgrade is not None:
@@ -208,10 +225,7 @@ class Exchange:
     def _conclude(self, decision: Reject | Respond | Wait) -> None:
         """Do with a request what is not to forward it."""
         if isinstance(decision, Wait):
-            if not self._client.codec.is_request_complete:
-                # Some bytes may be under way, and come in spite of the pause.
-                self._body = self._body or RequestBody(limit=self._route.replay_buffer)
-                self._client.pause_reading()
+            self._hold_body_back()
             self._start_task(self._wait(decision.until))
         elif isinstance(decision, Respond):
             self._respond(decision.lines)
@@ -219,6 +233,30 @@ class Exchange:
             if decision.ends_connection:
                 self._client.codec.abandon_request()
             self._fail(decision.problem, decision.detail, status=decision.status, retry_after=decision.retry_after)
+
+    def _hold_body_back(self) -> None:
+        if not self._client.codec.is_request_complete:
+            # Some bytes may be under way, and come in spite of the pause.
+            self._body = self._body or RequestBody(limit=self._route.replay_buffer)
+            self._client.pause_reading()
+
+    def _await_turns(self, turns: Reject | list[Pacer]) -> None:
+        """Hold the request until its route's rate limits let it go, or refuse it."""
+        if isinstance(turns, Reject):
+            self._conclude(turns)
+            return
+        self._hold_body_back()
+        self._start_task(self._begin_in_turn(turns))
+
+    async def _begin_in_turn(self, turns: list[Pacer]) -> None:
+        for pacer in turns:
+            refusal = await pacer.wait_for_turn()
+            if refusal is not None:
+                self._conclude(refusal)
+                return
+        self._sent_at = self._moved_at = self._context.now()
+        self._begin(self._route, self._moved_at)
+        self._resume_body()
 
     async def _wait(self, until: float) -> None:
         await self._context.clock.sleep_until(until)
@@ -661,8 +699,11 @@ class Exchange:
 
     def _consider_refusal(self, head: ResponseHead) -> None:
         """Have another token fetched if the API has refused this one, and hold the response back if that helps."""
-        challenges = field_values(head.passed, b"www-authenticate")
         route = self._route
+        if head.status == _TOO_MANY_REQUESTS:
+            self._heed_rate_limit(head)
+            return
+        challenges = field_values(head.passed, b"www-authenticate")
         if head.status == _FORBIDDEN:
             route.scope_refusals += wants_more_scope(challenges)
             return
@@ -675,6 +716,15 @@ class Exchange:
         ):
             self._phase = _HOLDING
             self._held = ResponseBuffer()
+
+    def _heed_rate_limit(self, head: ResponseHead) -> None:
+        """Let the route's rate limits hold the next requests for as long as the API says."""
+        pacing = self._route.pacing
+        if pacing is None:
+            return
+        value = next(iter(field_values(head.passed, b"retry-after")), b"").decode("latin-1")
+        seconds = parse_retry_after(value, wall=self._context.wall())
+        pacing.hold(self._head.method, self._target, _DEFAULT_HOLD if seconds is None else min(seconds, _LONGEST_HOLD))
 
     def _release_held_response(self) -> None:
         """Send the client what was held back: it gets the 401 as it came."""

@@ -11,9 +11,10 @@ from switch_proxy.core.http.line_edits import LineEdits
 from switch_proxy.core.http.locations import LocationRewriter
 from switch_proxy.core.http.problems import Identity
 from switch_proxy.core.http.response import ResponseParser
-from switch_proxy.core.policy.route_policy import admission_of
+from switch_proxy.core.policy.route_policy import admission_of, rate_rules_of
 from switch_proxy.core.route_snapshot import RouteSnapshot
 from switch_proxy.http1.connector import Connector
+from switch_proxy.http1.pacer import Pacer, Pacing
 from switch_proxy.http1.pool import Pool
 from switch_proxy.http1.upstream_budget import UpstreamBudget
 
@@ -22,7 +23,11 @@ if TYPE_CHECKING:
 
     from switch_proxy.clock import Clock
     from switch_proxy.core.config.listeners import RouteModel
-    from switch_proxy.core.config.models import RequestHeaderSettings, ResponseHeaderSettings
+    from switch_proxy.core.config.models import (
+        RateLimitSettings,
+        RequestHeaderSettings,
+        ResponseHeaderSettings,
+    )
     from switch_proxy.core.egress import EgressProxy
     from switch_proxy.core.events import RouteEvent
     from switch_proxy.core.tokens import AccessToken
@@ -54,6 +59,7 @@ class Route:
         "model",
         "name",
         "now",
+        "pacing",
         "pool",
         "reflected_tokens",
         "replay_buffer",
@@ -77,12 +83,14 @@ class Route:
         budget: UpstreamBudget | None = None,
         on_exhausted: Callable[[], None] = lambda: None,
         connector: Connector | None = None,
+        pacers: dict[tuple[str, RateLimitSettings], Pacer] | None = None,
     ) -> None:
         """
         Prepare; nothing is read or opened yet.
 
         `budget` bounds the connections of all routes together. `on_exhausted` is called if none can be opened for want of
-        file descriptors. `connector` is for tests that open no connections.
+        file descriptors. `connector` is for tests that open no connections. `pacers`: of all routes, by credential and
+        limit; what is missing is added.
         """
         settings = model.settings
         upstream = settings.upstream
@@ -105,6 +113,17 @@ class Route:
         self.headers = RouteHeaders(host=upstream.host_header, via=settings.via, edits=_edits(settings.request_headers))
         self.keeps_authorization = settings.authorization == "keep"
         self.admission = admission_of(model)
+        self.pacing: Pacing | None = None
+        if settings.rate_limits:
+            known = {} if pacers is None else pacers
+            self.pacing = Pacing(
+                rate_rules_of(model),
+                [
+                    known.setdefault((settings.credential, limit), Pacer(limit, clock=clock))
+                    for limit in settings.rate_limits
+                ],
+                base_path_length=len(upstream.base_path.rstrip("/")),
+            )
         self.identity = Identity(
             name=settings.name, proxy_name=settings.via or _PROXY_NAME, next_hop=upstream.host_header
         )

@@ -161,6 +161,13 @@ def test_the_rule_that_takes_a_request_is_found() -> None:
     ]
 
 
+def test_all_rules_that_are_for_a_request_are_found() -> None:
+    rules = AllowRules([rule(None, "/**"), rule("GET", "/a"), rule("POST", "/a")], owner="x")
+    assert rules.find_all(b"HEAD", b"/%61?b") == [0, 1]
+    assert rules.find_all(b"PUT", b"/a") == [0]
+    assert rules.find_all(b"OPTIONS", b"*") == []
+
+
 # Any spelling.
 
 _PIECES = [

@@ -8,6 +8,7 @@ from switch_proxy.core.addresses import Address, Origin, RedisAddress
 from switch_proxy.core.config.models.route import LISTENER_KEYS, RouteSettings
 from switch_proxy.core.path_pattern import PathPattern
 from switch_proxy.core.path_prefix import PathPrefix
+from switch_proxy.core.rate import Rate
 from switch_proxy.core.schema.keys import fields_of
 
 
@@ -29,7 +30,7 @@ def dump_value(value: object) -> object:
 
 def _plain(value: object) -> object:
     match value:
-        case Address() | Origin() | PathPattern() | PathPrefix() | RedisAddress():
+        case Address() | Origin() | PathPattern() | PathPrefix() | Rate() | RedisAddress():
             return str(value)
         case None | bool() | int() | float() | str():
             return value

@@ -54,6 +54,7 @@ _LABELLED = frozenset(
         "upstream",
         "credential",
         "allow",
+        "rate_limits",
         "token_url",
         "issuer",
         "client_id",
@@ -191,6 +192,13 @@ def _route(route: RouteSettings) -> Iterator[str]:
     label = "only"
     for rule in route.allow or ():
         yield _line(label, f"{_joined(rule.methods, 'every method')} at {_joined(rule.paths, 'every path')}")
+        label = ""
+    label = "at most"
+    for limit in route.rate_limits:
+        rates = ", ".join(map(str, limit.limits))
+        then = f"others wait up to {format_duration(limit.max_wait)}" if limit.mode == "pace" else "others get 429"
+        what = f"{_joined(limit.methods, 'every method')} at {_joined(limit.paths, 'every path')}"
+        yield _line(label, f"{rates} of {what}; {then}")
         label = ""
     yield from _not_by_default(route)
 

@@ -23,6 +23,7 @@ _REASONS: Final = {
     408: "Request Timeout",
     414: "URI Too Long",
     421: "Misdirected Request",
+    429: "Too Many Requests",
     431: "Request Header Fields Too Large",
     500: "Internal Server Error",
     501: "Not Implemented",
@@ -95,6 +96,12 @@ class Problem(Enum):
         name="method-not-allowed",
         status=405,
         title="The proxy does not forward this method",
+        error="http_request_denied",
+    )
+    RATE_LIMITED = ProblemKind(
+        name="rate-limited",
+        status=429,
+        title="The route's own rate limit is reached",
         error="http_request_denied",
     )
     LOOP = ProblemKind(

@@ -96,6 +96,15 @@ class AllowRules:
             None,
         )
 
+    def find_all(self, method: bytes, target: bytes) -> list[int]:
+        """Return the indexes of all rules that are for a request."""
+        path = canonical_path(path_of(target))
+        return [
+            index
+            for index, (rule, expression) in enumerate(self._rules)
+            if rule.allows(method.decode("ascii")) and expression.fullmatch(path) is not None
+        ]
+
     def _refuse(self, why: str) -> Reject:
         return Reject(
             problem=Problem.REQUEST_NOT_ALLOWED,

@@ -51,6 +51,12 @@ def rules_of(model: RouteModel) -> AllowRules | None:
     return AllowRules(rules, owner=f"route '{model.name}'")
 
 
+def rate_rules_of(model: RouteModel) -> AllowRules:
+    """Return which requests of a route its rate limits are for."""
+    rules = [AllowRule(methods=rule.methods, paths=rule.paths or (EVERY_PATH,)) for rule in model.settings.rate_limits]
+    return AllowRules(rules, owner=f"route '{model.name}'")
+
+
 def admission_of(model: RouteModel) -> Admission:
     """Return what decides about the requests of a route."""
     return Admission(

@@ -119,7 +119,9 @@ def validate(instance: Any) -> None:
 
 def may_not_be_empty(field: Field) -> bool:
     """Return whether a table or list needs an entry: if it may be left out, that means something else than an empty one."""
-    return (field.holds_models and field.is_required) or (field.is_list and field.default is None)
+    if field.is_list:
+        return field.is_required or field.default is None
+    return field.holds_models and field.is_required
 
 
 def _items(field: Field, value: Any) -> Iterable[tuple[object, object]]:

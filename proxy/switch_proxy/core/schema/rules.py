@@ -18,6 +18,7 @@ from switch_proxy.core.addresses import (
 from switch_proxy.core.errors import InvalidValueError
 from switch_proxy.core.path_pattern import PathPattern, parse_path_pattern
 from switch_proxy.core.path_prefix import PathPrefix, parse_path_prefix
+from switch_proxy.core.rate import Rate, parse_rate
 from switch_proxy.core.schema.keys import Rule
 from switch_proxy.core.schema.units import (
     format_duration,
@@ -139,6 +140,10 @@ def _path_prefix_or_none(value: object) -> PathPrefix | None:
 
 def _path_pattern(value: object) -> PathPattern:
     return value if isinstance(value, PathPattern) else parse_path_pattern(parse_text(value))
+
+
+def _rate(value: object) -> Rate:
+    return value if isinstance(value, Rate) else parse_rate(parse_text(value))
 
 
 def _method(value: object) -> str:
@@ -367,6 +372,7 @@ ALLOWED_ORIGIN: Final = _rule(_allowed_origin, "origin", _STRING)
 OPTIONAL_NAME: Final = _rule(_name_or_none, "name", {"type": "string", "pattern": f"^({_NAME.pattern})?$"}, _NULL)
 PATH_PREFIX: Final = _rule(_path_prefix_or_none, "path", {"type": "string", "pattern": "^/[^?#;]*$"}, _NULL)
 PATH_PATTERN: Final = _rule(_path_pattern, "path", {"type": "string", "pattern": "^/[^?#;]*$"})
+RATE: Final = _rule(_rate, "rate", {"type": "string", "pattern": "^[0-9]+ ?/ ?[0-9]* ?(s|min|m|h|d)$"})
 METHOD: Final = _rule(_method, "method", {"type": "string", "pattern": "^[^a-z]+$"})
 ADDRESS: Final = _rule(_address, "address", _ADDRESS)
 OPTIONAL_ADDRESS: Final = _rule(_address_or_none, "address", _ADDRESS, _NULL)

@@ -19,6 +19,7 @@ from switch_proxy.core.config.models.listener import ListenerSettings
 from switch_proxy.core.config.models.log import LogSettings
 from switch_proxy.core.config.models.match import MatchSettings
 from switch_proxy.core.config.models.pool import PoolSettings
+from switch_proxy.core.config.models.rate_limit import RateLimitSettings
 from switch_proxy.core.config.models.route import RouteSettings
 from switch_proxy.core.config.models.settings import Settings
 from switch_proxy.core.config.models.shutdown import ShutdownSettings
@@ -44,6 +45,7 @@ __all__ = [
     "PathPrefix",
     "PoolSettings",
     "PrivateKeySettings",
+    "RateLimitSettings",
     "RedisSettings",
     "RequestHeaderSettings",
     "ResponseHeaderSettings",

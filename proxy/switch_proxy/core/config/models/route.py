@@ -20,6 +20,7 @@ from switch_proxy.core.config.models.fields import RequestHeaderSettings, Respon
 from switch_proxy.core.config.models.limits import LimitSettings
 from switch_proxy.core.config.models.match import MatchSettings
 from switch_proxy.core.config.models.pool import PoolSettings
+from switch_proxy.core.config.models.rate_limit import RateLimitSettings
 from switch_proxy.core.config.models.timeouts import TimeoutSettings
 from switch_proxy.core.config.models.tls import TlsSettings
 from switch_proxy.core.schema.keys import Key, validate
@@ -125,6 +126,10 @@ class RouteSettings:
         tuple[AllowSettings, ...] | None,
         Key(text="What the route forwards: requests that meet one of these rules. The others get 403."),
     ] = None
+    rate_limits: Annotated[
+        tuple[RateLimitSettings, ...],
+        Key(text="How many requests the route sends in a time; a request is counted by each limit that is for it."),
+    ] = ()
     via: Annotated[
         str | None,
         Key(
