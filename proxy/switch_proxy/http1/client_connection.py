@@ -51,6 +51,8 @@ _BUDGET: Final = 4
 _NO_HEAD: Final = (b"", b"\r")
 """What may wait to be read without being part of a head: an empty line before a request line (RFC 9112 §2.2)."""
 
+_MISDIRECTED: Final = 421
+
 _RESET: Final = struct.pack("ii", 1, 0)
 """SO_LINGER of zero seconds: close with a reset."""
 
@@ -338,7 +340,8 @@ class ClientConnection(asyncio.Protocol):
 
     def _refuse(self, error: RequestError) -> None:
         """Refuse bytes that are no request; nothing after them can be trusted (RFC 9112 §11.2)."""
-        self._respond_without_exchange(Problem.REQUEST_MALFORMED, error.detail, status=error.status)
+        problem = Problem.HOST_NOT_ALLOWED if error.status == _MISDIRECTED else Problem.REQUEST_MALFORMED
+        self._respond_without_exchange(problem, error.detail, status=error.status)
 
     def _respond_without_exchange(self, problem: Problem, detail: str, *, status: int | None = None) -> None:
         context = self._context

@@ -90,6 +90,7 @@ class Listener:
         )
         await self._accept()
         loop = asyncio.get_running_loop()
+        self._context.request_parser.own_port = self.address[1]
         self._tick_handle = loop.call_later(self._tick, self._look_at_the_clock)
 
     async def _accept(self) -> None:

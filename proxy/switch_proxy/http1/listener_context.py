@@ -13,7 +13,7 @@ from switch_proxy.core.http.problems import Identity, Problem, Reject
 from switch_proxy.core.http.request import RequestParser
 from switch_proxy.core.http.target import check_form
 from switch_proxy.core.policy.admission import Respond, judge_method, reject_malformed
-from switch_proxy.core.policy.browsers import BrowserGuard
+from switch_proxy.core.policy.browsers import ANY, BrowserGuard
 from switch_proxy.core.policy.route_policy import match_of, reject_unknown
 from switch_proxy.core.policy.route_table import RouteTable
 from switch_proxy.http1.request_budget import RequestBudget
@@ -82,6 +82,7 @@ class ListenerContext:
             max_field_lines=model.limits.field_lines,
             upgrades=model.upgrades,
             guard=BrowserGuard(hosts=model.own_hosts, origins=model.allowed_origins, owner=model.owner),
+            own_hosts=model.own_hosts - {ANY},
         )
         self.announces_close = False
         """Whether every response tells its client to close: the proxy is about to stop."""

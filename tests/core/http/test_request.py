@@ -52,7 +52,6 @@ def forwarded(*lines: bytes, version: bytes = b"HTTP/1.1") -> bytes:
         pytest.param(b"M-SEARCH * HTTP/1.1", b"M-SEARCH", b"*", 1, id="an unknown method"),
         pytest.param(b"!#$%&'*+-.^_`|~9 / HTTP/1.1", b"!#$%&'*+-.^_`|~9", b"/", 1, id="every sign a method may have"),
         pytest.param(b"CONNECT a:443 HTTP/1.1", b"CONNECT", b"a:443", 1, id="CONNECT"),
-        pytest.param(b"GET http://a/b HTTP/1.1", b"GET", b"http://a/b", 1, id="absolute form, to be judged later"),
         pytest.param(b'GET /"<>\\^`{|}\xc3\xa9%zz HTTP/1.1', b"GET", b'/"<>\\^`{|}\xc3\xa9%zz', 1, id="untidy target"),
     ],
 )
@@ -110,7 +109,83 @@ def test_a_known_method_in_another_case_is_refused(method: bytes) -> None:
 
     To those `trace` would echo the token, and the body of an answer to `head` would have another length than for us.
     """
-    assert refusal(method=method).status == 400
+    refused = refusal(method=method)
+    assert refused.status == 501
+    assert f"{method.decode()} is not {method.decode().upper()}," in refused.detail
+
+
+@pytest.mark.parametrize("method", [b"frobnicate", b"Purge"])
+def test_an_unknown_method_that_is_not_in_upper_case_is_not_implemented(method: bytes) -> None:
+    """RFC 9110 §9.1: what a server does not know gets 501."""
+    refused = refusal(method=method)
+    assert refused.status == 501
+    assert "no such method is known" in refused.detail
+
+
+def absolute_form(target: bytes, *, method: bytes = b"GET", own_port: int | None = 8080) -> RequestHead:
+    parser = RequestParser(
+        max_request_line=MAX_LINE, max_field_lines=10, own_hosts=("api.example", "pod.local", "127.0.0.1")
+    )
+    parser.own_port = own_port
+    return parser.parse(method + b" " + target + b" HTTP/1.1\r\nHost: elsewhere.example")
+
+
+@pytest.mark.parametrize(
+    ("target", "path", "host"),
+    [
+        pytest.param(b"http://127.0.0.1:8080/a?b=c", b"/a?b=c", b"127.0.0.1", id="the listener's address"),
+        pytest.param(b"http://localhost/a", b"/a", b"localhost", id="no port"),
+        pytest.param(b"HTTP://LocalHost.:8080/A", b"/A", b"localhost", id="capitals and a dot at the end"),
+        pytest.param(b"http://[::1]:8080//a", b"//a", b"::1", id="IPv6, and an empty segment"),
+        pytest.param(b"http://api.example:443/a", b"/a", b"api.example", id="an upstream's host with its port"),
+        pytest.param(b"http://pod.local/%2e%2E/", b"/%2e%2E/", b"pod.local", id="an allowed host, and dots"),
+        pytest.param(b"http://pod.local", b"/", b"pod.local", id="no path"),
+        pytest.param(b"http://pod.local?a", b"/?a", b"pod.local", id="a query alone"),
+        pytest.param(b"http://pod.local/http://b/", b"/http://b/", b"pod.local", id="a URL in the path"),
+    ],
+)
+def test_a_url_that_names_this_listener_counts_for_its_path(target: bytes, path: bytes, host: bytes) -> None:
+    """RFC 9112 §3.2.2: a server takes it, and its host in place of the Host header."""
+    head = absolute_form(target)
+    assert (head.target, head.meaning.host) == (path, host)
+
+
+def test_options_of_a_url_without_path_is_about_the_server() -> None:
+    """RFC 9112 §3.2.4."""
+    assert absolute_form(b"http://pod.local", method=b"OPTIONS").target == b"*"
+    assert absolute_form(b"http://pod.local/", method=b"OPTIONS").target == b"/"
+
+
+def test_a_port_is_anybodys_as_long_as_the_listener_has_none() -> None:
+    assert absolute_form(b"http://localhost:9999/a", own_port=None).target == b"/a"
+
+
+@pytest.mark.parametrize(
+    ("target", "status"),
+    [
+        pytest.param(b"http://elsewhere.example/", 421, id="the host of the Host header alone"),
+        pytest.param(b"http://127.0.0.1:9999/", 421, id="another port of this machine"),
+        pytest.param(b"http://127.0.0.1:80800/", 421, id="a port with more digits"),
+        pytest.param(b"http://localhost:99999999999999999999/", 421, id="a port that no port is"),
+        pytest.param(b"https://pod.local/", 421, id="https"),
+        pytest.param(b"ws://pod.local/", 421, id="another scheme"),
+        pytest.param(b"http://pod.local.elsewhere.example/", 421, id="a longer name"),
+        pytest.param(b"http://127.0.0.1.elsewhere.example/", 421, id="a name that begins as an address"),
+        pytest.param(b"http://169.254.169.254/latest/", 421, id="the metadata service"),
+        pytest.param(b"http://pod.local@elsewhere.example/", 400, id="a user"),
+        pytest.param(b"http://elsewhere.example\\@pod.local/", 400, id="a backslash before an at sign"),
+        pytest.param(b"http:///a", 400, id="no host"),
+        pytest.param(b"http://:8080/a", 400, id="a port alone"),
+        pytest.param(b"http://pod.local:80:80/", 400, id="two ports"),
+    ],
+)
+def test_any_other_url_is_refused(target: bytes, status: int) -> None:
+    """Nothing but the upstreams can be reached; a client that takes this for its HTTP proxy is told so."""
+    with pytest.raises(RequestError) as caught:
+        absolute_form(target)
+    assert caught.value.status == status
+    assert ("HTTP_PROXY" in caught.value.detail) == (status == 421)
+    assert "elsewhere" not in caught.value.detail
 
 
 @pytest.mark.parametrize(("excess", "is_accepted"), [(-1, True), (0, True), (1, False)], ids=["below", "at", "above"])

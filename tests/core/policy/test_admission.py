@@ -32,7 +32,7 @@ def test_a_request_is_forwarded_to_its_target_at_the_upstream(admission: Admissi
     assert admission.decide(head(line), 0.0) == target
 
 
-@pytest.mark.parametrize("line", [b"GET /switch/../../a", b"GET http://a/b", b"GET *", b"GET a"])
+@pytest.mark.parametrize("line", [b"GET /switch/../../a", b"GET *", b"GET a"])
 def test_a_target_that_breaks_the_rules_is_refused_and_ends_the_connection(line: bytes) -> None:
     decision = ADMISSION.decide(head(line), 0.0)
     assert isinstance(decision, Reject)
@@ -68,5 +68,5 @@ def test_a_policy_has_the_last_word_on_what_would_be_forwarded() -> None:
     assert admission.decide(head(b"GET /now"), 10.0) == b"/now"
     # What is refused anyway is not asked about: it would cost the policy's budget.
     admission.decide(head(b"TRACE /later"), 10.0)
-    admission.decide(head(b"GET http://a/"), 10.0)
+    admission.decide(head(b"GET a"), 10.0)
     assert asked == [(b"/later", 10.0), (b"/now", 10.0)]

@@ -406,3 +406,22 @@ async def test_a_cookie_that_the_upstream_sets_is_not_kept(world: World) -> None
     await client.receive_response()
     await client.send(get())
     assert (await server.receive_head()).passed == []
+
+
+async def test_a_url_that_names_the_listener_is_forwarded_as_a_path(world: World) -> None:
+    """RFC 9112 §3.2.2: what an app with `http_proxy` set sends."""
+    port = world.listener.address[1]
+    _, _, head = await world.begin(b"GET http://127.0.0.1:%d/readings?a=b HTTP/1.1\r\nHost: localhost\r\n\r\n" % port)
+    assert head.start == b"GET /readings?a=b HTTP/1.1"
+    assert head.value("Host") == world.host
+
+
+@pytest.mark.parametrize("authority", [b"elsewhere.example", b"127.0.0.1:1"], ids=["a host", "a port"])
+async def test_a_url_of_another_server_is_misdirected_and_nothing_is_forwarded(world: World, authority: bytes) -> None:
+    client = await world.client()
+    await client.send(b"GET http://%s/readings HTTP/1.1\r\nHost: localhost\r\n\r\n" % authority)
+    response = await client.receive_response()
+    assert response.head.status == 421
+    assert b"urn:switch-proxy:problem:host-not-allowed" in response.body
+    assert (await world.record()).failure == "host-not-allowed"
+    assert not world.upstream.has_connection_waiting()

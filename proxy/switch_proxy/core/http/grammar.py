@@ -25,6 +25,12 @@ No space before the colon, no folding, no CR, LF, NUL or other control character
 REQUEST_TARGET: Final = re.compile(rb"[^\x00-\x20\x7f#]+")
 """RFC 9112 §3.2, widened to bytes above 0x7F, which pass as they are, as nginx lets them."""
 
+ORIGIN_TARGET: Final = re.compile(rb"/[^\x00-\x20\x7f#]*+")
+"""The same, in origin-form (RFC 9112 §3.2.1)."""
+
+ABSOLUTE_TARGET: Final = re.compile(rb"([A-Za-z][0-9A-Za-z+.\-]*+)://([^/?]*+)(.*+)")
+"""RFC 9112 §3.2.2: scheme, authority, and path with query; of what is a REQUEST_TARGET."""
+
 HTTP_VERSION: Final = re.compile(rb"HTTP/([0-9])\.([0-9])")
 """RFC 9112 §2.3."""
 

@@ -9,7 +9,7 @@ if another line differs from request to request (a trace id, say); and under eac
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import IPv6Address
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -21,6 +21,7 @@ from switch_proxy.core.http.grammar import (
     HOST,
     HTTP_VERSION,
     IP_LITERAL,
+    ORIGIN_TARGET,
     REQUEST_ID_VALUE,
     REQUEST_TARGET,
     TOKEN,
@@ -34,6 +35,7 @@ from switch_proxy.core.http.header_rules import (
     dropped_from_request,
 )
 from switch_proxy.core.http.other_protocols import LONGEST_OPENING, find_other_protocol_of_client
+from switch_proxy.core.http.target import read_absolute_form
 from switch_proxy.core.upgrade_protocols import offers_that_pass
 
 if TYPE_CHECKING:
@@ -118,7 +120,7 @@ class RequestParser:
     Turns request heads into values; remembers the lines it has judged. One for each listener.
 
     `upgrades`: the protocols in lower case that a client may offer to switch to. `guard`: judges what a web page may have
-    sent, once for all requests with the same lines.
+    sent, once for all requests with the same lines. `own_hosts`: what a whole URL as the target may name beside loopback.
     """
 
     def __init__(
@@ -128,11 +130,15 @@ class RequestParser:
         max_field_lines: int,
         upgrades: Collection[str] = (),
         guard: Guard | None = None,
+        own_hosts: Collection[str] = (),
     ) -> None:
         self._max_request_line = max_request_line
         self._max_field_lines = max_field_lines
         self._upgrades = frozenset(protocol.encode("ascii") for protocol in upgrades)
         self._guard = guard
+        self._own_hosts = frozenset(host.encode("ascii") for host in own_hosts)
+        self.own_port: int | None = None
+        """The port that the listener is bound to, once that is known."""
         self._lines = LineMemory(significant=SIGNIFICANT_IN_REQUESTS, noted=REQUEST_ID)
         # By minor version, which has a say in what a section means.
         self._sections: tuple[dict[bytes, RequestFields], dict[bytes, RequestFields]] = ({}, {})
@@ -157,11 +163,20 @@ class RequestParser:
             fields = self._judge(section, minor)
         if method not in _COMMON_METHODS:
             _check_method(method)
+        meaning = fields.meaning
+        if ORIGIN_TARGET.fullmatch(target) is None:
+            target, meaning = self._read_other_form(target, method, meaning)
+        return RequestHead(method, target, minor, meaning, fields.request_id, fields.forwarded, fields.is_persistent)
+
+    def _read_other_form(self, target: bytes, method: bytes, meaning: RequestMeaning) -> tuple[bytes, RequestMeaning]:
+        """Read a target that is no path. A whole URL counts for the path in it, and its host in place of Host (RFC 9112 §3.2.2)."""
         if REQUEST_TARGET.fullmatch(target) is None:
             raise RequestError(400, "the request target has a character that targets cannot have (RFC 9112 §3.2)")
-        return RequestHead(
-            method, target, minor, fields.meaning, fields.request_id, fields.forwarded, fields.is_persistent
-        )
+        read = read_absolute_form(target, method=method, own_hosts=self._own_hosts, own_port=self.own_port)
+        if read is None:
+            return target, meaning
+        target, host = read
+        return target, replace(meaning, host=host)
 
     def _judge(self, section: bytes, minor: int) -> RequestFields:
         # Before the lines are looked at: a large head may have thousands.
@@ -198,14 +213,29 @@ class RequestParser:
         return fields
 
 
+_REGISTERED_METHODS: Final = frozenset(
+    b"ACL BASELINE-CONTROL BIND CHECKIN CHECKOUT CONNECT COPY DELETE GET HEAD LABEL LINK LOCK MERGE MKACTIVITY MKCALENDAR MKCOL "
+    b"MKREDIRECTREF MKWORKSPACE MOVE OPTIONS ORDERPATCH PATCH POST PRI PROPFIND PROPPATCH PUT QUERY REBIND REPORT SEARCH TRACE "
+    b"UNBIND UNCHECKOUT UNLINK UNLOCK UPDATE UPDATEREDIRECTREF VERSION-CONTROL".split()
+)
+"""IANA's registry of methods (RFC 9110 §16.1), and QUERY."""
+
 _COMMON_METHODS: Final = frozenset({b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS"})
 
 
 def _check_method(method: bytes) -> None:
     if TOKEN.fullmatch(method) is None:
         raise RequestError(400, "the method has a character that methods cannot have (RFC 9110 §9.1)")
-    if method.upper() != method:
-        raise RequestError(400, "the method is not in upper case, and methods are case-sensitive (RFC 9110 §9.1)")
+    upper = method.upper()
+    if upper == method:
+        return
+    if upper in _REGISTERED_METHODS:
+        raise RequestError(
+            501,
+            f"the method {method.decode('ascii')} is not {upper.decode('ascii')}, because methods are case-sensitive: send it in "
+            "upper case (RFC 9110 §9.1)",
+        )
+    raise RequestError(501, "the method is not in upper case, and no such method is known here (RFC 9110 §9.1)")
 
 
 def _minor_version(version: bytes) -> int:

@@ -1,19 +1,63 @@
 """
 The request target (RFC 9112 §3.2): which one is accepted, and what it becomes at the upstream.
 
-Path and query pass byte for byte; the upstream's own base path is put before them. No form of target can name another
-host, and none can climb out of the base path.
+Path and query pass byte for byte; the upstream's own base path is put before them. A whole URL is taken if it names this
+listener, and then for its path alone. So no form of target can reach another host, and none can climb out of the base path.
 """
 
 from __future__ import annotations
 
 import re
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
+from switch_proxy.core.addresses import is_loopback_host
 from switch_proxy.core.errors import RequestError
+from switch_proxy.core.http.grammar import ABSOLUTE_TARGET, HOST
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+_PORT_DIGITS: Final = 6
+"""As many digits of a port are looked at: with one more than ports have, it is nobody's."""
 
 _SEPARATORS: Final = re.compile(rb"/|\\|%2[fF]|%5[cC]")
 """What some server behind the upstream's front may take for a path separator."""
+
+
+def read_absolute_form(
+    target: bytes, *, method: bytes, own_hosts: Collection[bytes], own_port: int | None
+) -> tuple[bytes, bytes] | None:
+    """
+    Return what a whole URL means to the server that it names: the target in origin-form, or `*`, and the host.
+
+    Returns None for a target in another form. `own_hosts`: in lower case; those of loopback are this listener's whether among them
+    or not, if no port or `own_port` is with them. Raises RequestError: 421 for another server's URL, 400 for one without a host.
+    """
+    match = ABSOLUTE_TARGET.fullmatch(target)
+    if match is None:
+        return None
+    scheme, authority, rest = match.groups()
+    place = HOST.fullmatch(authority)
+    if place is None or not place[1]:
+        raise RequestError(
+            400, "the request target is a URL without a host, or with more than host and port (RFC 9110 §4.2)"
+        )
+    host: bytes = place[1].strip(b"[]").removesuffix(b".").lower()
+    port: bytes = authority[place.end(1) + 1 :]
+    if is_loopback_host(host.decode("ascii", "replace")):
+        is_own = not port or own_port in {None, int(port[:_PORT_DIGITS])}
+    else:
+        is_own = host in own_hosts
+    if scheme.lower() != b"http" or not is_own:
+        raise RequestError(
+            421,
+            "the request target is a whole URL that names another server; this is no general proxy and reaches its upstreams only: "
+            "do not name this address in HTTP_PROXY, or add the host to allowed_hosts if it is meant for this proxy",
+        )
+    if not rest and method == b"OPTIONS":
+        # RFC 9112 §3.2.4.
+        return b"*", host
+    return (rest if rest.startswith(b"/") else b"/" + rest), host
 
 
 def upstream_target(target: bytes, *, method: bytes, base_path: bytes) -> bytes:
