@@ -430,3 +430,44 @@ async def test_a_process_that_ends_during_its_fetch_holds_up_nobody(fleet: Fleet
     async with fleet.proxy():
         await fleet.auth.wait_for_requests(1, within=WITHIN)
     assert re.search(rb"[.:]lock", await fleet.stored()) is None
+
+
+async def test_an_encryption_key_that_cannot_be_read_fails_nothing(fleet: Fleet) -> None:
+    fleet = replace(fleet, store={**fleet.store, "encryption_key": {"file": str(fleet.folder / "missing")}})
+    async with fleet.proxy() as pod:
+        assert await get(pod) == 200
+        store = status(pod).store
+        assert store is not None
+        assert "no encryption key: the file" in (store.error or "")
+    assert fleet.issued == 1
+
+
+async def test_credentials_of_one_process_use_the_store_at_once(fleet: Fleet) -> None:
+    """Each waits for the other's call, and neither goes on without the store."""
+    credentials = {}
+    for number in range(8):
+        secret = f"the-secret-of-the-client-number-{number}"
+        fleet.auth.add_client(f"app-{number}", audience=SWITCH_AUDIENCE, client_secret=secret)
+        (fleet.folder / f"secret-{number}").write_text(secret)
+        credentials[f"switch-{number}"] = {
+            "token_url": fleet.auth.token_url,
+            "client_id": f"app-{number}",
+            "client_secret": {"file": str(fleet.folder / f"secret-{number}")},
+            "audience": SWITCH_AUDIENCE,
+        }
+    route = {"name": "api", "listen": "127.0.0.1:0", "upstream": fleet.api.url, "credential": "switch-0"}
+    settings = {
+        "credentials": credentials,
+        "routes": [route],
+        "token_store": fleet.store,
+        "admin": {"listen": "off"},
+        "shutdown": {"grace_period": "1s"},
+    }
+    for issued in (8, 8):
+        async with running(parse(yaml.safe_dump(settings).encode(), source="test", environ={})) as application:
+            async with asyncio.timeout(WITHIN):
+                while not all(each.is_usable for each in application.snapshot_health().credentials):  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+            stores = [each.store for each in application.snapshot_health().credentials]
+            assert [store.errors for store in stores if store is not None] == [0] * 8
+        assert fleet.issued == issued

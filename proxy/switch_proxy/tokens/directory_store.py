@@ -54,7 +54,7 @@ class DirectoryStore:
         self.description = f"the directory {path.encode('utf-8', 'backslashreplace').decode('utf-8')}"
         self._path = path
         self._now = read_clock or _now
-        self._is_busy = False
+        self._turn = asyncio.Lock()
         self._held: dict[str, int] = {}
 
     async def read(self, names: tuple[str, ...]) -> StoreReading:
@@ -84,16 +84,15 @@ class DirectoryStore:
         """
         Return what the call returns that gets the descriptor of the directory. Raises TokenStoreError.
 
-        Each call has a thread of its own, one at a time: a volume that hangs costs one thread, and the process can end.
+        Each call has a thread of its own, one at a time: a volume that hangs costs one thread, and the process can end. Whoever calls
+        limits the wait; the next call waits for the thread nevertheless.
         """
-        if self._is_busy:
-            raise TokenStoreError(f"{self.description} still hangs")
-        self._is_busy = True
+        await self._turn.acquire()
         loop = asyncio.get_running_loop()
         done: asyncio.Future[Result] = loop.create_future()
 
         def finish(result: Result | None, error: BaseException | None) -> None:
-            self._is_busy = False
+            self._turn.release()
             if done.cancelled():
                 return
             if error is not None:
@@ -111,7 +110,11 @@ class DirectoryStore:
             with contextlib.suppress(RuntimeError):
                 loop.call_soon_threadsafe(finish, result, error)
 
-        threading.Thread(target=work, name="token store", daemon=True).start()
+        try:
+            threading.Thread(target=work, name="token store", daemon=True).start()
+        except RuntimeError:
+            self._turn.release()
+            raise TokenStoreError(f"{self.description} cannot be used: the system has no more threads") from None
         return await done
 
     def _with_directory(self, call: Callable[[int], Result]) -> Result:

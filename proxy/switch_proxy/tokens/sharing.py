@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from math import inf
 from typing import TYPE_CHECKING, Final, Protocol
 
-from switch_proxy.core.errors import TokenQuotaExhaustedError, TokenStoreError
+from switch_proxy.core.errors import SecretUnavailableError, TokenQuotaExhaustedError, TokenStoreError
 from switch_proxy.core.events import TokenStoreEntryIgnored, TokenStoreFailed, TokenStoreRestored
 from switch_proxy.core.lifecycle import Failed, FetchReason, NothingNewer, SharedStoreStatus
 from switch_proxy.core.quota import current_quota, used_up
@@ -113,10 +113,10 @@ class Turn:
     `lock` is the lock's number; None if the store cannot be used, so that nothing is recorded.
     """
 
-    lock: int | None
+    lock: int | None = None
     token: SharedToken | None = None
-    fingerprint: str
-    key: SealingKey
+    fingerprint: str = ""
+    key: SealingKey | None = None
     ahead: float = 0.0
     """Seconds by which the store's clock is ahead of this process's."""
 
@@ -147,7 +147,7 @@ class TokenSharing:
         """
         Take the parts; `encryption_key` returns the secret that keys are derived from, in place of the credential's own.
 
-        It raises SecretUnavailableError.
+        It raises SecretUnavailableError; tokens are then requested without the store.
         """
         self._name = name
         self._shortest = settings.min_forced_refresh_interval
@@ -184,10 +184,10 @@ class TokenSharing:
 
         It waits for its turn. `secret` is the client's, `previous` the one that older entries may be encrypted with.
         """
-        keys, mark = await self._keys(secret, previous)
         began_at = self._clock.now()
-        question = Question(reason=reason, since=began_at, held=state.token, fingerprint=mark)
         try:
+            keys, mark = await self._keys(secret, previous)
+            question = Question(reason=reason, since=began_at, held=state.token, fingerprint=mark)
             judgement = self._judge(await self._read(keys, mark), question)
             if judgement is not None:
                 return judgement
@@ -205,14 +205,14 @@ class TokenSharing:
             return judgement
         if reason is FetchReason.LOOK:
             return NothingNewer()
-        return self._go_without(state) or Turn(lock=None, fingerprint=mark, key=keys[0])
+        return self._go_without(state) or Turn()
 
     async def conclude(self, turn: Turn, state: TokenState, *, has_token: bool) -> None:
         """Record the result of a fetch, with the state after it, and release the lock."""
-        if turn.lock is None:
+        if turn.lock is None or turn.key is None:
             return
         try:
-            await self._record(turn, turn.lock, state, has_token=has_token)
+            await self._record(turn, turn.key, turn.lock, state, has_token=has_token)
         except TokenStoreError as error:
             self._note_failure(error)
         await self._release(turn.lock)
@@ -225,10 +225,17 @@ class TokenSharing:
     # --- steps -----------------------------------------------------------------------------------------------------
 
     async def _keys(self, secret: Secret, previous: Secret | None) -> tuple[tuple[SealingKey, ...], str]:
-        """Return the keys that entries may be encrypted with, the present one first, and the secret's fingerprint."""
+        """
+        Return the keys that entries may be encrypted with, the present one first, and the secret's fingerprint.
+
+        Raises TokenStoreError.
+        """
         materials = [secret] if previous is None else [secret, previous]
         if self._encryption_key is not None:
-            materials = [await self._encryption_key()]
+            try:
+                materials = [await self._encryption_key()]
+            except SecretUnavailableError as error:
+                raise TokenStoreError(f"{self._store.description} is not used: {error}") from None
         # In a thread: the first time, it imports cryptography.
         return await asyncio.to_thread(lambda: (tuple(map(SealingKey, materials)), fingerprint(secret)))
 
@@ -279,7 +286,7 @@ class TokenSharing:
             if judgement is not None:
                 return judgement
 
-    async def _record(self, turn: Turn, lock: int, state: TokenState, *, has_token: bool) -> None:
+    async def _record(self, turn: Turn, key: SealingKey, lock: int, state: TokenState, *, has_token: bool) -> None:
         now, ahead = self._clock.now(), turn.ahead
         shared = token_to_share(state, turn.token, fingerprint=turn.fingerprint) if has_token else None
         failure = None if has_token else failure_to_share(state, now=now)
@@ -291,7 +298,7 @@ class TokenSharing:
             lifetime = failure.until - now
         else:
             return
-        entry = turn.key.seal(content, name=name, nonce=random_secrets.token_bytes(NONCE_BYTES))
+        entry = key.seal(content, name=name, nonce=random_secrets.token_bytes(NONCE_BYTES))
         await self._call(self._store.write(name, entry, number=lock, lifetime=max(1.0, lifetime)))
 
     async def _release(self, lock: int) -> None:
