@@ -42,6 +42,7 @@ from switch_proxy.core.policy.browsers import BrowserGuard
 from switch_proxy.descriptor_watch import DescriptorWatch, find_descriptor_limit
 from switch_proxy.http1.listener import Listener
 from switch_proxy.http1.route import Route, prepare_tls
+from switch_proxy.http1.tls_stream import TlsBuffers
 from switch_proxy.http1.upstream_budget import UpstreamBudget
 from switch_proxy.logs.log import Log
 from switch_proxy.readiness import ReadinessWatch
@@ -116,6 +117,7 @@ class Application:
         self._pacers: dict[tuple[str, RateLimitSettings], Pacer] = {}
         # Listeners are bound one after the other, at the start alone: one resolver is enough for them.
         self._listeners_resolver = self._resolver("the listeners")
+        self._tls_buffers = TlsBuffers()
         self._listeners = {
             model.name: self._listen(model, environ, most_clients=share)
             for model, share in zip(models, shares.clients, strict=True)
@@ -145,6 +147,7 @@ class Application:
                 budget=self._budget,
                 on_exhausted=self._descriptors.note_exhaustion,
                 pacers=self._pacers,
+                tls_buffers=self._tls_buffers,
             )
             for route in listener.routes
         ]

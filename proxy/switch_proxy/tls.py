@@ -141,6 +141,8 @@ class TlsFiles(Generic[Context]):
             return before
         context = self._new_context()
         context.minimum_version = ssl.TLSVersion.TLSv1_2
+        # TLS 1.2 alone has it, for nothing that this proxy needs (RFC 9113 §9.2.1 forbids it too).
+        context.options |= ssl.OP_NO_RENEGOTIATION
         context.set_alpn_protocols(["http/1.1"])
         # Whoever is in ca_file is trusted, an intermediate authority without its root too, as curl and Go do.
         context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN

@@ -16,6 +16,7 @@ The data plane: HTTP/1.1 between apps on localhost and the upstreams of routes, 
     pool.py                  which upstream connection next
     connector.py             how a new one is opened: names, addresses, TLS
     connect_proxy.py         the tunnel through an egress proxy
+    tls_stream.py            TLS on a plain connection, with buffers that all connections share
     peer_liveness.py         whether a client that ended its side has closed
     peers.py                 what these are to each other: the protocols between them
 

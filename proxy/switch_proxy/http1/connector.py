@@ -16,6 +16,7 @@ from switch_proxy.core.http.other_protocols import find_other_protocol_of_upstre
 from switch_proxy.core.http.problems import Problem
 from switch_proxy.core.http.response import ResponseParser
 from switch_proxy.http1.connect_proxy import open_tunnel
+from switch_proxy.http1.tls_stream import TlsBuffers, TlsStream
 from switch_proxy.http1.upstream_codec import UpstreamCodec
 from switch_proxy.http1.upstream_connection import UpstreamConnection
 from switch_proxy.resolver import Resolver
@@ -51,22 +52,11 @@ class _RanOutError(Exception):
 
 
 class ResumingContext(ssl.SSLContext):
-    """A TLS context that offers the last session of its one upstream again, which spares a full handshake."""
+    """A TLS context, and the last session of its one upstream: to offer it again spares a full handshake."""
 
     session: ssl.SSLSession | None = None
     read_at: float | None = None
     """When a connection was last asked for its session, by the listener's clock; None if none was."""
-
-    def wrap_bio(
-        self,
-        incoming: ssl.MemoryBIO,
-        outgoing: ssl.MemoryBIO,
-        server_side: bool = False,  # noqa: FBT001, FBT002 - the signature is the standard library's
-        server_hostname: str | bytes | None = None,
-        session: ssl.SSLSession | None = None,
-    ) -> ssl.SSLObject:
-        """Wrap as the standard library does, with the session that is remembered."""
-        return super().wrap_bio(incoming, outgoing, server_side, server_hostname, session or self.session)
 
 
 class Connector:
@@ -81,17 +71,20 @@ class Connector:
         response_parser: ResponseParser | None = None,
         resolver: Resolver | None = None,
         on_exhausted: Callable[[], None] = lambda: None,
+        tls_buffers: TlsBuffers | None = None,
     ) -> None:
         """
         Take the route's settings and parts; nothing is read or opened yet.
 
         `resolver` is the route's own. `on_exhausted` is called if there is no file descriptor left for a connection.
+        `tls_buffers` are those of all routes.
         """
         self._route = route
         self._egress_proxy = egress_proxy
         self._now = now
         self._on_exhausted = on_exhausted
         self._resolver = resolver or Resolver(used_by=f"route {route.name!r}", now=now)
+        self._tls_buffers = tls_buffers or TlsBuffers()
         self._response_parser = response_parser or ResponseParser(max_field_lines=route.limits.field_lines)
         upstream = route.upstream
         self._place = f"{upstream.host}:{upstream.port}"
@@ -262,17 +255,24 @@ class Connector:
         return connected
 
     async def _start_tls(
-        self, connection: UpstreamConnection, connected: socket.socket, context: ssl.SSLContext
+        self, connection: UpstreamConnection, connected: socket.socket, context: ResumingContext
     ) -> None:
         timeout = self._route.timeouts.tls_handshake
+        loop = asyncio.get_running_loop()
+        stream = TlsStream(
+            connection,
+            wrap=partial(context.wrap_bio, server_hostname=self._server_name, session=context.session),
+            buffers=self._tls_buffers,
+            established=loop.create_future(),
+        )
         try:
-            await asyncio.get_running_loop().create_connection(
-                lambda: connection,
-                sock=connected,
-                ssl=context,
-                server_hostname=self._server_name,
-                ssl_handshake_timeout=timeout,
-            )
+            await loop.create_connection(lambda: stream, sock=connected)
+            try:
+                async with asyncio.timeout(timeout):
+                    await stream.established
+            except BaseException:
+                stream.abort()
+                raise
         except ssl.SSLCertVerificationError as error:
             fault = None if self._tls_files is None else self._tls_files.trust_fault
             raise UpstreamConnectError(
@@ -284,16 +284,19 @@ class Connector:
             raise UpstreamConnectError(
                 Problem.UPSTREAM_TLS, f"no TLS session with {self._place}: {describe_tls_error(error)}"
             ) from None
+        except TimeoutError:
+            raise UpstreamConnectError(
+                Problem.UPSTREAM_CONNECT_TIMEOUT,
+                f"{self._place} did not finish the TLS handshake within {timeout:g} seconds",
+            ) from None
+        except EOFError:
+            raise UpstreamConnectError(
+                Problem.UPSTREAM_TLS, f"{self._place} closed the connection during the TLS handshake"
+            ) from None
         except OSError as error:
-            # How event loops end a handshake that takes too long; no peer can cause this error.
-            if isinstance(error, ConnectionAbortedError):
-                raise UpstreamConnectError(
-                    Problem.UPSTREAM_CONNECT_TIMEOUT,
-                    f"{self._place} did not finish the TLS handshake within {timeout:g} seconds",
-                ) from None
             raise UpstreamConnectError(
                 Problem.UPSTREAM_TLS,
-                f"{self._place} closed the connection during the TLS handshake: {reason_of(error)}",
+                f"{self._place} broke the connection during the TLS handshake: {reason_of(error)}",
             ) from None
 
     def _new_codec(self) -> UpstreamCodec:

@@ -808,8 +808,11 @@ class Exchange:
         upstream.close()
         if self._phase is not _AWAITING:
             how = "reset" if isinstance(error, ConnectionError) else "closed"
+            # To TLS, this is how a body that lasts until the connection ends is cut, whatever the upstream meant (RFC 9112 §9.8).
+            unsaid = " and without TLS's close_notify" if isinstance(error, EOFError) else ""
             self._cut(
-                Problem.UPSTREAM_INCOMPLETE, f"the upstream {how} the connection in the middle of the response's body"
+                Problem.UPSTREAM_INCOMPLETE,
+                f"the upstream {how} the connection in the middle of the response's body{unsaid}",
             )
             return
         codec = upstream.codec

@@ -10,7 +10,7 @@ A part imports this module in place of the parts beside it, so that no two modul
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     import asyncio
@@ -106,6 +106,40 @@ class TunnelSide(ClientUser, Protocol):
 
     def on_client_eof(self) -> bool:
         """Pass the client's end on; return whether its connection is still needed for the other direction."""
+
+
+class UpstreamTransport(Protocol):
+    """What carries the bytes of an upstream connection: a transport of the event loop, or a TlsStream upon one."""
+
+    def write(self, data: bytes, /) -> None:
+        """Send, or keep for later; nothing once the connection ends."""
+
+    def get_write_buffer_size(self) -> int:
+        """Return how many bytes wait to be sent."""
+
+    def pause_reading(self) -> None:
+        """Read no more for now: neither bytes nor their end is told."""
+
+    def resume_reading(self) -> None:
+        """Read on."""
+
+    def can_write_eof(self) -> bool:
+        """Say whether this side may end before the other."""
+
+    def write_eof(self) -> None:
+        """End this side, after what has been written."""
+
+    def is_closing(self) -> bool:
+        """Say whether the connection ends, or has ended."""
+
+    def close(self) -> None:
+        """End in order, after what has been written."""
+
+    def abort(self) -> None:
+        """End at once."""
+
+    def get_extra_info(self, name: str, /) -> Any:
+        """Return what is beneath: `socket`, `ssl_object`; None if there is no such thing."""
 
 
 class UpstreamUser(Protocol):

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from switch_proxy.core.events import RouteEvent
     from switch_proxy.core.tokens import AccessToken
     from switch_proxy.http1.peers import TokenProvider
+    from switch_proxy.http1.tls_stream import TlsBuffers
     from switch_proxy.http1.upstream_connection import UpstreamConnection
     from switch_proxy.resolver import Resolver
 
@@ -82,6 +83,7 @@ class Route:
         resolver: Resolver | None = None,
         budget: UpstreamBudget | None = None,
         on_exhausted: Callable[[], None] = lambda: None,
+        tls_buffers: TlsBuffers | None = None,
         connector: Connector | None = None,
         pacers: dict[tuple[str, RateLimitSettings], Pacer] | None = None,
     ) -> None:
@@ -106,6 +108,7 @@ class Route:
             resolver=resolver,
             response_parser=_response_parser(model),
             on_exhausted=on_exhausted,
+            tls_buffers=tls_buffers,
         )
         budget = budget or UpstreamBudget(settings.pool.max_connections)
         self.pool = Pool(settings=settings.pool, opener=self.connector.open, make_room=budget.make_room)

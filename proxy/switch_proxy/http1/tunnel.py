@@ -68,7 +68,7 @@ class Tunnel:
         """Pass the client's end on; return whether its connection is still needed for the other direction."""
         self._client_ended = True
         if self._upstream_ended or not self._upstream.transport.can_write_eof():
-            # TLS has no half-closed state to pass on here.
+            # TLS 1.2 has no half-closed state to pass on.
             self._close(flush=True)
             return False
         self._upstream.transport.write_eof()

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Final, cast
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from switch_proxy.http1.peers import UpstreamUser
+    from switch_proxy.http1.peers import UpstreamTransport, UpstreamUser
     from switch_proxy.http1.upstream_codec import UpstreamCodec
 
 
 _LAST_WORDS: Final = 1.0
-"""Seconds in which an upstream must take the last bytes of a tunnel; no exchange waits for them any more."""
+"""Seconds in which an upstream must take the last bytes of a connection; no exchange waits for them any more."""
 
 
 class UpstreamConnection(asyncio.Protocol):
@@ -46,7 +46,7 @@ class UpstreamConnection(asyncio.Protocol):
         self.created_at = now
         self.idle_until = now
         self.error: Exception | None = None
-        self.transport: asyncio.Transport = cast("asyncio.Transport", None)
+        self.transport = cast("UpstreamTransport", None)
         self.user: UpstreamUser | None = None
         self.request_count = 0
         self.is_closed = False
@@ -58,7 +58,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin: the connection stands, TLS included."""
-        self.transport = cast("asyncio.Transport", transport)
+        self.transport = cast("UpstreamTransport", transport)
 
     def data_received(self, data: bytes) -> None:
         """Hand the bytes on; bytes that no request asked for make the connection worthless (RFC 9112 §9.2)."""
@@ -111,15 +111,19 @@ class UpstreamConnection(asyncio.Protocol):
         return bool(poller.poll(0))
 
     def close(self, *, flush: bool = False) -> None:
-        """Close for good; `flush` first sends what is not yet sent, a tunnel's last words, as far as that takes no time."""
+        """
+        Close for good: at once if something is under way, in order (RFC 8446 §6.1: with close_notify) if nothing is.
+
+        `flush` first sends what is not yet sent, a tunnel's last words, as far as that takes no time.
+        """
         if self.is_closed:
             return
         self.is_closed = True
-        self.user = None
-        if flush:
+        if flush or self.user is None:
             self.transport.close()
             asyncio.get_running_loop().call_later(_LAST_WORDS, self.transport.abort)
         else:
             self.transport.abort()
+        self.user = None
         if self.on_closed is not None:
             self.on_closed(self)

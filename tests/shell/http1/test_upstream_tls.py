@@ -487,6 +487,60 @@ async def test_a_body_without_length_that_ends_without_close_notify_is_cut(
     assert await client.receive_chunk() == b"hello"
     server.truncate()
     assert await client.receive_to_any_end() == b""
+    record = await world.record()
+    assert record.failure == "upstream-incomplete"
+    assert record.detail is not None
+    assert record.detail.endswith("without TLS's close_notify")
+
+
+async def test_a_body_without_length_that_is_cut_never_looks_whole(
+    start_world: StartWorld, certificates: Certificates
+) -> None:
+    """An HTTP/1.0 client takes any orderly end of the connection for the body's: it gets a reset."""
+    world = await start_world(
+        upstream=RawUpstream(tls=certificates.server()), tls=TlsSettings(ca_file=certificates.ca_file)
+    )
+    client, server, _ = await world.begin(b"GET / HTTP/1.0\r\nHost: x\r\n\r\n")
+    await server.send(b"HTTP/1.1 200 OK\r\n\r\nhello")
+    await client.receive_head()
+    assert await client.receive(5) == b"hello"
+    server.truncate()
+    assert await client.receive_to_reset() == b""
+
+
+async def test_what_comes_after_close_notify_is_not_part_of_a_body(
+    start_world: StartWorld, certificates: Certificates
+) -> None:
+    """RFC 8446 §6.1: data behind it is ignored."""
+    world = await start_world(
+        upstream=RawUpstream(tls=certificates.server()), tls=TlsSettings(ca_file=certificates.ca_file)
+    )
+    client, server, _ = await world.begin(GET)
+    await server.send(b"HTTP/1.1 200 OK\r\n\r\nhello")
+    await server.stream.write_end()
+    await asyncio.get_running_loop().sock_sendall(server.socket, b"\x17\x03\x03\x00\x20" + bytes(32))
+    assert (await client.receive_response()).body == b"hello"
+    assert (await world.record()).failure is None
+
+
+@pytest.mark.parametrize(
+    "tail",
+    [b"", b"\x17\x03\x03\x00\x20half of it", b"\x17\x03\x03\x00\x20" + bytes(32), b"HTTP/1.1 200 OK\r\n\r\n"],
+    ids=["nothing", "part of a record", "a forged record", "plain bytes"],
+)
+async def test_a_body_behind_which_tls_breaks_is_cut(
+    start_world: StartWorld, certificates: Certificates, tail: bytes
+) -> None:
+    world = await start_world(
+        upstream=RawUpstream(tls=certificates.server()), tls=TlsSettings(ca_file=certificates.ca_file)
+    )
+    client, server, _ = await world.begin(GET)
+    await server.send(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello")
+    await client.receive_head()
+    assert await client.receive(5) == b"hello"
+    await asyncio.get_running_loop().sock_sendall(server.socket, tail)
+    server.truncate()
+    assert await client.receive_to_any_end() == b""
     assert (await world.record()).failure == "upstream-incomplete"
 
 
@@ -510,6 +564,22 @@ async def test_a_body_that_says_its_end_is_whole_even_without_close_notify(
     server.truncate()
     assert (await client.receive_response()).body == b"hello"
     assert (await world.record()).failure is None
+
+
+async def test_an_idle_connection_is_closed_with_close_notify(
+    start_world: StartWorld, certificates: Certificates
+) -> None:
+    """RFC 8446 §6.1."""
+    world = await start_world(
+        upstream=RawUpstream(tls=certificates.server()), tls=TlsSettings(ca_file=certificates.ca_file)
+    )
+    client, server, _ = await world.begin(GET)
+    await server.send(OK)
+    await client.receive_response()
+    world.route.pool.close_idle()
+    assert await server.receive_to_end() == b""
+    # It would raise if close_notify had not come.
+    tls_object(server).unwrap()
 
 
 @pytest.mark.parametrize("has_goodbye", [True, False], ids=["close_notify", "truncated"])
@@ -548,3 +618,56 @@ async def test_a_web_socket_passes_through_tls(start_world: StartWorld, certific
     await server.send(b"bye")
     await server.close()
     assert await client.receive_to_any_end() == b"bye"
+
+
+UPGRADE = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n"
+SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n"
+
+
+async def test_a_tunnels_client_that_has_ended_its_side_gets_the_rest_of_the_upstreams(
+    start_world: StartWorld, certificates: Certificates
+) -> None:
+    """RFC 8446 §6.1: TLS 1.3 has sides that end one by one, as TCP."""
+    world = await start_world(
+        upstream=RawUpstream(tls=certificates.server()), tls=TlsSettings(ca_file=certificates.ca_file)
+    )
+    client, server, _ = await world.begin(UPGRADE)
+    await server.send(SWITCH)
+    await client.receive_head()
+    await client.send(b"the last question")
+    await client.end()
+    assert await server.receive_to_end() == b"the last question"
+    await server.send(b"the answer")
+    await server.close()
+    assert await client.receive_to_end() == b"the answer"
+
+
+async def test_a_tunnels_upstream_that_has_ended_its_side_gets_the_rest_of_the_clients(
+    start_world: StartWorld, certificates: Certificates
+) -> None:
+    world = await start_world(
+        upstream=RawUpstream(tls=certificates.server()), tls=TlsSettings(ca_file=certificates.ca_file)
+    )
+    client, server, _ = await world.begin(UPGRADE)
+    await server.send(SWITCH + b"bye")
+    await server.stream.write_end()
+    await client.receive_head()
+    assert await client.receive_to_end() == b"bye"
+    await client.send(b"goodbye")
+    assert await server.receive(7) == b"goodbye"
+    await client.close()
+    assert await server.receive_to_end() == b""
+
+
+async def test_a_tunnel_over_tls_1_2_ends_as_a_whole(start_world: StartWorld, certificates: Certificates) -> None:
+    """RFC 5246 §7.2.1: who gets close_notify closes at once. What was sent before it arrives."""
+    context = certificates.server()
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    world = await start_world(upstream=RawUpstream(tls=context), tls=TlsSettings(ca_file=certificates.ca_file))
+    client, server, _ = await world.begin(UPGRADE)
+    await server.send(SWITCH)
+    await client.receive_head()
+    await client.send(b"the last words")
+    await client.end()
+    assert await server.receive_to_end() == b"the last words"
+    assert await client.receive_to_any_end() == b""
