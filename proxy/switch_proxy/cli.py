@@ -138,7 +138,7 @@ def _try_store(settings: Settings) -> bool:
 
     from switch_proxy.check import try_store
 
-    if settings.token_store is None:
+    if settings.token_store is None or not settings.token_store.is_on:
         return True
     fault = asyncio.run(try_store(settings.token_store, os.environ))
     print(

@@ -108,9 +108,9 @@ def test_check_explains_a_configuration_without_its_secret(config: Path) -> None
     assert "hunter2" not in done.stdout
 
 
-def _write_for(auth: FakeAuthorizationServer, config: Path) -> None:
+def _write_for(auth: FakeAuthorizationServer, config: Path, *, more: str = "") -> None:
     keys = f"{auth.token_url}\n    audience: {SWITCH_AUDIENCE}"
-    config.write_text(_VALID.replace("https://login.example.com/oauth/token", keys))
+    config.write_text(_VALID.replace("https://login.example.com/oauth/token", keys) + more)
 
 
 @pytest.mark.parametrize(
@@ -134,6 +134,24 @@ async def test_check_online_tries_each_credential_once(config: Path, secret: str
     assert told in output.decode().splitlines()
     assert len(auth.requests) == 1
     assert all(piece not in output.decode() for piece in (secret, *(token.value for token in auth.issued)))
+
+
+@pytest.mark.parametrize("is_on", [False, True], ids=["an empty variable", "a directory"])
+async def test_check_online_tries_the_token_store_only_if_there_is_one(
+    config: Path, tmp_path: Path, *, is_on: bool
+) -> None:
+    """The image's configuration has the section in any case, and a variable decides."""
+    async with FakeAuthorizationServer(client_id="the-client", client_secret="hunter2-hunter2") as auth:
+        _write_for(auth, config, more="token_store: {directory: '${TOKENS:-}'}\n")
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "switch_proxy", "check", "--online", "--config", str(config)),
+            env=_environ(SWITCH_CLIENT_SECRET="hunter2-hunter2", TOKENS=str(tmp_path / "tokens") if is_on else ""),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        output, errors = await process.communicate()
+    assert (process.returncode, errors) == (ExitCode.OK, b"")
+    assert ("token store" in output.decode()) is is_on
 
 
 def test_variable_names_the_configuration_where_no_option_does(config: Path) -> None:
