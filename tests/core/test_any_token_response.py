@@ -125,3 +125,13 @@ def test_no_echo_of_a_secret_is_told(status: int, first: int) -> None:
 def test_the_judge_knows_every_encoding() -> None:
     assert [echo for echo in ECHOES if find_leak(f"before {echo} after") is None] == []
     assert find_leak("before and after") is None
+
+
+@pytest.mark.parametrize(("levels", "is_shown"), [(6, False), (7, True), (500, True)])
+def test_tokens_of_a_response_are_looked_for_to_a_depth_that_none_has(levels: int, *, is_shown: bool) -> None:
+    """The response itself is one level, and each list another; however deep it is, nothing is raised."""
+    nested = "[" * levels + json.dumps({"access_token": TOKENS[0]}) + "]" * levels
+    body = f'{{"error": "server_error", "error_description": "it is {TOKENS[0]}", "data": {nested}}}'
+    failed = _outcome(HostileResponse(status=400, fields=(), body=body.encode()))
+    assert isinstance(failed, Failed)
+    assert ("it is" in str(failed.error)) is is_shown
