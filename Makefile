@@ -58,7 +58,7 @@ fmt: $(VENV)/dev.stamp ## Format the code, and fix what the linter can fix
 fuzz: $(VENV)/dev.stamp ## Fuzz both parsers and whole exchanges (SECONDS=60; SEED=1 repeats a run)
 	@$(BIN)/python -m fuzz --seconds $(SECONDS) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
-soak: $(VENV)/dev.stamp ## Load the proxy while its token requests fail in every way; no request may fail (SECONDS=300 for five minutes)
+soak: $(VENV)/dev.stamp ## Load the proxy while its token requests fail in every way; no request may fail (SECONDS=300; ARGS=--bad-peers: its peers misbehave too)
 	@$(BIN)/python -m soak --seconds $(SECONDS) $(ARGS)
 
 fleet: $(VENV)/dev.stamp ## Simulate fleets of up to 100,000 processes, and write docs/fleet.md and docs/fleet.svg (ARGS=--quick: print)

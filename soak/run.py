@@ -10,6 +10,9 @@ Tokens live two seconds, so that one is replaced every 1.5 seconds. In turn:
                  seconds until the proxy reads it: no request may fail
     short outage the token endpoint fails once, when a token of twelve seconds is to be replaced: no request may fail
     revocation   all tokens are revoked, at most once a minute because the proxy replaces no more: no request may fail
+
+With --bad-peers, clients, an upstream and whoever meets the admin listener misbehave all the time (soak/bad_peers.py): what they
+do may cost no good client a request, and no memory.
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ from typing import TYPE_CHECKING, Final
 
 import uvloop
 
+from soak.bad_peers import CLIENTS, BadPeers, bad_upstream
 from soak.load import Load
 from soak.promises import (
     LONGEST_FIRST_WAIT,
@@ -221,7 +225,9 @@ def _replace(file: Path, secret: str) -> None:
 # --- the verdict ---------------------------------------------------------------------------------------------------
 
 
-def verdict(soak: Soak, *, load: Load, auth: FakeAuthorizationServer, errors: Sequence[object]) -> list[str]:
+def verdict(
+    soak: Soak, *, load: Load, auth: FakeAuthorizationServer, errors: Sequence[object], most_descriptors: int
+) -> list[str]:
     """Return the broken promises, one sentence each, and print the numbers."""
     record, outcomes = soak.record, load.outcomes
     broken = failures_of_promise(outcomes, record.excuses)
@@ -230,6 +236,10 @@ def verdict(soak: Soak, *, load: Load, auth: FakeAuthorizationServer, errors: Se
     grown = growth(record.memory)
     excused = sum(outcome.status not in SERVED for outcome in outcomes) - len(broken)
     print(f"requests     {told(outcomes)}; excused {excused}")
+    slowest = max(
+        (outcome.ended_at - outcome.began_at for outcome in outcomes if outcome.status in SERVED), default=0.0
+    )
+    print(f"slowest      {slowest * 1000:.0f} ms, of those that were served")
     print(f"disturbances {', '.join(f'{count} × {name}' for name, count in record.disturbances.items())}")
     print(f"token calls  {len(auth.requests)}, at most {most} allowed")
     print(f"memory       {record.memory[-1] / 2**20:.1f} MiB, grown by {grown / 2**20:+.2f} MiB")
@@ -245,13 +255,15 @@ def verdict(soak: Soak, *, load: Load, auth: FakeAuthorizationServer, errors: Se
         findings.append(f"{len(auth.requests)} token requests; at most {most} are allowed")
     if grown > MOST_GROWTH:
         findings.append(f"memory has grown by {grown / 2**20:.1f} MiB")
-    if growth(record.descriptors) > load.clients:  # the pool opens more after an outage, and keeps them for a while
+    if growth(record.descriptors) > most_descriptors:
         findings.append("file descriptors are left open")
     findings.extend(f"the log has {error}" for error in errors)
     return findings
 
 
-async def soak_for(seconds: float, *, rate: float, clients: int, folder: Path) -> list[str]:
+async def soak_for(
+    seconds: float, *, rate: float, clients: int, folder: Path, has_bad_peers: bool = False
+) -> list[str]:
     """Run a soak and return the promises that were broken."""
     secret_file, configuration, log = folder / "client_secret", folder / "config.yaml", folder / "log"
     client_secret = secrets.token_urlsafe(48)
@@ -261,25 +273,37 @@ async def soak_for(seconds: float, *, rate: float, clients: int, folder: Path) -
             client_secret=client_secret, lifetime=SHORT_LIFETIME, tokens_per_hour=None, tokens_per_day=None
         ) as auth,
         FakeSwitchAPI(introspect=auth.introspect) as api,
+        bad_upstream() as bad,
     ):
-        configuration.write_text(_configuration(auth, api, secret_file), encoding="utf-8")
+        configuration.write_text(_configuration(auth, api, bad, secret_file), encoding="utf-8")
         async with watched_proxy(configuration, log) as proxy:
             load = Load(await proxy.url("api"), clients=clients, rate=rate, now=wall_time)
             soak = Soak(auth=auth, api=api, proxy=proxy, load=load, secret_file=secret_file)
+            listeners = await proxy.url("api"), await proxy.url("admin")
+            bad_peers = BadPeers(listeners=listeners, bad_route=await proxy.url("bad"))
             broken = []
-            sending = asyncio.get_running_loop().create_task(load.run())
+            loop = asyncio.get_running_loop()
+            running = [loop.create_task(load.run())]
+            if has_bad_peers:
+                running.append(loop.create_task(bad_peers.run()))
             try:
                 await soak.run(seconds)
             except BrokenPromiseError as error:
                 broken.append(str(error))
             finally:
-                sending.cancel()
-                await asyncio.gather(sending, return_exceptions=True)
+                for task in running:
+                    task.cancel()
+                await asyncio.gather(*running, return_exceptions=True)
+            if has_bad_peers:
+                print(f"bad peers    {bad_peers.acts} times")
             errors = [event for name in ("loop.error_caught", "task.died") for event in proxy.events(name)]
-            return broken + verdict(soak, load=load, auth=auth, errors=errors)
+            # Each client has a connection on either side: the load's own, however many there are at a moment.
+            others = (2 + 2) * CLIENTS if has_bad_peers else 0
+            most = 2 * clients + others
+            return broken + verdict(soak, load=load, auth=auth, errors=errors, most_descriptors=most)
 
 
-def _configuration(auth: FakeAuthorizationServer, api: FakeSwitchAPI, secret_file: Path) -> str:
+def _configuration(auth: FakeAuthorizationServer, api: FakeSwitchAPI, bad: str, secret_file: Path) -> str:
     # JSON is YAML. The access log would be most of the output, and is measured elsewhere.
     return json.dumps(
         {
@@ -291,9 +315,19 @@ def _configuration(auth: FakeAuthorizationServer, api: FakeSwitchAPI, secret_fil
                     "audience": SWITCH_AUDIENCE,
                 }
             },
-            "routes": [{"name": "api", "listen": "127.0.0.1:0", "upstream": api.url, "credential": "switch"}],
+            "routes": [
+                {"name": "api", "listen": "127.0.0.1:0", "upstream": api.url, "credential": "switch"},
+                {
+                    "name": "bad",
+                    "listen": "127.0.0.1:0",
+                    "upstream": bad,
+                    "credential": "switch",
+                    "timeouts": {"response_head": "2s", "idle": "2s"},
+                },
+            ],
             "admin": {"listen": "127.0.0.1:0"},
-            "log": {"access": "errors"},
+            # Failures of the bad peers get a line each all the same.
+            "log": {"access": "off"},
         }
     )
 
@@ -304,12 +338,21 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--seconds", type=float, default=60, help="duration (default: 60)")
     parser.add_argument("--rate", type=float, default=200, help="requests per second (default: 200)")
     parser.add_argument("--clients", type=int, default=16, help="number of clients (default: 16)")
+    parser.add_argument(
+        "--bad-peers", action="store_true", help="clients, an upstream and the admin listener's peers misbehave too"
+    )
     options = parser.parse_args(arguments)
     with (
         tempfile.TemporaryDirectory(prefix="switch-proxy-soak-") as folder,
         asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
     ):
-        running = soak_for(options.seconds, rate=options.rate, clients=options.clients, folder=Path(folder))
+        running = soak_for(
+            options.seconds,
+            rate=options.rate,
+            clients=options.clients,
+            folder=Path(folder),
+            has_bad_peers=options.bad_peers,
+        )
         broken = runner.run(running)
     for finding in broken:
         print(f"BROKEN: {finding}")

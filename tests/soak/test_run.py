@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 
@@ -35,6 +36,14 @@ def test_a_soak_keeps_its_promises() -> None:
 
     assert (ran.returncode, ran.stderr) == (0, ""), ran.stdout + ran.stderr
     assert "1 × revocation" in ran.stdout
+    assert "every promise was kept" in ran.stdout
+
+
+def test_a_soak_among_peers_that_misbehave_keeps_its_promises() -> None:
+    ran = soak("-m", "soak", "--seconds", "3", "--rate", "50", "--bad-peers")
+
+    assert (ran.returncode, ran.stderr) == (0, ""), ran.stdout + ran.stderr
+    assert re.search(r"^bad peers +[1-9][0-9]+ times$", ran.stdout, flags=re.MULTILINE)
     assert "every promise was kept" in ran.stdout
 
 
