@@ -78,6 +78,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
+    from switch_proxy.harmless_signals import ignore_harmless_signals
+
+    ignore_harmless_signals()
     from switch_proxy.settings import load
 
     settings = load(options.config, os.environ)

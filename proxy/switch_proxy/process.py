@@ -31,6 +31,7 @@ from switch_proxy.core.events import (
     TaskDied,
 )
 from switch_proxy.descriptor_watch import DescriptorWatch, raise_descriptor_limit
+from switch_proxy.harmless_signals import HARMLESS, ignore_harmless_signals
 from switch_proxy.logs.events import LibraryHandler
 from switch_proxy.logs.log import Log
 
@@ -55,9 +56,6 @@ _LAST_WORD: Final = 0.1
 _ENDS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 """SIGQUIT too: it is the orderly stop of nginx and of images that follow it (STOPSIGNAL)."""
 
-_HARMLESS: Final = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
-"""Signals that people send to servers for other reasons than to end them."""
-
 
 def run(settings: Settings) -> int:
     """Run a proxy as this process until a signal or a failure ends it; return the exit code."""
@@ -72,12 +70,6 @@ def run(settings: Settings) -> int:
             exit_code = runner.run(_run(settings, log=log, clock=clock))
             _end_within(_LAST_STEPS, exit_code)
     return exit_code
-
-
-def ignore_harmless_signals() -> None:
-    """Ignore the signals that must never end the process, while no event loop handles them."""
-    for number in _HARMLESS:
-        signal.signal(number, signal.SIG_IGN)
 
 
 def _find_loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
@@ -105,7 +97,7 @@ async def _run(settings: Settings, *, log: Log, clock: Clock) -> int:
         return await _run_until(signalled, settings, log=log, clock=clock, descriptors=descriptors)
     finally:
         # A loop that closes gives each signal back its default.
-        for number in _HARMLESS:
+        for number in HARMLESS:
             loop.remove_signal_handler(number)
         ignore_harmless_signals()
 
@@ -162,7 +154,7 @@ def _receive_signals(loop: asyncio.AbstractEventLoop, log: Log) -> asyncio.Futur
 
     for number in _ENDS:
         loop.add_signal_handler(number, receive, number)
-    for number in _HARMLESS:
+    for number in HARMLESS:
         loop.add_signal_handler(number, log.write, SignalReceived(signal=number.name))
     return signalled
 

@@ -40,6 +40,20 @@ async def test_the_request_in_flight_is_answered_and_the_proxy_runs_on(
         assert await proxy.exit_code() == 0
 
 
+WHILE_IT_IS_IMPORTED = (
+    "import importlib.abc, os, signal; sys.meta_path.insert(0, type('Sender', (importlib.abc.MetaPathFinder,), "
+    "{'find_spec': lambda *a: os.kill(os.getpid(), signal.SIGHUP) if a[1] == 'switch_proxy.settings' else None})())"
+)
+"""Sends SIGHUP to itself before most of the proxy is imported; on a busy machine that takes a second."""
+
+
+async def test_while_the_process_starts_they_do_not_end_it(configure: Configure) -> None:
+    async with proxy_process(configure(), before=WHILE_IT_IS_IMPORTED) as proxy:
+        await proxy.event("proxy.became_ready")
+        proxy.send(signal.SIGTERM)
+        assert await proxy.exit_code() == 0
+
+
 async def test_during_the_shutdown_they_do_not_end_it_at_once(
     configure: Configure, client: aiohttp.ClientSession
 ) -> None:
