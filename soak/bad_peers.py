@@ -20,7 +20,7 @@ CLIENTS: Final = 16
 _HELD: Final = 1.0
 """Seconds that a peer keeps a connection on which nothing comes."""
 
-_HEAD: Final = b" HTTP/1.1\r\nHost: a\r\n"
+_HEAD: Final = b" HTTP/1.1\r\nHost: localhost\r\n"
 
 CLIENT_BYTES: Final[dict[str, bytes]] = {
     "half a head": b"GET /api/meter" + _HEAD + b"X-A: ",

@@ -40,7 +40,8 @@ def test_a_soak_keeps_its_promises() -> None:
 
 
 def test_a_soak_among_peers_that_misbehave_keeps_its_promises() -> None:
-    ran = soak("-m", "soak", "--seconds", "3", "--rate", "50", "--bad-peers")
+    """Too short for a disturbance: on a busy machine its limits of time would be the peers' fault."""
+    ran = soak("-m", "soak", "--seconds", "1.9", "--rate", "50", "--bad-peers")
 
     assert (ran.returncode, ran.stderr) == (0, ""), ran.stdout + ran.stderr
     assert re.search(r"^bad peers +[1-9][0-9]+ times$", ran.stdout, flags=re.MULTILINE)
