@@ -147,7 +147,7 @@ async def test_a_path_that_could_be_another_routes_is_a_400(shared: SharedWorld,
     [
         (b"CONNECT a:443 HTTP/1.1\r\nHost: a\r\n\r\n", (405, "method-not-allowed")),
         (b"TRACE /x HTTP/1.1\r\nHost: a\r\n\r\n", (405, "method-not-allowed")),
-        (b"GET http://a/switch/ HTTP/1.1\r\nHost: a\r\n\r\n", (400, "request-malformed")),
+        (b"GET http://a/switch/ HTTP/1.1\r\nHost: a\r\n\r\n", (421, "host-not-allowed")),
         (b"GET * HTTP/1.1\r\nHost: a\r\n\r\n", (400, "request-malformed")),
         (b"GET /" + b"x" * 5000 + b" HTTP/1.1\r\n\r\n", (414, "request-malformed")),
     ],
