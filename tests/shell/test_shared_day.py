@@ -97,7 +97,7 @@ async def test_a_job_every_quarter_of_an_hour_needs_as_many_tokens_as_lives_begi
 async def test_clocks_that_are_five_minutes_apart_neither_waste_a_token_nor_use_one_after_its_end(
     tmp_path: Path,
 ) -> None:
-    """Tokens of an hour: whoever starts within 55 minutes finds it, and nobody gets one that has ended."""
+    """Tokens of an hour: whoever starts within 58 minutes finds it, and nobody gets one that has ended."""
     clock = ManualClock()
     (tmp_path / "secret").write_text("the-secret-of-the-job")
     async with FakeAuthorizationServer(

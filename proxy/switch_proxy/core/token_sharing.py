@@ -47,11 +47,12 @@ if TYPE_CHECKING:
 MAX_ENTRY: Final = 256 * 1024
 """Bytes of an entry, at most. Real ones have some thousand; a token may have up to what the token endpoint's response may."""
 
-SKEW_ALLOWANCE: Final = 300.0
+SKEW_ALLOWANCE: Final = 60.0
 SKEW_ALLOWANCE_PART: Final = 0.1
 """
 Seconds before its end when another process's token is no longer used, and the same as a part of the lives of short tokens: by so
-much the store's clock may jump, after a restart on another machine for example.
+much the store's clock may jump, after a restart on another machine for example. An entry that is from further in the future is not
+used. The clocks of the processes' machines may differ by more, because they do not count.
 """
 
 LOCK_LEASE: Final = 2.0
