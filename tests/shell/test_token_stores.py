@@ -138,10 +138,10 @@ async def test_only_one_of_many_gets_the_lock(stores: Stores) -> None:
 
 
 async def test_only_one_of_many_gets_an_abandoned_lock(stores: Stores) -> None:
-    await stores.one().lock(NAME, lease=0.05)
-    await asyncio.sleep(0.2)
-    attempts = await asyncio.gather(*(stores.one().lock(NAME, lease=0.05) for _ in range(20)))
-    assert sum(attempt.is_ours for attempt in attempts) <= 1
+    await stores.one().lock(NAME, lease=2.0)
+    await asyncio.sleep(2.1)
+    attempts = await asyncio.gather(*(stores.one().lock(NAME, lease=2.0) for _ in range(20)))
+    assert sum(attempt.is_ours for attempt in attempts) == 1
 
 
 async def test_the_stores_clock_moves_on(stores: Stores) -> None:
