@@ -31,6 +31,8 @@ def problem(*lines: bytes, host: bytes = b"localhost:8080") -> Problem | None:
         *(b"localhost", b"localhost:8080", b"LOCALHOST.:1", b"app.localhost"),
         *(b"127.0.0.1", b"127.0.0.1:8080", b"127.9.9.9", b"[::1]:8080", b"[::ffff:127.0.0.1]"),
         *(b"api.example.com", b"API.example.com.:443"),
+        # Nobody can register a name without a dot.
+        *(b"a", b"switch-proxy:8080", b"SIDECAR_1", b"notlocalhost", b"x" * 63),
         pytest.param(b"", id="none"),
     ],
 )
@@ -45,12 +47,12 @@ def test_a_host_that_no_attacker_can_own_is_taken(host: bytes) -> None:
             b"attacker.example",
             b"attacker.example:8080",
             b"localhost.attacker.example",
-            b"notlocalhost",
             b"localhost.com",
         ),
         *(b"127.0.0.1.nip.io", b"127.0.0.1.attacker.example:8080", b"x.api.example.com", b"api.example.com.evil"),
         # Addresses that lead to loopback without being of it, and are no secure context, so that no mark is sent.
         *(b"0.0.0.0:8080", b"[::]:8080", b"10.0.0.1", b"[::ffff:10.0.0.1]", b"[fe80::1]"),
+        *(b"2130706433", b"0", b"-a", b"a-", b"x" * 64),
         *(b"%6cocalhost", b"127.0.0.1%2eattacker.example", b"localhost%00.attacker.example"),
     ],
 )
@@ -62,7 +64,7 @@ def test_a_host_that_an_attacker_could_own_is_misdirected(host: bytes) -> None:
 
 @given(st.binary(max_size=40))
 def test_of_any_bytes_only_names_of_loopback_and_those_allowed_are_taken(host: bytes) -> None:
-    assert GUARD.judge(host=b"x" + host, authority=b"", origins=(), sites=()) is not None
+    assert GUARD.judge(host=b"x." + host, authority=b"", origins=(), sites=()) is not None
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ browsers send neither, but may name their own target as the origin, as WebSocket
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Final
 
 from switch_proxy.core.addresses import is_loopback_host
@@ -22,6 +23,9 @@ ANY: Final = "*"
 
 _OWN_SITES: Final = frozenset({b"none", b"same-origin"})
 """`none` is a person's own doing: an address that was typed, a bookmark."""
+
+_NAME_WITHOUT_DOT: Final = re.compile(rb"(?=[^a-z]{0,62}[a-z])[a-z0-9](?:[a-z0-9_-]{0,61}[a-z0-9])?")
+"""With a letter: browsers take a number for an IPv4 address."""
 
 _LONGEST_SHOWN: Final = 253
 """Characters of a name that a message repeats: as long as one in DNS."""
@@ -51,7 +55,7 @@ class BrowserGuard:
         `host`: what `authority`, the value of Host, names, in lower case and without port; None for no Host, which no
         browser leaves out. `origins` and `sites`: the values of Origin and Sec-Fetch-Site.
         """
-        if host is not None and self._hosts is not None and host not in self._hosts and not _is_loopback(host):
+        if host is not None and self._hosts is not None and host not in self._hosts and not _is_nobodys(host):
             return Reject(
                 problem=Problem.HOST_NOT_ALLOWED,
                 detail=f"the request came in over loopback for the host {_shown(host)}, as that of a web page in a browser on "
@@ -78,8 +82,14 @@ class BrowserGuard:
         )
 
 
-def _is_loopback(host: bytes) -> bool:
-    return is_loopback_host(host.decode("ascii", "replace"))
+def _is_nobodys(host: bytes) -> bool:
+    """
+    Return whether a host is of loopback, or a name without a dot.
+
+    Nobody can register a name without a dot (SAC 053), so no page of the internet has one. Apps use them as aliases of
+    loopback: in /etc/hosts, in Compose files, in `hostAliases` of a pod.
+    """
+    return is_loopback_host(host.decode("ascii", "replace")) or _NAME_WITHOUT_DOT.fullmatch(host) is not None
 
 
 def _is_own(origin: bytes, authority: bytes) -> bool:

@@ -37,8 +37,8 @@ AllowedHosts = Annotated[
     tuple[str, ...],
     Key(
         rule=ALLOWED_HOST,
-        text="The hosts, without port, that a request over a loopback address may name beside `localhost`, loopback addresses, "
-        "the host of an `upstream` and that of a `match`; `['*']` for any. Others get 421; requests over other addresses are not "
+        text="The hosts, without port, that a request over a loopback address may name beside `localhost`, names without a dot, loopback "
+        "addresses, the host of an `upstream` and that of a `match`; `['*']` for any. Others get 421; requests over other addresses are not "
         "looked at.",
         without="no others",
         example="[switch-api.pod.local]",
