@@ -297,10 +297,11 @@ _RUN: Final = re.compile(r"[A-Za-z0-9+/_-]{12,}")
 _HEX: Final = re.compile(r"(?:[0-9A-Fa-f]{2}:?){8,}")
 
 
-def secrets_of(body: bytes) -> set[str]:
-    """Return the client secret, and the tokens that a response shows to be such."""
-    with suppress(OSError, EOFError):
-        body = gzip.decompress(body)
+def secrets_of(body: bytes, *, is_coded: bool) -> set[str]:
+    """Return the client secret, and the tokens that a response shows to be such: in JSON, in gzip if a coding is stated."""
+    if is_coded:
+        with suppress(OSError, EOFError):
+            body = gzip.decompress(body)
     try:
         document = json.loads(body.decode("utf-8-sig"), object_pairs_hook=_without_repetition)
     except (ValueError, RecursionError):
