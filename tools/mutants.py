@@ -515,13 +515,6 @@ MUTANTS: Final = (
         tests="tests/shell/http1/test_tls_stream.py",
     ),
     Mutant(
-        name="all TLS connections share their buffers",
-        file="http1/connector.py",
-        text="buffers=self._tls_buffers,",
-        replacement="buffers=TlsBuffers(),",
-        tests="tests/e2e/test_process_memory.py",
-    ),
-    Mutant(
         name="an idle TLS connection is closed with close_notify",
         file="http1/upstream_connection.py",
         text="if flush or self.user is None:",
