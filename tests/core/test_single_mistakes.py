@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from switch_proxy.core.addresses import parse_address, parse_origin
+from switch_proxy.core.authentication.secret_source import plan_source
 from switch_proxy.core.config.models import RouteSettings, StoreSecretSource
-from switch_proxy.core.config.models.token_store import plan_store_secret
 from switch_proxy.core.config.validation import read_settings
 from switch_proxy.core.errors import ConfigurationError, InvalidValueError, SecretUnavailableError
 from switch_proxy.core.schema.problem import Mark, Problem
@@ -308,9 +308,9 @@ def test_tokens_that_are_not_kept_need_no_key() -> None:
 
 @pytest.mark.parametrize("kind", ["encryption key", "Redis password"])
 def test_a_secret_of_the_token_store_is_read_as_it_is_named(kind: str) -> None:
-    plan = plan_store_secret(StoreSecretSource(file="/key"), kind=kind, shortest=32)
+    plan = plan_source(StoreSecretSource(file="/key"), kind=kind, shortest=32)
     assert (plan.kind, plan.paths, plan.variable) == (kind, ("/key",), None)
-    assert plan_store_secret(StoreSecretSource(env="KEY"), kind=kind).paths == ()
+    assert plan_source(StoreSecretSource(env="KEY"), kind=kind).paths == ()
     with pytest.raises(
         SecretUnavailableError, match=f"no {kind}: the file /key holds fewer than the 32 bytes that are"
     ):

@@ -341,6 +341,7 @@ class TokenManager:
 
     async def _fetch(self, reason: FetchReason) -> None:
         """Feed the outcome of a fetch: what the store says, or that of a token request, which is then recorded in the store."""
+        await self._reread_secret()
         outcome = None if self._sharing is None else await self._consult(self._sharing, reason)
         if self._sharing is not None and isinstance(outcome, Turn):
             try:
@@ -361,12 +362,13 @@ class TokenManager:
 
     async def _consult(self, sharing: TokenSharing, reason: FetchReason) -> Judgement | Turn | None:
         """Return what the store says; None if a token is to be requested without it."""
-        await self._reread_secret()
         source = self._credential_source
         try:
             return await sharing.consult(self._state, reason, source.current(), source.previous())
         except SecretUnavailableError as error:
-            return Failed(error=_without_frames(error))
+            # A look is no attempt, and its failure does not put off the next one.
+            if reason is not FetchReason.LOOK:
+                return Failed(error=_without_frames(error))
         except asyncio.CancelledError:
             if self._tasks is None:
                 raise
@@ -378,7 +380,6 @@ class TokenManager:
         """Send a token request, and return its outcome."""
         try:
             async with asyncio.timeout(self._longest_fetch):
-                await self._reread_secret()
                 grant = await self._request_grant()
             self._note(grant.notes)
             await self._wait_until_valid(grant)
@@ -415,6 +416,11 @@ class TokenManager:
             async with asyncio.timeout(_REREAD_WITHIN):
                 outcome = await self._credential_source.load()
         except Exception:  # noqa: BLE001 - the watch meets the same error and reports it
+            return
+        except asyncio.CancelledError:
+            if self._tasks is None:
+                raise
+            # Not a shutdown: something below was cancelled and let the error through.
             return
         self._take(outcome)
 

@@ -6,7 +6,8 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING, Final
 
-from switch_proxy.core.config.models.token_store import SHORTEST_ENCRYPTION_KEY, plan_store_secret
+from switch_proxy.core.authentication.secret_source import plan_source
+from switch_proxy.core.config.models.token_store import SHORTEST_ENCRYPTION_KEY
 from switch_proxy.core.errors import TokenStoreError
 from switch_proxy.tokens.sharing import TokenSharing
 from switch_proxy.tokens.sources import secret_source
@@ -104,9 +105,7 @@ def _reader(
     shortest: int = 1,
 ) -> Callable[[], Awaitable[Secret]]:
     """Return what reads a secret anew each time, and returns the last good one. It raises SecretUnavailableError."""
-    source = secret_source(
-        plan_store_secret(section, kind=kind, shortest=shortest), environ=environ, clock=clock, mask=mask
-    )
+    source = secret_source(plan_source(section, kind=kind, shortest=shortest), environ=environ, clock=clock, mask=mask)
 
     async def read() -> Secret:
         with contextlib.suppress(TimeoutError):

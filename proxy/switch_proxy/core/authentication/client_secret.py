@@ -4,15 +4,18 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Annotated, Any, Final
 
 from switch_proxy.core.authentication.method import SourcePlan
-from switch_proxy.core.errors import InvalidValueError
+from switch_proxy.core.authentication.secret_source import (
+    describe_source,
+    find_source_problems,
+    plan_source,
+    refuse_in_the_clear,
+)
 from switch_proxy.core.schema.keys import Key, validate
 from switch_proxy.core.schema.problem import Problem
 from switch_proxy.core.schema.rules import OPTIONAL_FILE, VARIABLE
-from switch_proxy.core.secret import parse_secret
 
 KEY: Final = "client_secret"
 PREVIOUS_KEY: Final = "previous_client_secret"
@@ -51,34 +54,19 @@ class SecretSource:
         validate(self)
 
     def __str__(self) -> str:
-        return f"the file {self.file}" if self.file is not None else f"the environment variable {self.env}"
+        return describe_source(self)
 
     @staticmethod
     def find_problems(values: Mapping[str, Any]) -> Iterator[Problem]:
         """Find both sources given, or none."""
-        given = [name for name in ("file", "env") if values.get(name, "") is not None]
-        if len(given) > 1:
-            yield Problem(text=f"has both file and env; keep one: {FORM}")
-        elif not given:
-            yield Problem(text=f"has neither file nor env; write {FORM}")
+        yield from find_source_problems(values, form=FORM)
 
 
 def refuse_secret_in_the_clear(value: object) -> None:
     """Raise InvalidValueError if a value is, or may be, the secret itself."""
-    if value is None or isinstance(value, SecretSource):
-        return
-    if not isinstance(value, Mapping):
-        raise InvalidValueError(f"is a secret in the clear, which does not belong in this file; write {FORM}")
-    # The key is not named, because it may be the secret itself.
-    if not value.keys() <= {"file", "env"}:
-        raise InvalidValueError(f"has a key other than file and env; write {FORM}")
+    refuse_in_the_clear(value, section=SecretSource, form=FORM)
 
 
 def plan(section: SecretSource, *, shortest: int = 1) -> SourcePlan:
     """Return the source of a secret of at least `shortest` bytes."""
-    return SourcePlan(
-        kind="client secret",
-        parse=partial(parse_secret, shortest=shortest),
-        paths=() if section.file is None else (section.file,),
-        variable=section.env,
-    )
+    return plan_source(section, kind="client secret", shortest=shortest)

@@ -4,13 +4,11 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Annotated, Any, Final
 
 from switch_proxy.core.addresses import RedisAddress
-from switch_proxy.core.authentication.method import SourcePlan
+from switch_proxy.core.authentication.secret_source import describe_source, find_source_problems, refuse_in_the_clear
 from switch_proxy.core.config.models.tls import TlsSettings
-from switch_proxy.core.errors import InvalidValueError
 from switch_proxy.core.schema.keys import Key, validate
 from switch_proxy.core.schema.problem import Problem
 from switch_proxy.core.schema.rules import (
@@ -21,7 +19,6 @@ from switch_proxy.core.schema.rules import (
     SWITCH,
     VARIABLE,
 )
-from switch_proxy.core.secret import parse_secret
 
 SHORTEST_ENCRYPTION_KEY: Final = 32
 """Bytes: whoever reads the store can try keys at any speed, so one that a person has made up is not enough."""
@@ -57,37 +54,17 @@ class StoreSecretSource:
         validate(self)
 
     def __str__(self) -> str:
-        return f"the file {self.file}" if self.file is not None else f"the environment variable {self.env}"
+        return describe_source(self)
 
     @staticmethod
     def find_problems(values: Mapping[str, Any]) -> Iterator[Problem]:
         """Find both sources given, or none."""
-        given = [name for name in ("file", "env") if values.get(name, "") is not None]
-        if len(given) > 1:
-            yield Problem(text=f"has both file and env; keep one: {_FORM}")
-        elif not given:
-            yield Problem(text=f"has neither file nor env; write {_FORM}")
+        yield from find_source_problems(values, form=_FORM)
 
 
 def refuse_store_secret_in_the_clear(value: object) -> None:
     """Raise InvalidValueError if a value is, or may be, the secret itself."""
-    if value is None or isinstance(value, StoreSecretSource):
-        return
-    if not isinstance(value, Mapping):
-        raise InvalidValueError(f"is a secret in the clear, which does not belong in this file; write {_FORM}")
-    # The key is not named, because it may be the secret itself.
-    if not value.keys() <= {"file", "env"}:
-        raise InvalidValueError(f"has a key other than file and env; write {_FORM}")
-
-
-def plan_store_secret(section: StoreSecretSource, *, kind: str, shortest: int = 1) -> SourcePlan:
-    """Return the source of a secret of at least `shortest` bytes; `kind` names it in messages."""
-    return SourcePlan(
-        kind=kind,
-        parse=partial(parse_secret, shortest=shortest, kind=kind),
-        paths=() if section.file is None else (section.file,),
-        variable=section.env,
-    )
+    refuse_in_the_clear(value, section=StoreSecretSource, form=_FORM)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
