@@ -32,11 +32,17 @@ from switch_proxy.core.events import (
 )
 from switch_proxy.core.secret import Outcome, Secret, SourceState, take_reading
 from switch_proxy.core.tokens import Freshness, TokenGrant
+from switch_proxy.tokens.directory_store import DirectoryStore
 from switch_proxy.tokens.manager import TokenManager
+from switch_proxy.tokens.sharing import TokenSharing
 from tests.manual_clock import ManualClock, until
+from tests.masking import ignore
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from switch_proxy.tokens.sharing import TokenStore
 
 SECRET: Final = "zebra-quilt-vortex-secret"
 TOKEN: Final = "zebra-token-"
@@ -100,6 +106,10 @@ class Fetcher:
         await self._clock.settle()
 
 
+class CancellingError(Exception):
+    """What a reading finds that ends in a CancelledError of something below it."""
+
+
 class Source:
     """A secret's source that reads what the test puts there."""
 
@@ -127,6 +137,8 @@ class Source:
         return self.other
 
     async def load(self) -> Outcome:
+        if isinstance(self.content, CancellingError):
+            raise asyncio.CancelledError
         if isinstance(self.content, Exception):
             raise self.content
         return self._take(self.content)
@@ -146,7 +158,14 @@ class Source:
 class World:
     """A manager between a fetcher, a source, a clock and an observer, all in the test's hands."""
 
-    def __init__(self, *, secret: Secret | str = Secret(SECRET), jitter: float = 0.5, **changes: Any) -> None:  # noqa: B008
+    def __init__(
+        self,
+        *,
+        secret: Secret | str = Secret(SECRET),  # noqa: B008
+        jitter: float = 0.5,
+        store: TokenStore | None = None,
+        **changes: Any,
+    ) -> None:
         self.clock = ManualClock()
         self.fetcher = Fetcher(self.clock)
         self.source = Source(secret)
@@ -159,6 +178,17 @@ class World:
             client_secret=SecretSource(env="X"),
             **changes,
         )
+        sharing = None
+        if store is not None:
+            sharing = TokenSharing(
+                name="switch",
+                settings=settings,
+                store=store,
+                encryption_key=None,
+                clock=self.clock,
+                mask=ignore,
+                observe=self.on_event,
+            )
         self.manager = TokenManager(
             name="switch",
             settings=settings,
@@ -167,6 +197,7 @@ class World:
             clock=self.clock,
             random=lambda: jitter,
             observer=self,
+            sharing=sharing,
         )
 
     def on_event(self, event: CredentialEvent) -> None:
@@ -337,7 +368,7 @@ async def test_who_waits_too_long_is_told_why_the_fetch_before_failed() -> None:
 
 
 async def test_who_gives_up_waiting_takes_nothing_from_the_others() -> None:
-    """Cancelling one request neither ends the fetch nor the wait of another."""
+    """CancellingError one request neither ends the fetch nor the wait of another."""
     world = World()
     async with world.running():
         one, other = (asyncio.get_running_loop().create_task(world.manager.acquire(5)) for _ in range(2))
@@ -1040,3 +1071,28 @@ async def test_neither_secret_nor_token_is_in_anything_that_is_told() -> None:
     shown += [text for event in world.events for text in (repr(event), str(event))]
     assert {type(event) for event in world.events} >= {TokenRefreshed, TokenRefreshFailed, SecretBroken}
     assert not [text for text in shown if "zebra" in text]
+
+
+async def test_a_look_into_the_store_without_a_secret_is_no_attempt(tmp_path: Path) -> None:
+    """It is every minute; the attempts are after one minute, two, four. A failed look does not count, and puts nothing off."""
+    world = World(
+        secret="no client secret: the file /secret does not exist",
+        jitter=0.0,
+        store=DirectoryStore(str(tmp_path / "tokens")),
+    )
+    async with world.running():
+        failures = []
+        for _ in range(8):
+            failures.append(world.manager.status().consecutive_failures)
+            await world.clock.advance(60.0)
+        assert failures == [1, 2, 2, 3, 3, 3, 3, 4]
+
+
+async def test_a_reading_that_is_cancelled_from_within_does_not_stop_the_fetches() -> None:
+    world = World()
+    world.fetcher.always = 1000.0
+    async with world.running():
+        assert world.generation == 1
+        world.source.content = CancellingError()
+        await world.clock.advance(800.0)
+        assert world.generation == 2
