@@ -95,10 +95,9 @@ class Application:
         self._readiness = ReadinessWatch(snapshot=self.snapshot_health, clock=clock, observe=log.write)
         self._token_clients: list[TokenClient] = []
         self._shared_tokens: SharedTokens | None = None
-        if settings.token_store is not None and settings.token_store.is_on:
-            self._shared_tokens = SharedTokens(
-                settings.token_store, environ=environ, clock=clock, mask=log.redactor.learn
-            )
+        store = settings.token_store_in_use
+        if store is not None:
+            self._shared_tokens = SharedTokens(store, environ=environ, clock=clock, mask=log.redactor.learn)
         self._managers = {name: self._manage(name, settings, environ) for name in settings.credentials}
         self._telemetry = Telemetry(
             state=self._state, routes=[route.name for route in settings.routes], build=self._build

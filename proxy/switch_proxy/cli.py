@@ -141,9 +141,10 @@ def _try_store(settings: Settings) -> bool:
 
     from switch_proxy.check import try_store
 
-    if settings.token_store is None or not settings.token_store.is_on:
+    store = settings.token_store_in_use
+    if store is None:
         return True
-    fault = asyncio.run(try_store(settings.token_store, os.environ))
+    fault = asyncio.run(try_store(store, os.environ))
     print(
         "\nthe token store can be used" if fault is None else f"\nthe token store cannot be used\n  {fault}", flush=True
     )

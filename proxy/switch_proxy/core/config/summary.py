@@ -87,9 +87,10 @@ def summarize(settings: Settings) -> Iterator[str]:
         yield f"credential {name}"
         yield from _credential(credential)
         yield ""
-    if settings.token_store is not None and settings.token_store.is_on:
+    store = settings.token_store_in_use
+    if store is not None:
         yield "token store"
-        yield from _token_store(settings.token_store)
+        yield from _token_store(store)
         yield ""
     admin, log, shutdown = settings.admin, settings.log, settings.shutdown
     yield "the proxy itself"

@@ -56,6 +56,11 @@ class Settings:
         for problem in find_conflicts(data):
             raise InvalidValueError(f"of {render_path(problem.path)} {problem.text}")
 
+    @property
+    def token_store_in_use(self) -> TokenStoreSettings | None:
+        """Return the store of tokens; None if there is none, also if the section names none."""
+        return self.token_store if self.token_store is not None and self.token_store.is_on else None
+
     @staticmethod
     def find_problems(values: Mapping[str, Any]) -> Iterator[Problem]:
         """Find credentials whose tokens cannot be encrypted for the store, because they have no secret to derive a key from."""
